@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, NamedTuple
 
-from tumpline.machines.contract import Payload, StoredBundle
+from tumpline.machines.contract import Payload
 from tumpline.machines.storage import Operation
 from tumpline.wire.eid import Eid
 
@@ -138,8 +138,8 @@ class Adu(NamedTuple):
 class Outcome(NamedTuple):
     """What a service wants committed together with the identity of the bundle it was given."""
 
-    state: list[tuple[str, bytes | None]] = []  # noqa: RUF012 - never mutated
-    adus: list[Adu] = []  # noqa: RUF012 - never mutated
+    state: list[tuple[str, bytes | None]] = []
+    adus: list[Adu] = []
 
 
 class Connect(NamedTuple):

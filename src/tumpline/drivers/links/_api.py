@@ -118,5 +118,3 @@ class LinkSpec(NamedTuple):
     config: type[Any]  # a msgspec.Struct (kw_only, forbid_unknown_fields), every field documented
     open: Callable[[Any, LinkContext], BundleLink]  # heavy imports happen inside
     carries: frozenset[str] = frozenset({"bundle"})
-
-
