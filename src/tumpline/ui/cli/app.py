@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 import sys
@@ -9,7 +10,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError
 from cyclopts.config import Env
 
 from tumpline import __version__
@@ -49,7 +50,82 @@ class Family(NamedTuple):
     verbs: tuple[Verb, ...]
 
 
-TREE: tuple[Verb | Family, ...] = ()
+TREE: tuple[Verb | Family, ...] = (
+    Verb("up", "life:up", "Run the agent of a configuration."),
+    Verb("down", "life:down", "Stop an agent gracefully."),
+    Verb("status", "see:status", "Show an agent: store, peers, counters."),
+    Verb("peers", "see:peers", "Show the neighbours."),
+    Family(
+        "links",
+        "Show, open and stop links.",
+        (
+            Verb("ls", "steer:links_ls", "Show the links."),
+            Verb("add", "steer:links_add", "Open a link while the agent runs."),
+            Verb("rm", "steer:links_rm", "Stop a link gracefully."),
+        ),
+    ),
+    Family(
+        "routes",
+        "Show and change routes.",
+        (
+            Verb("ls", "steer:routes_ls", "Show the routes."),
+            Verb("add", "steer:routes_add", "Add a route."),
+            Verb("rm", "steer:routes_rm", "Remove a route."),
+        ),
+    ),
+    Family(
+        "contacts",
+        "Show and change the contact plan.",
+        (
+            Verb("ls", "steer:contacts_ls", "Show the contact plan."),
+            Verb("add", "steer:contacts_add", "Open a window in which a peer can be reached."),
+            Verb("rm", "steer:contacts_rm", "Remove contacts of a peer."),
+        ),
+    ),
+    Verb("ping", "probe:ping", "Send bundles to an echo endpoint and time the answers."),
+    Verb("trace", "probe:trace", "Show which nodes a bundle passes."),
+    Verb("echo", "endpoints:echo", "Send back what comes to an endpoint."),
+    Verb("source", "endpoints:source", "Send ADUs."),
+    Verb("sink", "endpoints:sink", "Show what comes to an endpoint."),
+    Verb("send", "files:send", "Send a file."),
+    Verb("recv", "files:recv", "Receive files."),
+    Family(
+        "bundles",
+        "The store, and a decoder for any bundle.",
+        (
+            Verb("ls", "bundles:ls", "List held bundles."),
+            Verb("show", "bundles:show", "Show one held bundle."),
+            Verb("rm", "bundles:rm", "Delete a held bundle."),
+            Verb("export", "bundles:export", "Write a held bundle to a file."),
+            Verb("import", "bundles:import_", "Give the agent a bundle from a file."),
+            Verb("decode", "decode:decode", "Decode any bundle, without an agent."),
+        ),
+    ),
+    Family(
+        "cert",
+        "A private CA, and certificates with node IDs.",
+        (
+            Verb("quick", "cert:quick", "Everything for mutual TLS among a few nodes, in one command."),
+            Verb("init", "cert:init", "Make a private CA."),
+            Verb("issue", "cert:issue", "Issue a certificate for a node ID."),
+            Verb("show", "cert:show", "Show what a certificate says."),
+        ),
+    ),
+    Family(
+        "config",
+        "Write and check configurations.",
+        (
+            Verb("check", "configure:check", "Every mistake as file:line: message."),
+            Verb("show", "configure:show", "The configuration with all defaults."),
+            Verb("init", "configure:init", "Write a first configuration."),
+            Verb("schema", "configure:schema", "JSON Schema of the configuration."),
+        ),
+    ),
+    Verb("doctor", "doctor:doctor", "What is missing on this machine, and the command that fixes it."),
+    Verb("completion", "completion:completion", "Words for the shell."),
+    Verb("demo", "demo:demo", "Three agents, a file, a contact that opens late: watch it happen."),
+    Verb("bench", "bench:bench", "Figures beside the plainest program's."),
+)
 
 
 def build() -> App:
@@ -129,9 +205,20 @@ def _before_delimiter(tokens: list[str], moved: list[str]) -> list[str]:
 
 
 def _usage_error(error: CycloptsError) -> int:
-    chain = " ".join(("tumpline", *(error.command_chain or ())))
-    print(f"tumpline: {error}\nSee: {chain} --help", file=sys.stderr)
+    chain = tuple(error.command_chain or ())
+    text = _unknown_verb(chain, error) if isinstance(error, UnknownCommandError) else str(error)
+    print(f"tumpline: {text}\nSee: {' '.join(('tumpline', *chain))} --help", file=sys.stderr)
     return EXIT_USAGE
+
+
+def _unknown_verb(chain: tuple[str, ...], error: UnknownCommandError) -> str:
+    """As the parser would say it, which imports every verb only to name them."""
+    family = next((entry.verbs for entry in TREE if chain and isinstance(entry, Family) and entry.name == chain[0]), TREE)
+    names = [entry.name for entry in family]
+    word = (error.unused_tokens or ["?"])[0]
+    close = difflib.get_close_matches(word, names, n=1)
+    hint = f'Did you mean "{close[0]}"?' if close else f"There are: {', '.join(names)}."
+    return f'Unknown verb "{word}". {hint}'
 
 
 def _failed(error: Exception, common: Common) -> int:

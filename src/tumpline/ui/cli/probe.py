@@ -7,9 +7,11 @@ from typing import Any
 from tumpline.errors import NoAnswerError
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Seconds
-from tumpline.ui.cli.output import Output, duration, table
+from tumpline.ui.cli.output import Output
+from tumpline.wire.eid import IPN, Eid
 
 _DEFAULT_WAIT_S = 10.0
+_ECHO_DEMUX, _ECHO_SERVICE = "echo", "7"  # as the echo service registers itself
 
 
 async def ping(
@@ -35,21 +37,39 @@ async def ping(
         Octets of each payload.
     """
     output = Output(common)
-    asked = {"to": to, "count": count, "interval_s": interval, "size": size, "timeout_s": common.timeout or _DEFAULT_WAIT_S}
-    times: list[float] = []
+    wait_s = _DEFAULT_WAIT_S if common.timeout is None else common.timeout
+    asked = {"to": echo_endpoint(to), "count": count, "interval_s": interval, "size": size, "timeout_s": wait_s}
+    code = NoAnswerError.exit_code
     async with connected(common) as agent:
         async for event in agent.stream("/v1/ping", asked):
-            if "rtt_ms" in event:
-                times.append(event["rtt_ms"])
             output.event(event, _ping_lines(event))
-    return 0 if times else NoAnswerError.exit_code
+            code = event.get("exit_code", code)
+    return code
+
+
+def echo_endpoint(to: str) -> str:
+    """A node ID stands for its echo endpoint."""
+    eid = Eid.parse(to)
+    if not eid.is_administrative:
+        return to
+    return str(eid.with_demux(_ECHO_SERVICE if eid.scheme == IPN else _ECHO_DEMUX))
 
 
 def _ping_lines(event: dict[str, Any]) -> list[str]:
-    if "rtt_ms" in event:
-        return [f"{event.get('octets', event.get('size', '?'))} octets from {event.get('from', '?')}: "
-                f"seq={event.get('sequence')} time={event['rtt_ms']:.3g} ms"]
-    return [f"{event.get('event', '?')}: {', '.join(f'{k}={v}' for k, v in event.items() if k != 'event')}"]
+    if event["event"] == "reply":
+        again = " (duplicate)" if event["duplicate"] else ""
+        return [f"{event['octets']} octets from {event['source']}: number={event['number']} time={event['rtt_ms']:.3g} ms{again}"]
+    if event["event"] == "summary":
+        return _summary_lines(event)
+    return []
+
+
+def _summary_lines(event: dict[str, Any]) -> list[str]:
+    lines = [f"--- {event['to']} ---", f"{event['sent']} sent, {event['received']} received, {event['loss']:.0%} lost"]
+    if event["received"]:
+        times = "/".join(f"{event[key]:.3g}" for key in ("min_ms", "avg_ms", "median_ms", "max_ms"))
+        lines.append(f"round trip min/avg/median/max = {times} ms")
+    return lines
 
 
 async def trace(to: str, /, *, common: Common = DEFAULT) -> int:
@@ -67,6 +87,3 @@ async def trace(to: str, /, *, common: Common = DEFAULT) -> int:
             arrived = arrived or event.get("event") == "delivered"
             output.event(event, str(event))
     return 0 if arrived else NoAnswerError.exit_code
-
-
-__all__ = ["duration", "ping", "table", "trace"]

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tumpline.errors import TumplineError
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Flag
 from tumpline.ui.cli.output import Output, table
-
-
-class NothingThereError(TumplineError):
-    """There is nothing of that name to remove."""
 
 
 async def _show(what: str, columns: tuple[str, ...], common: Common) -> int:
@@ -38,8 +33,6 @@ async def _add(what: str, value: dict[str, Any], common: Common, told: str) -> i
 async def _remove(what: str, value: dict[str, Any], common: Common, told: str) -> int:
     async with connected(common) as agent:
         answer = await agent.delete(f"/v1/{what}", {key: item for key, item in value.items() if item is not None})
-    if answer.get("removed") is False:
-        raise NothingThereError(f"there is no such entry; `tumpline {what} ls` shows what there is")
     Output(common).result(answer, told)
     return 0
 
@@ -180,7 +173,7 @@ async def links_add(
     if ca is not None:
         value["tls"] = {"mode": "required", "ca": ca, "cert": cert, "key": key, "authenticate": "node"}
     config = {key: item for key, item in value.items() if item is not None}
-    return await _add("links", config | {"save": save}, common, f"link {name or kind} is open")
+    return await _add("links", {"config": config, "save": save}, common, f"link {name or kind} is open")
 
 
 async def links_rm(name: str, /, *, save: Flag = False, common: Common = DEFAULT) -> int:
