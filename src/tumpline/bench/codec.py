@@ -28,7 +28,9 @@ def run(effort: Effort) -> Mapping[str, Figure]:
     start = limit.prefix(_DESTINATION, _SOURCE)
     _check_same(encoded[-1], start, payloads[-1])
     encode = alternate(
-        partial(rate_per_s, partial(_encode, bundles)), partial(rate_per_s, partial(_encode_plain, start, payloads)), effort.runs
+        partial(rate_per_s, partial(_encode, bundles)),
+        partial(rate_per_s, partial(_encode_plain, start, payloads)),
+        effort.runs,
     )
     decode = alternate(
         partial(rate_per_s, partial(_decode, encoded, payloads)),
@@ -45,7 +47,13 @@ def _bundles(payloads: list[bytes]) -> list[Bundle]:
     destination, source = Eid.parse(f"dtn:{_DESTINATION}"), Eid.parse(f"dtn:{_SOURCE}")
     crc = CrcType.CRC32C
     return [
-        Bundle(PrimaryBlock(0, crc, destination, source, NULL, _CREATED_MS, index, _LIFETIME_MS, None, None), (), payload, 0, crc)
+        Bundle(
+            PrimaryBlock(0, crc, destination, source, NULL, _CREATED_MS, index, _LIFETIME_MS, None, None),
+            (),
+            payload,
+            0,
+            crc,
+        )
         for index, payload in enumerate(payloads)
     ]
 

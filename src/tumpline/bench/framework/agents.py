@@ -45,7 +45,12 @@ class AgentProcess:
         command = [sys.executable, "-m", "tumpline", "up", "--config", str(self.config_path)]
         with self.log_path.open("a") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, env=clean_environment(self.directory)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=clean_environment(self.directory),
             )
 
     def wait_ready(self) -> None:
@@ -114,5 +119,7 @@ class Agents:
 
 def clean_environment(directory: Path) -> dict[str, str]:
     """Ours, without options of the person who called us, and with a runtime directory apart from other agents'."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("TUMPLINE_") and key != "NOTIFY_SOCKET"}
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith("TUMPLINE_") and key != "NOTIFY_SOCKET"
+    }
     return kept | {"XDG_RUNTIME_DIR": str(directory)}

@@ -213,7 +213,9 @@ def _usage_error(error: CycloptsError) -> int:
 
 def _unknown_verb(chain: tuple[str, ...], error: UnknownCommandError) -> str:
     """As the parser would say it, which imports every verb only to name them."""
-    family = next((entry.verbs for entry in TREE if chain and isinstance(entry, Family) and entry.name == chain[0]), TREE)
+    family = next(
+        (entry.verbs for entry in TREE if chain and isinstance(entry, Family) and entry.name == chain[0]), TREE
+    )
     names = [entry.name for entry in family]
     word = (error.unused_tokens or ["?"])[0]
     close = difflib.get_close_matches(word, names, n=1)

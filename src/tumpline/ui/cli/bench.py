@@ -52,7 +52,14 @@ def _list(output: Output) -> int:
 def _shown(report: dict[str, Any]) -> list[str]:
     machine, figures = report["machine"], report["figures"]
     rows = [
-        (key, f"{figure['value']:g}", figure["unit"], f"{figure['limit']:g}", f"{figure['ratio']:g}", figure["limit_is"])
+        (
+            key,
+            f"{figure['value']:g}",
+            figure["unit"],
+            f"{figure['limit']:g}",
+            f"{figure['ratio']:g}",
+            figure["limit_is"],
+        )
         for key, figure in figures.items()
     ]
     where = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, noise {machine['noise']:.0%}"

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tumpline.errors import TumplineError
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Flag
 from tumpline.ui.cli.output import Output, duration, octets, pairs, table
 
+if TYPE_CHECKING:
+    from tumpline.node.client import Client
+
 _DTN_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # RFC 9171 §4.2.6
 _COLUMNS = ("SEQ", "SOURCE", "DESTINATION", "SIZE", "EXPIRES IN", "FROM")
 _PAGE = 500
-_CHUNK_OCTETS = 1 << 20
+
+
+class NothingThereError(TumplineError):
+    """There is nothing of that name."""
 
 
 class FileExistsAlreadyError(TumplineError):
@@ -45,10 +51,10 @@ async def ls(*, limit: int = 100, after: int = 0, common: Common = DEFAULT) -> i
     return 0
 
 
-async def _pages(agent: Any, after: int, limit: int) -> AsyncIterator[dict[str, Any]]:
+async def _pages(agent: Client, after: int, limit: int) -> AsyncIterator[dict[str, Any]]:
     position: int | None = after
     while position is not None and limit > 0:
-        page = await agent.get("/v1/bundles", after=position, limit=min(limit, _PAGE))
+        page = await agent.get("/v1/bundles", {"after": position, "limit": min(limit, _PAGE)})
         for bundle in page["bundles"]:
             yield bundle
         limit -= len(page["bundles"])
@@ -58,7 +64,14 @@ async def _pages(agent: Any, after: int, limit: int) -> AsyncIterator[dict[str, 
 def _row(bundle: dict[str, Any]) -> tuple[Any, ...]:
     left_s = (bundle["expires_ms"] - _dtn_now_ms()) / 1000
     where = bundle["previous"] or "here"
-    return bundle["seq"], bundle["source"], bundle["destination"], octets(bundle["octets"]), duration(max(0.0, left_s)), where
+    return (
+        bundle["seq"],
+        bundle["source"],
+        bundle["destination"],
+        octets(bundle["octets"]),
+        duration(max(0.0, left_s)),
+        where,
+    )
 
 
 def _dtn_now_ms() -> float:
@@ -89,6 +102,8 @@ async def rm(bundle: str, /, *, common: Common = DEFAULT) -> int:
     """
     async with connected(common) as agent:
         value = await agent.delete(f"/v1/bundles/{bundle}")
+    if not value["removed"]:
+        raise NothingThereError(f"no bundle {bundle} is held: `tumpline bundles ls` lists those that are")
     Output(common).result(value, f"bundle {bundle} is deleted")
     return 0
 
@@ -105,22 +120,27 @@ async def export(bundle: str, file: str, /, *, force: Flag = False, common: Comm
     force
         Overwrite.
     """
-    count = 0
     async with connected(common) as agent:
-        octets_of_bundle = agent.download(f"/v1/bundles/{bundle}/octets")
+        pieces = agent.octets(f"/v1/bundles/{bundle}/octets")
+        first = await anext(pieces, b"")  # an error comes before anything is created
         if file == "-":
-            async for chunk in octets_of_bundle:
-                sys.stdout.buffer.write(chunk)
+            await _copy(sys.stdout.buffer, first, pieces)
             sys.stdout.buffer.flush()
             return 0
         with _new_file(Path(file), force) as target:
-            async for chunk in octets_of_bundle:
-                count += target.write(chunk)
+            count = await _copy(target, first, pieces)
     Output(common).result({"file": file, "octets": count}, f"{octets(count)} in {file}")
     return 0
 
 
-def _new_file(path: Path, force: bool) -> Any:
+async def _copy(target: BinaryIO, first: bytes, pieces: AsyncIterator[bytes]) -> int:
+    count = target.write(first)
+    async for piece in pieces:
+        count += target.write(piece)
+    return count
+
+
+def _new_file(path: Path, force: bool) -> BinaryIO:
     try:
         return path.open("wb" if force else "xb")
     except FileExistsError:
@@ -136,12 +156,6 @@ async def import_(file: Path, /, *, common: Common = DEFAULT) -> int:
         The bundle's octets.
     """
     async with connected(common) as agent:
-        value = await agent.upload("/v1/bundles/import", _chunks(file), file.stat().st_size)
+        value = await agent.upload("/v1/bundles/import", file.read_bytes())
     Output(common).result(value, f"{value['bundle']} is stored")
     return 0
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as source:
-        while chunk := source.read(_CHUNK_OCTETS):
-            yield chunk

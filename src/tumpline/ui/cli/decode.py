@@ -156,7 +156,10 @@ def _payload(bundle: Bundle) -> dict[str, Any]:
 def _record(record: Any) -> dict[str, Any]:
     fields: dict[str, Any] = record._asdict()
     name = "status report" if isinstance(record, StatusReport) else "unknown"
-    return {"record": name, **{key: shown if isinstance(shown, int | tuple | None) else str(shown) for key, shown in fields.items()}}
+    return {
+        "record": name,
+        **{key: shown if isinstance(shown, int | tuple | None) else str(shown) for key, shown in fields.items()},
+    }
 
 
 def _constants(names: type[Any]) -> dict[str, int]:
@@ -164,13 +167,18 @@ def _constants(names: type[Any]) -> dict[str, int]:
 
 
 def _names(names: type[Any], flags: int) -> list[str]:
-    known = [(name.lower().replace("_", " "), bit) for name, bit in _constants(names).items() if bit and flags & bit == bit]
+    known = [
+        (name.lower().replace("_", " "), bit) for name, bit in _constants(names).items() if bit and flags & bit == bit
+    ]
     unknown = flags & ~sum(bit for _, bit in known)
     return [name for name, _ in known] + ([f"unknown {unknown:#x}"] if unknown else [])
 
 
 def _name(names: type[Any], number: int) -> str:
-    return next((name.lower().replace("_", " ") for name, value in _constants(names).items() if value == number), f"unknown {number}")
+    return next(
+        (name.lower().replace("_", " ") for name, value in _constants(names).items() if value == number),
+        f"unknown {number}",
+    )
 
 
 def _shown(value: dict[str, Any]) -> list[str]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumpline.errors import TumplineError
-from tumpline.ui.cli.agent import find_socket, runtime_dir
+from tumpline.node.control.sockets import runtime_dir
+from tumpline.ui.cli.agent import find_agent
 from tumpline.ui.cli.common import DEFAULT, Common
 from tumpline.ui.cli.output import Output
 
@@ -80,7 +81,9 @@ def _state_space() -> Iterator[Finding]:
     base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     nearest = next(parent for parent in (base, *base.parents) if parent.exists())
     free = shutil.disk_usage(nearest).free
-    yield Finding("disk space", free >= _MIN_FREE_OCTETS, f"{free / 2**30:.1f} GiB free in {nearest}", f"free space in {nearest}")
+    yield Finding(
+        "disk space", free >= _MIN_FREE_OCTETS, f"{free / 2**30:.1f} GiB free in {nearest}", f"free space in {nearest}"
+    )
 
 
 def _open_files() -> Iterator[Finding]:
@@ -100,7 +103,7 @@ def _clock() -> Iterator[Finding]:
 
 def _agent() -> Iterator[Finding]:
     try:
-        seen = f"answers at {find_socket(None)}"
+        seen = f"answers at {find_agent(None)}"
     except TumplineError as error:
         seen = str(error)
     yield Finding("agent", True, seen)  # not running is no defect of the machine

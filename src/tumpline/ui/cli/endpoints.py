@@ -6,11 +6,14 @@ import hashlib
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Seconds
 from tumpline.ui.cli.output import Output, octets
+
+if TYPE_CHECKING:
+    from tumpline.node.client import Client, Received
 
 _MAX_SHOWN_OCTETS = 200
 
@@ -25,11 +28,14 @@ async def echo(demux: str, /, *, common: Common = DEFAULT) -> int:
     """
     output = Output(common)
     async with connected(common) as agent, agent.endpoint(demux) as endpoint:
-        output.note(f"echoing at {demux}")
+        output.note(f"echoing at {endpoint.eid}")
         async for adu in endpoint:
-            await agent.send_adu(adu.source, adu.data, source=demux)
+            await agent.send_adu(adu.source, adu.payload, source=demux)
             await endpoint.done(adu.seq)
-            output.event({"event": "echoed", "to": adu.source, "octets": len(adu.data)}, f"{octets(len(adu.data))} to {adu.source}")
+            output.event(
+                {"event": "echoed", "to": adu.source, "octets": len(adu.payload)},
+                f"{octets(len(adu.payload))} to {adu.source}",
+            )
     return 0
 
 
@@ -55,13 +61,13 @@ async def sink(
     output = Output(common)
     taken = 0
     async with connected(common) as agent, agent.endpoint(demux) as endpoint:
-        output.note(f"receiving at {demux}")
+        output.note(f"receiving at {endpoint.eid}")
         async for adu in endpoint:
-            event = {"event": "received", "source": adu.source, "octets": len(adu.data)}
-            event["sha256"] = hashlib.sha256(adu.data).hexdigest()
+            event = {"event": "received", "source": adu.source, "octets": len(adu.payload)}
+            event["sha256"] = hashlib.sha256(adu.payload).hexdigest()
             if directory is not None:
                 event["file"] = str(_keep(directory, adu))
-            output.event(event, _adu_line(event, adu.data))
+            output.event(event, _adu_line(event, adu.payload))
             await endpoint.done(adu.seq)
             taken += 1
             if taken == count:
@@ -69,10 +75,10 @@ async def sink(
     return 0
 
 
-def _keep(directory: Path, adu: Any) -> Path:
+def _keep(directory: Path, adu: Received) -> Path:
     path = directory / f"{adu.seq:010}.adu"
     directory.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(adu.data)
+    path.write_bytes(adu.payload)
     return path
 
 
@@ -116,12 +122,12 @@ async def source(
         if count is not None:
             return await _many(agent, output, {"to": to, "count": count, "size": size, "lifetime_s": lifetime})
         data = sys.stdin.buffer.read() if text is None else text.encode()
-        answer = await agent.send_adu(to, data, lifetime_s=lifetime)
-    output.result(answer | {"octets": len(data)}, f"{answer['bundle']} is stored")
+        bundle = await agent.send_adu(to, data, lifetime_s=lifetime)
+    output.result({"bundle": bundle, "octets": len(data)}, f"{bundle} is stored")
     return 0
 
 
-async def _many(agent: Any, output: Output, asked: dict[str, Any]) -> int:
+async def _many(agent: Client, output: Output, asked: dict[str, Any]) -> int:
     begin = time.monotonic()
     answer = await agent.post("/v1/source", asked)
     rate = asked["count"] / (time.monotonic() - begin)

@@ -58,7 +58,9 @@ def echo_endpoint(to: str) -> str:
 def _ping_lines(event: dict[str, Any]) -> list[str]:
     if event["event"] == "reply":
         again = " (duplicate)" if event["duplicate"] else ""
-        return [f"{event['octets']} octets from {event['source']}: number={event['number']} time={event['rtt_ms']:.3g} ms{again}"]
+        return [
+            f"{event['octets']} octets from {event['source']}: number={event['number']} time={event['rtt_ms']:.3g} ms{again}"
+        ]
     if event["event"] == "summary":
         return _summary_lines(event)
     return []

@@ -42,7 +42,9 @@ def _status(value: dict[str, Any], output: Output) -> list[str]:
         f"{f' of {octets(quota)}' if quota else ''}",
     ]
     lines += peer_lines(value.get("peers", []), output)
-    waiting = [f"{name} {count}" for name, count in value.get("counters", {}).items() if count and isinstance(count, int)]
+    waiting = [
+        f"{name} {count}" for name, count in value.get("counters", {}).items() if count and isinstance(count, int)
+    ]
     return lines + ([f"since start: {', '.join(waiting)}"] if waiting else [])
 
 

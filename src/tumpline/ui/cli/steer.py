@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from tumpline.errors import TumplineError
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Flag
 from tumpline.ui.cli.output import Output, table
+
+
+class NothingThereError(TumplineError):
+    """There is nothing of that name to remove."""
 
 
 async def _show(what: str, columns: tuple[str, ...], common: Common) -> int:
@@ -18,6 +24,8 @@ async def _show(what: str, columns: tuple[str, ...], common: Common) -> int:
 
 
 def _cell(value: Any) -> str | None:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return str(len(value))
     if isinstance(value, list):
         return ", ".join(map(str, value)) or None
     return None if value in (None, "") else str(value)
@@ -33,6 +41,8 @@ async def _add(what: str, value: dict[str, Any], common: Common, told: str) -> i
 async def _remove(what: str, value: dict[str, Any], common: Common, told: str) -> int:
     async with connected(common) as agent:
         answer = await agent.delete(f"/v1/{what}", {key: item for key, item in value.items() if item is not None})
+    if not answer["removed"]:
+        raise NothingThereError(f"there is no such entry: `tumpline {what} ls` lists those that are")
     Output(common).result(answer, told)
     return 0
 
@@ -112,9 +122,7 @@ async def contacts_add(
     return await _add("contacts", value, common, f"{peer} can be reached from {start} for {duration}")
 
 
-async def contacts_rm(
-    peer: str, /, *, start: str | None = None, save: Flag = False, common: Common = DEFAULT
-) -> int:
+async def contacts_rm(peer: str, /, *, start: str | None = None, save: Flag = False, common: Common = DEFAULT) -> int:
     """Remove contacts of a peer.
 
     Parameters
@@ -132,7 +140,7 @@ async def contacts_rm(
 
 async def links_ls(*, common: Common = DEFAULT) -> int:
     """Show the links."""
-    return await _show("links", ("name", "kind", "listen", "connect", "state"), common)
+    return await _show("links", ("name", "kind", "listening", "tls", "sessions"), common)
 
 
 async def links_add(
@@ -171,9 +179,12 @@ async def links_add(
     """
     value: dict[str, Any] = {"kind": kind, "name": name, "listen": listen, "connect": connect or None}
     if ca is not None:
-        value["tls"] = {"mode": "required", "ca": ca, "cert": cert, "key": key, "authenticate": "node"}
+        # The agent's working directory is not ours.
+        files = {"ca": ca, "cert": cert, "key": key}
+        paths = {name: str(Path(file).absolute()) for name, file in files.items() if file is not None}
+        value["tls"] = {"mode": "required", "authenticate": "node", **paths}
     config = {key: item for key, item in value.items() if item is not None}
-    return await _add("links", {"config": config, "save": save}, common, f"link {name or kind} is open")
+    return await _add("links", config | {"save": save}, common, f"link {name or kind} is open")
 
 
 async def links_rm(name: str, /, *, save: Flag = False, common: Common = DEFAULT) -> int:
