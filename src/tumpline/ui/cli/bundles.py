@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tumpline.errors import TumplineError
 from tumpline.ui.cli.agent import connected
-from tumpline.ui.cli.common import DEFAULT, Common, Flag
+from tumpline.ui.cli.common import DEFAULT, Common, FileOrDash, Flag
 from tumpline.ui.cli.output import Output, duration, octets, pairs, table
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ async def rm(bundle: str, /, *, common: Common = DEFAULT) -> int:
     return 0
 
 
-async def export(bundle: str, file: str, /, *, force: Flag = False, common: Common = DEFAULT) -> int:
+async def export(bundle: str, file: FileOrDash, /, *, force: Flag = False, common: Common = DEFAULT) -> int:
     """Write a held bundle's octets to a file (- for standard output).
 
     Parameters

@@ -27,6 +27,8 @@ def _to_seconds(_type: Any, tokens: Sequence[Any]) -> float:
 
 Seconds = Annotated[float, Parameter(converter=_to_seconds, n_tokens=1)]
 Flag = Annotated[bool, Parameter(negative=())]
+# A file, or - for standard input or output.
+FileOrDash = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 
 @Parameter(name="*", group=Group("Options of every verb", sort_key=9))

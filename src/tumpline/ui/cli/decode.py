@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tumpline.errors import ConfigError, MalformedError
-from tumpline.ui.cli.common import DEFAULT, Common
+from tumpline.ui.cli.common import DEFAULT, Common, FileOrDash
 from tumpline.ui.cli.output import Output, octets, pairs
 from tumpline.wire.admin import StatusReport, decode_admin_untrusted
 from tumpline.wire.bundle7 import (
@@ -32,7 +32,7 @@ _MAX_FILE_OCTETS = 1 << 30  # a bundle is decoded in memory here; larger ones ar
 _PREVIEW_OCTETS = 32
 
 
-def decode(what: str, /, *, common: Common = DEFAULT) -> int:
+def decode(what: FileOrDash, /, *, common: Common = DEFAULT) -> int:
     """Decode a bundle and check its CRCs. Exits 1 if it is no bundle.
 
     Parameters
