@@ -51,3 +51,12 @@ def run_plain(listeners: list[str], sender: str, **task: Any) -> float:
             if process.wait(_HANG_S) != 0:
                 raise TumplineError(f"the plain {process.args} failed")  # its assertions are the check of the sink
         return result
+
+
+def plain_rss_mib() -> float:
+    """The most memory that the plain sink held while it took some bundles."""
+    with ExitStack() as stack:
+        sink = _start(stack, "sink", {"count": 10_000})
+        port = int(_first_line(sink))
+        _first_line(_start(stack, "source", {"count": 10_000, "next_port": port}))
+        return float(_first_line(sink))

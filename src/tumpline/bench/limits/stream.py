@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import ssl
 import sys
@@ -252,9 +253,10 @@ def _await_acks(connection: socket.socket, count: int) -> None:
 
 
 def sink(task: Task) -> None:
-    """Receive everything."""
+    """Receive everything; print the most MiB of memory that were held."""
     with _listen(task) as connection:
         (_small_sink if task.octets == _SMALL_OCTETS else _large_sink)(connection, task)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 
 def relay(task: Task) -> None:
