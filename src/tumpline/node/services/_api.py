@@ -59,16 +59,21 @@ class ServiceContext(Protocol):
         """Write (None: erase) records of this service in one durable transaction; returns when that is done.
         Raises: StorageError."""
 
-    def register(self, demux: str) -> None:
-        """Also hand this service the ADUs for `demux` (pings' own endpoints, files' ...), from now until `unregister`.
-        Raises: RefusedError if another service has it."""
+    def register(self, demux: str = "") -> None:
+        """From now until `unregister`, hand this service the ADUs for `demux` ("": the demuxes that its SPEC names).
+        Those that waited are delivered at once. Raises: RefusedError if another service has it."""
 
-    def unregister(self, demux: str) -> None:
-        """No more ADUs for `demux`; those that wait stay stored. Idempotent."""
+    def unregister(self, demux: str = "") -> None:
+        """No more ADUs for `demux`; those that wait stay stored. Deliveries that are out stay out: answer them as ever
+        (`failed` puts one back among those that wait). Idempotent."""
 
-    def demux_for(self, name: str, destination: Eid | None = None) -> str:
-        """The demux that this node uses for a service name under the scheme of the node ID (of its ID that answers to
-        `destination`, if given): the name itself for dtn, a decimal service number for ipn."""
+    def demux_for(self, name: str) -> str:
+        """The demux under which this node has the service of that name, in the scheme of the node ID: its SPEC's
+        `demux` for dtn, `ipn_service` in decimal for ipn."""
+
+    def new_demux(self, prefix: str) -> str:
+        """A demux that nobody on this node uses, in the scheme of the node ID: `prefix-` and random hex digits for dtn,
+        a random large service number for ipn. It is not registered yet."""
 
     def is_local(self, eid: Eid) -> bool:
         """Whether the EID is below one of this node's own node IDs."""
@@ -117,8 +122,9 @@ class ServiceSpec(NamedTuple):
     summary: str
     config: type[Any]  # a msgspec.Struct (kw_only, forbid_unknown_fields), every field documented
     open: Callable[[Any], Service]  # heavy imports happen inside
-    demux: str = ""  # registered at start under dtn node IDs; "" for a service that registers what it needs itself
-    ipn_service: int | None = None  # registered at start under ipn node IDs
+    demux: str = ""  # under dtn node IDs; "" for a service without one of its own
+    ipn_service: int | None = None  # under ipn node IDs
+    registers: bool = True  # the runtime registers these at start; False: the service does, when it is ready for ADUs
     always: bool = False  # runs without a section in the configuration
 
 
