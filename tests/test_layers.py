@@ -18,7 +18,14 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # Time, chance and I/O are arguments in these rooms (ARCHITECTURE.md §5.1, §5.2).
 PURE = {"wire", "machines"}
-IMPURE = set(["asyncio", "socket", "ssl", "select", "time", "datetime", "random", "secrets", "uuid", "os", "threading", "subprocess", "sqlite3"])
+IMPURE = {"asyncio", "socket", "ssl", "select", "time", "datetime", "random"} | {
+    "secrets",
+    "uuid",
+    "os",
+    "threading",
+    "subprocess",
+    "sqlite3",
+}
 
 
 def wrong_arrows(path: Path, source: str) -> list[str]:
