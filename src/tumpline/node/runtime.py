@@ -10,24 +10,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from tumpline.drivers.links._api import BundleLink
 from tumpline.drivers.payload import pieces, release, retain
 from tumpline.drivers.stores._api import Store
-from tumpline.errors import StorageError
+from tumpline.errors import RefusedError, StorageError
 from tumpline.machines import effects as fx
 from tumpline.machines.contract import Payload
 from tumpline.machines.node import NodeMachine
 from tumpline.machines.storage import Operation, Results
 from tumpline.node.services._api import Service
-from tumpline.wire.bundle7 import RunningPayloadCrc
+from tumpline.wire.crc import ZEROED_FIELD, RunningCrc
 
 # The wall clock may be set while we run: DTN time is taken from it anew this often.
 CLOCK_INTERVAL_S = 30.0
 DTN_EPOCH_UNIX_MS = 946_684_800_000  # 2000-01-01T00:00:00Z, RFC 9171 §4.2.6
+
+# A service that went away between the decision and its performance: its deliveries are decided anew after this.
+RETRY_S = 1.0
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], None]
 
@@ -42,6 +45,30 @@ class Watcher(Protocol):
 
     def notice(self, name: str, fields: dict[str, Any]) -> None:
         """Something happened; `name` is in the past tense."""
+
+
+class _Batch:
+    """ADUs given together: one future for all of them."""
+
+    __slots__ = ("_bundles", "_left", "_reason", "future")
+
+    def __init__(self, future: asyncio.Future[list[str]], count: int) -> None:
+        self.future = future
+        self._bundles = [""] * count
+        self._left = count
+        self._reason: str | None = None
+
+    def decide(self, index: int, bundle: str, refusal: str | None) -> None:
+        self._bundles[index] = bundle
+        self._left -= 1
+        if self._reason is None:
+            self._reason = refusal
+        if self._left or self.future.done():
+            return
+        if self._reason is None:
+            self.future.set_result(self._bundles)
+        else:
+            self.future.set_exception(RefusedError(self._reason))
 
 
 class Runtime:
@@ -62,7 +89,7 @@ class Runtime:
         self._last_path = 0
         self._answers: dict[str, list[tuple[int, fx.Outcome]]] = defaultdict(list)
         self._in_service: dict[int, Payload] = {}
-        self._adus: dict[int, asyncio.Future[str]] = {}
+        self._batches: dict[int, tuple[_Batch, int]] = {}
         self._last_token = 0
         self._performers: dict[type[Any], Callable[[Any], None]] = {
             fx.Transact: self._transact,
@@ -213,7 +240,7 @@ class Runtime:
         service = self.services.get(effect.service)
         if service is None:
             for delivery in effect.deliveries:
-                self.machine.delivery_failed(effect.service, delivery.seq, None, self.now())
+                self.machine.delivery_failed(effect.service, delivery.seq, RETRY_S, self.now())
             return
         for delivery in effect.deliveries:
             # A service may read for a while; an expiry or an operator must not pull the octets from under it.
@@ -221,14 +248,15 @@ class Runtime:
             self._in_service[delivery.seq] = delivery.payload
         service.deliver(effect.deliveries)
 
-    def answer(self, service: str, seq: int, outcome: fx.Outcome) -> None:
-        """A service has done with a delivery. Many answers of one turn reach the machine as one batch."""
-        self._give_back(seq)
+    def answer(self, service: str, answers: Sequence[tuple[int, fx.Outcome]]) -> None:
+        """A service has done with deliveries. The answers of one turn reach the machine as one batch."""
+        for seq, _ in answers:
+            self._give_back(seq)
         if not self._answers and not self._turning:
             self._loop.call_soon(self.turn)
-        self._answers[service].append((seq, outcome))
+        self._answers[service].extend(answers)
 
-    def answer_failed(self, service: str, seq: int, retry_s: float | None) -> None:
+    def answer_failed(self, service: str, seq: int, retry_s: float) -> None:
         """A service could not take a delivery; it will be offered again (after `retry_s`)."""
         self._give_back(seq)
         self.machine.delivery_failed(service, seq, retry_s, self.now())
@@ -243,28 +271,26 @@ class Runtime:
         for service, outcomes in answers.items():
             self.machine.delivered(service, outcomes, self.now())
 
-    def originate(self, adus: list[fx.Adu]) -> list[asyncio.Future[str]]:
-        """Send ADUs as one batch. Each future gives the bundle's identity once it is stored, or raises RefusedError."""
-        numbered, futures = [], []
-        for adu in adus:
+    def originate(self, adus: Sequence[fx.Adu]) -> asyncio.Future[list[str]]:
+        """Send ADUs as one batch. The future gives the bundles' identities, in order, once all are stored; or raises
+        RefusedError with the first reason when all are decided (those that were accepted stay stored)."""
+        batch = _Batch(self._loop.create_future(), len(adus))
+        numbered = []
+        for index, adu in enumerate(adus):
             self._last_token += 1
             numbered.append(adu._replace(token=self._last_token))
-            future: asyncio.Future[str] = self._loop.create_future()
-            self._adus[self._last_token] = future
-            futures.append(future)
+            self._batches[self._last_token] = (batch, index)
         self.machine.originate(numbered, self.now())
         self.turn()
-        return futures
+        return batch.future
 
     def _adu_stored(self, effect: fx.AduStored) -> None:
-        future = self._adus.pop(effect.token, None)
-        if future is not None and not future.done():
-            future.set_result(effect.bundle)
+        if (place := self._batches.pop(effect.token, None)) is not None:
+            place[0].decide(place[1], effect.bundle, None)
 
     def _adu_refused(self, effect: fx.AduRefused) -> None:
-        future = self._adus.pop(effect.token, None)
-        if future is not None and not future.done():
-            future.set_exception(StorageError(effect.reason))
+        if (place := self._batches.pop(effect.token, None)) is not None:
+            place[0].decide(place[1], "", effect.reason)
 
     # ---- payload work, off the loop's thread --------------------------------------------------------------------------
 
@@ -312,8 +338,10 @@ class Runtime:
 def _piece_crcs(effect: fx.Split) -> list[int]:
     crcs = []
     for offset, length, prefix in effect.pieces:
-        crc = RunningPayloadCrc(effect.crc_type, prefix)
+        crc = RunningCrc(effect.crc_type)
+        crc.update(prefix)
         for piece in pieces(effect.payload, offset, length):
             crc.update(piece)
+        crc.update(ZEROED_FIELD[effect.crc_type])  # RFC 9171 §4.2.2
         crcs.append(crc.value)
     return crcs
