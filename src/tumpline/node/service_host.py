@@ -17,7 +17,7 @@ from tumpline.machines.storage import GetState, PutState
 from tumpline.node.endpoints import Endpoints
 from tumpline.node.runtime import Runtime, dtn_now_ms
 from tumpline.node.services._api import Service, ServiceSpec
-from tumpline.node.tasks import Tasks
+from tumpline.drivers.tasks import TaskOwner
 from tumpline.wire.eid import Eid
 
 # RFC 9758: service numbers from here on are for private use; ephemeral endpoints draw from them.
@@ -38,7 +38,7 @@ class ServiceHost:
         self._runtime = runtime
         self._endpoints = endpoints
         self._spec = spec
-        self._tasks = Tasks(service.name, self._task_failed)
+        self._tasks = TaskOwner(self._task_failed)
 
     # ---- life ---------------------------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class ServiceHost:
         self._runtime.perform(Notice(name, {"service": self.service.name, **fields}))
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        return self._tasks.spawn(work, name)
+        return self._tasks.start(work, f"{self.service.name}: {name}")
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(delay_s, callback)
