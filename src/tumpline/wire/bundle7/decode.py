@@ -1,0 +1,109 @@
+"""From octets to a bundle or its head: the fast decoder first, the careful one for all it does not know."""
+
+from __future__ import annotations
+
+from tumpline.errors import MalformedError
+from tumpline.wire.bundle7 import careful, fast
+from tumpline.wire.bundle7.encode import encode_tail
+from tumpline.wire.bundle7.values import MAX_HEAD_OCTETS, STRICT, Bundle, BundleHead, Strictness
+from tumpline.wire.cbor import TruncatedError
+from tumpline.wire.crc import ZEROED_FIELD, crc16_x25, crc32c, crc_octets
+
+# Up to here a copy of the payload block is cheaper than a memoryview over it.
+_COPY_OCTETS = 4096
+
+
+def decode_head_untrusted(
+    data: bytes | bytearray | memoryview, total_length: int | None = None, strictness: Strictness = STRICT
+) -> BundleHead | None:
+    """The head of the bundle that begins `data`; None if octets are missing.
+
+    `total_length`, where known, is the number of octets of the whole bundle, and must fit the payload's length. The CRCs
+    of the primary and the extension blocks are verified. Raises MalformedError and nothing else.
+    """
+    octets = data if type(data) is bytes else bytes(data[:MAX_HEAD_OCTETS])
+    head = fast.decode_head(octets, strictness) or _careful_head(octets, total_length, strictness)
+    if head is None:
+        return None
+    if head.payload_offset > MAX_HEAD_OCTETS:
+        raise MalformedError(f"the bundle has more than {MAX_HEAD_OCTETS} octets before its payload")
+    if total_length is not None:
+        _check_length(head, total_length, strictness)
+    return head
+
+
+def _careful_head(octets: bytes, total_length: int | None, strictness: Strictness) -> BundleHead | None:
+    octets = octets[:MAX_HEAD_OCTETS]
+    try:
+        return careful.decode_head(octets, strictness)
+    except TruncatedError:
+        if len(octets) >= MAX_HEAD_OCTETS:
+            raise MalformedError(f"the bundle has more than {MAX_HEAD_OCTETS} octets before its payload") from None
+        if total_length is not None and len(octets) >= total_length:
+            raise
+        return None
+
+
+def _check_length(head: BundleHead, total_length: int, strictness: Strictness) -> None:
+    rest = total_length - head.payload_offset - head.payload_length
+    tail = tail_octets(head)
+    if rest == tail or (rest > tail and strictness.allow_trailing):
+        return
+    if rest == tail - 1 and strictness.allow_definite_bundle:
+        return  # check_tail looks whether it is an array of definite length, which has no break
+    raise MalformedError(f"{rest} octets are left for the end of the bundle, where there must be {tail}")
+
+
+def tail_octets(head: BundleHead) -> int:
+    """Octets behind the payload: its CRC field and the break."""
+    crc = crc_octets(head.payload_crc_type)
+    return crc + 2 if crc else 1
+
+
+def check_tail(head: BundleHead, tail: bytes, crc_value: int, strictness: Strictness = STRICT) -> None:
+    """Raise MalformedError unless `tail` is what must follow a payload whose block has this CRC (`payload_crc`)."""
+    expected = encode_tail(head.payload_crc_type, crc_value)
+    if tail == expected or (strictness.allow_trailing and tail.startswith(expected)):
+        return
+    if strictness.allow_definite_bundle and tail == expected[:-1]:
+        return
+    if len(tail) < len(expected):
+        raise MalformedError("the bundle ends inside the end of its payload block")
+    if not tail.startswith(expected[:-1]):
+        raise MalformedError("the CRC of the payload block does not match its octets")
+    raise MalformedError("octets follow the payload block where the bundle must end (RFC 9171 §4.1)")
+
+
+def split_whole(
+    data: bytes | bytearray | memoryview, strictness: Strictness = STRICT
+) -> tuple[BundleHead, bytes, bytes]:
+    """Head, payload and tail of a whole bundle, all CRCs verified. Raises MalformedError and nothing else.
+
+    The tail is `encode_tail` of the bundle even where a laxer form of it was allowed and received.
+    """
+    if type(data) is not bytes:
+        data = bytes(data)
+    head = decode_head_untrusted(data, len(data), strictness)
+    if head is None:
+        raise MalformedError("the bundle ends before its payload")
+    start = head.payload_offset
+    end = start + head.payload_length
+    crc_type = head.payload_crc_type
+    tail = data[end:]
+    if crc_type:
+        begin = start - len(head.payload_prefix)
+        block = data[begin:end] if end - begin < _COPY_OCTETS else memoryview(data)[begin:end]
+        update = crc32c if crc_type == 2 else crc16_x25
+        crc_value = update(ZEROED_FIELD[crc_type], update(block))
+    else:
+        crc_value = 0
+    expected = encode_tail(crc_type, crc_value)
+    if tail != expected:
+        check_tail(head, tail, crc_value, strictness)
+    return head, data[start:end], expected
+
+
+def decode_bundle_untrusted(data: bytes | bytearray | memoryview, strictness: Strictness = STRICT) -> Bundle:
+    """The bundle that `data` is, all CRCs verified. Raises MalformedError and nothing else."""
+    head, payload, _ = split_whole(data, strictness)
+    return Bundle(head.primary, head.blocks, payload, head.payload_flags, head.payload_crc_type)
