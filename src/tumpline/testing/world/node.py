@@ -63,7 +63,7 @@ class SimNode:
             fx.Join: self._join,
             fx.Notice: lambda e: world.tell(name, name, f"{e.name} {e.fields}"),
             fx.AduStored: self._adu_stored,
-            fx.AduRefused: lambda e: self._marks.pop(e.token, None),
+            fx.AduRefused: self._adu_refused,
         }
         world.nodes[name] = self
 
@@ -132,6 +132,10 @@ class SimNode:
         mark, sent = self._marks.pop(effect.token)
         self.world.tell(self.name, self.name, f"stored {mark}")
         self.world.promises.promise(mark, sent)
+
+    def _adu_refused(self, effect: fx.AduRefused) -> None:
+        mark, _ = self._marks.pop(effect.token)
+        self.world.tell(self.name, self.name, f"would not take {mark}: {effect.reason}")
 
     def _deliver(self, effect: fx.Deliver) -> None:
         outcomes = []

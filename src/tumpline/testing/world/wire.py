@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tumpline.machines.effects import Arrival, PathInfo, RefuseReason, Unit
-from tumpline.machines.tcpcl4 import Role, Session, SessionConfig
 from tumpline.machines.tcpcl4 import events as ev
+from tumpline.machines.tcpcl4.config import Role, SessionConfig
 from tumpline.machines.tcpcl4.reasons import refusal_code, refuse_reason
+from tumpline.machines.tcpcl4.session import Session
 from tumpline.wire.eid import Eid
 from tumpline.wire.tcpcl4 import TerminationCode
 
@@ -95,7 +97,7 @@ class Connection:
         if self in self.wire.connections:
             self.wire.connections.remove(self)
             for end in self.ends:
-                self.wire.world.after(self.wire.faults.delay_s, lambda end=end: end.lose(why))
+                self.wire.world.after(self.wire.faults.delay_s, partial(end.lose, why))
 
     def other(self, end: End) -> End:
         return self.ends[1] if end is self.ends[0] else self.ends[0]
@@ -180,7 +182,7 @@ class End:
         self._session.connection_lost(self._world.now)
         self.pump()
 
-    def _arrive(self, octets: bytes) -> None:
+    def arrive(self, octets: bytes) -> None:
         if self.is_over or self._life != self.node.life or not self.node.is_up:
             return
         self._unread += octets
@@ -196,11 +198,11 @@ class End:
             delay_s = faults.delay_s + self._wire.chance.random() * faults.jitter_s
             # A stream keeps its order: nothing overtakes, and the wire carries so many octets a second.
             self._arrives_at = max(self._arrives_at, world.now + delay_s) + len(piece) / faults.octets_per_s
-            world.at(self._arrives_at, lambda piece=piece: self._carries(other, piece))
+            world.at(self._arrives_at, partial(self._carries, other, piece))
 
     def _carries(self, other: End, piece: bytes) -> None:
         if self.connection in self._wire.connections and not self.connection.is_stalled:
-            other._arrive(piece)
+            other.arrive(piece)
 
     # ---- the driver's loop: feed, drain events, write, re-arm one timer -----------------------------------------------
 
@@ -337,7 +339,7 @@ class End:
         self.node.turn()
 
 
-_HANDLERS = {
+_HANDLERS: dict[type[Any], Callable[[End, Any], None]] = {
     ev.SessionEstablished: End._established,
     ev.TransfersReceived: End._received,
     ev.TransferStarted: End._started,
