@@ -85,11 +85,13 @@ class ReservedSink:
         self._sink.advance(count)
 
     def finish(self, transfer: int) -> Arrival:
-        # The machine counts the arrival itself as soon as it is told, in this same turn of the loop.
         try:
-            return self._sink.finish(transfer)
-        finally:
+            arrival = self._sink.finish(transfer)
+        except BaseException:
             self._give_room_back()
+            raise
+        self._reserved = 0  # it ends when the machine is told of the arrival
+        return arrival
 
     def abort(self) -> None:
         self._sink.abort()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tumpline.drivers.payload import read_range, release
 from tumpline.machines import effects as fx
 from tumpline.machines.contract import Octets, Payload
 from tumpline.machines.node import NodeConfig, NodeMachine
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tumpline.testing.world.simulation import World
 
 INBOX = "inbox"  # the service of every simulated node: it keeps a record for each ADU that came
+IPN_INBOX = "42"  # its service number where the node ID is of the ipn scheme
 REDIAL_S = 1.0
 
 
@@ -87,7 +89,7 @@ class SimNode:
             self.machine.add_contact(contact, now)
         for peer in self.peers:
             self.machine.add_peer(peer, now)
-        self.machine.register(INBOX, INBOX, now)
+        self.machine.register(INBOX, self.inbox_demux, now)
         self.world.tell(self.name, self.name, "started")
         self.turn()
 
@@ -98,6 +100,11 @@ class SimNode:
         for end in list(self._ends.values()):
             end.connection.reset("the node crashed")
         self.store.crash(self._chance)
+
+    @property
+    def inbox_demux(self) -> str:
+        """The demux of the inbox, as the node's scheme writes it."""
+        return IPN_INBOX if self.config.node_id.scheme == 2 else INBOX
 
     @property
     def held_octets(self) -> int:
@@ -116,7 +123,7 @@ class SimNode:
         sent = Sent(self.name, to.name, self.world.now + lifetime_s)
         self._marks[self._last_token] = (mark, sent)
         adu = fx.Adu(
-            to.config.node_id.with_demux(INBOX),
+            to.config.node_id.with_demux(to.inbox_demux),
             Octets(payload),
             lifetime_ms=int(lifetime_s * 1000),
             token=self._last_token,
@@ -218,6 +225,8 @@ class SimNode:
         if end is not None and not end.is_over:
             end.offer(effect.units)
         else:
+            for unit in effect.units:
+                release(unit.payload)
             self.machine.lost(effect.path, [unit.seq for unit in effect.units], self.world.now)
 
     def _connect(self, effect: fx.Connect) -> None:
@@ -248,9 +257,8 @@ class SimNode:
     # ---- payloads -----------------------------------------------------------------------------------------------------
 
     def octets_of(self, payload: Payload) -> bytes:
-        """In a simulated world every payload is in memory."""
-        assert isinstance(payload, Octets)
-        return payload.data
+        """A payload whole, wherever the store put it."""
+        return read_range(payload, 0, payload.length)
 
     def _split(self, effect: fx.Split) -> None:
         data = self.octets_of(effect.payload)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tumpline.drivers.payload import release
 from tumpline.machines.effects import Arrival, PathInfo, RefuseReason, Unit
 from tumpline.machines.tcpcl4 import events as ev
 from tumpline.machines.tcpcl4.config import Role, SessionConfig
@@ -152,6 +153,7 @@ class End:
         now = self._world.now
         for unit in units:
             octets = unit.head + self.node.octets_of(unit.payload) + unit.tail
+            release(unit.payload)
             self._units[unit.seq] = octets
             # Whole when small, as a driver does it; a large one is asked for range by range.
             self._session.send(unit.seq, len(octets), octets if len(octets) < WRITE_OCTETS else None, now)
