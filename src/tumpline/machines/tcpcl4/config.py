@@ -38,7 +38,7 @@ class SessionConfig:
     contact_timeout_s: float = 30.0  # §4.1: SHOULD be no longer than 60 s
     tls_timeout_s: float = 30.0
     init_timeout_s: float = 30.0
-    ending_timeout_s: float = 10.0  # without any octet in either direction, once SESS_TERM was sent
+    ending_timeout_s: float = 10.0  # once SESS_TERM was sent, without any progress of what is under way
     idle_s: float = 0.0  # end a session without transfers after this time (§6.2); 0 = never
 
     # The size of segments we send follows the time until they are acknowledged (§3.6, "Dynamic Segmentation").

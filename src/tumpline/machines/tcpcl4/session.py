@@ -70,10 +70,10 @@ class Session:
         self._init_received = False
         self._peer_terminated = False
         self._ending = SessionEnding(TerminationCode.UNKNOWN, False, "")
+        self._left_over = 0  # octets that the last `receive` did not take
         self._since = 0.0  # begin of the present state
         self._last_received = 0.0  # anything
-        self._last_activity = 0.0  # any message but KEEPALIVE
-        self._last_sent = 0.0
+        self._last_activity = 0.0  # any message but KEEPALIVE, in either direction
         self._keepalive_every_s = 0.0
         self._keepalive_at = 0.0
         self._length_most = 0  # of a transfer that the peer takes
@@ -92,7 +92,7 @@ class Session:
     def connected(self, now: float) -> None:
         """The TCP connection is there."""
         self._go(Step.CONNECTED, now)
-        self._last_received = self._last_sent = now
+        self._last_received = now
         if self._role is Role.ACTIVE:  # RFC 9174 §4.1: the passive entity waits
             self._send_contact()
 
@@ -102,7 +102,7 @@ class Session:
             return
         self._certificate = certificate
         self._go(Step.TLS_DONE, now)
-        self._last_received = self._last_sent = now
+        self._last_received = now
         try:
             check_host(self._config, certificate)
         except RemoteProtocolError as error:
@@ -117,9 +117,8 @@ class Session:
     def connection_lost(self, now: float) -> None:
         """The peer closed the connection, or it broke. Nothing can be sent any more."""
         self._out.take()
-        is_clean = self._peer_terminated and self.state is State.ENDING and not self._is_live
         if self.state is State.ENDING:
-            self._close(self._ending.reason, self._ending.text, now, is_clean)
+            self._close(self._ending.reason, f"{self._ending.text}; the connection was lost before the end", now)
         else:
             self._close(TerminationCode.UNKNOWN, "the connection was lost", now)
 
@@ -137,7 +136,8 @@ class Session:
 
     def receive(self, data: memoryview, now: float) -> int:
         """Take octets of the stream; returns how many were taken. No view of `data` is kept."""
-        self._last_received = now
+        if len(data) > self._left_over:  # what was left is no new sign of life
+            self._last_received = now
         if self.state is State.CONTACT:
             return self._receive_contact(data, now)
         if self.state is State.CLOSED:
@@ -149,12 +149,13 @@ class Session:
                 if taken == offset:
                     break
                 offset = taken
+                self._close_if_done(now)  # after each message: what follows the last one must not depend on the read
             self._out.check()
         except RemoteProtocolError as error:
             self._break_off(error, now)
         except MalformedError as error:  # a list that passes its bound: it can neither be kept nor skipped
             self._break_off(RemoteProtocolError(str(error), TerminationCode.RESOURCE_EXHAUSTION), now)
-        self._close_if_done(now)
+        self._left_over = len(data) - offset
         return offset
 
     def body_received(self, count: int, now: float) -> None:
@@ -162,6 +163,7 @@ class Session:
         if self.state is State.CLOSED:
             return
         self._last_received = self._last_activity = now
+        self._left_over = 0  # who has octets of a body has no more left than that
         self._inbound.body_received(count)
         self._close_if_done(now)
 
@@ -217,12 +219,12 @@ class Session:
         """About `most` octets to be written next, in order (at least a whole message if there is one)."""
         if self.state is not State.CLOSED:
             self._inbound.release_refusals()
-        run = self._out.take()
-        pieces = self._outbound.pull(run, most, now)
+        if self._outbound.has_work:
+            self._last_activity = now
+        pieces = self._outbound.pull(self._out.take(), most, now)
         if self._outbound.exhausted and self.state is State.ESTABLISHED:  # RFC 9174 §5.2.1
             self.terminate(TerminationCode.RESOURCE_EXHAUSTION, now, "no Transfer ID is left")
         if pieces:
-            self._last_sent = now
             self._keepalive_at = now + self._keepalive_every_s
         return pieces
 
@@ -293,7 +295,7 @@ class Session:
 
     @property
     def _ending_at(self) -> float:
-        return max(self._since, self._last_received, self._last_sent) + self._config.ending_timeout_s
+        return max(self._since, self._last_activity) + self._config.ending_timeout_s
 
     # ---- contact and session negotiation -----------------------------------------------------------------------------
 
