@@ -1,0 +1,314 @@
+"""A connected TCP socket that its owner drives: non-blocking, read straight into buffers, written from many pieces.
+
+No asyncio transport lies between: bodies are received into the store's own memory and sent from files by the kernel.
+With TLS the same file descriptor is wrapped; the owner sees no difference but in speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+BLOCKED = -1  # nothing could be read or written now
+READ_OCTETS = 256 * 1024  # one read: enough for ~2000 small bundles, small enough to stay in the cache
+STAGE_OCTETS = 128 * 1024  # what TLS is given at once: eight records of 16 KiB
+IOVECS_MAX = 64  # beyond this joining is cheaper than the kernel's walk; Linux allows 1024
+
+
+_ENDED = "the file ended {} octets before the length it was stored with"
+
+
+class FileSlice(NamedTuple):
+    """Octets to be sent out of a file."""
+
+    fd: int
+    offset: int
+    length: int
+
+
+Piece = bytes | memoryview | FileSlice
+
+
+def new_buffer(octets: int) -> memoryview:
+    """Scratch room that all streams of one loop may share: nothing stays in it between two calls."""
+    return memoryview(bytearray(octets))
+
+
+class Stream:
+    """Owns a connected socket until `close` or `abort`. Calls back `readable` and `writable` while watched."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        readable: Callable[[], None],
+        writable: Callable[[], None],
+        scratch: memoryview,
+    ) -> None:
+        sock.setblocking(False)
+        # One write leaves for each batch, at once: no waiting for more (Nagle with delayed ACK costs 40 ms).
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._tls: ssl.SSLSocket | None = None
+        self._readable = readable
+        self._writable = writable
+        self._watching_reads = False
+        self._watching_writes = False
+        self._scratch = scratch
+        self._queue: deque[Piece] = deque()
+
+    # ---- readiness ---------------------------------------------------------------------------------------------------
+
+    def watch_reads(self, on: bool) -> None:
+        """Ask for (or give up) `readable` calls."""
+        if on is self._watching_reads or self.closed:
+            return
+        self._watching_reads = on
+        if on:
+            self._loop.add_reader(self._fd, self._readable)
+        else:
+            self._loop.remove_reader(self._fd)
+
+    def watch_writes(self, on: bool) -> None:
+        """Ask for (or give up) `writable` calls."""
+        if on is self._watching_writes or self.closed:
+            return
+        self._watching_writes = on
+        if on:
+            self._loop.add_writer(self._fd, self._writable)
+        else:
+            self._loop.remove_writer(self._fd)
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def read_into(self, view: memoryview) -> int:
+        """Octets put into `view`; 0 at the end of the stream, BLOCKED if there are none yet. Raises: OSError."""
+        if self._tls is not None:
+            return self._read_records(self._tls, view)
+        try:
+            return self._sock.recv_into(view)
+        except (BlockingIOError, InterruptedError):
+            return BLOCKED
+
+    def _read_records(self, tls: ssl.SSLSocket, view: memoryview) -> int:
+        """TLS gives one record (16 KiB) a call: fill the view, so that the owner's work is done once for many."""
+        filled = 0
+        while filled < len(view):
+            try:
+                count = tls.recv_into(view[filled:])
+            except ssl.SSLWantReadError:
+                return filled or BLOCKED
+            except ssl.SSLWantWriteError:  # a key update must be answered first
+                self.watch_writes(True)
+                return filled or BLOCKED
+            if count == 0:
+                return filled  # the end is met again by the next call
+            filled += count
+        return filled
+
+    @property
+    def holds_octets(self) -> bool:
+        """Whether octets wait above the kernel (a TLS record read in part), of which no `readable` will tell."""
+        return self._tls is not None and self._tls.pending() > 0
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that was queued has been given to the kernel."""
+        return not self._queue
+
+    def queue(self, pieces: Sequence[Piece]) -> None:
+        """Put pieces at the end of what is to be sent; `write` sends. Empty pieces must not be queued."""
+        self._queue.extend(pieces)
+
+    def write(self) -> bool:
+        """Send what is queued. False: the socket takes no more for now, go on when `writable`. Raises: OSError."""
+        if self._tls is not None:
+            return self._write_records(self._tls)
+        while self._queue:
+            first = self._queue[0]
+            sent = self._write_file(first) if isinstance(first, FileSlice) else self._write_memory()
+            if sent == BLOCKED:
+                return False
+            self._drop(sent)
+        return True
+
+    def _write_memory(self) -> int:
+        pieces, more = self._leading_memory()
+        # Octets of a file follow: MSG_MORE lets the head travel in one segment with them.
+        flags = socket.MSG_MORE if more else 0
+        try:
+            if len(pieces) == 1:
+                return self._sock.send(pieces[0], flags)
+            return self._sock.sendmsg(pieces, (), flags)
+        except (BlockingIOError, InterruptedError):
+            return BLOCKED
+
+    def _leading_memory(self) -> tuple[list[bytes | memoryview], bool]:
+        pieces: list[bytes | memoryview] = []
+        for piece in self._queue:
+            if isinstance(piece, FileSlice):
+                return pieces, True
+            if len(pieces) == IOVECS_MAX:
+                return pieces, False
+            pieces.append(piece)
+        return pieces, False
+
+    def _write_file(self, piece: FileSlice) -> int:
+        try:
+            sent = os.sendfile(self._fd, piece.fd, piece.offset, piece.length)
+        except (BlockingIOError, InterruptedError):
+            return BLOCKED
+        if sent == 0:  # a peer that was promised this length could never be told the truth
+            raise OSError(_ENDED.format(piece.length))
+        return sent
+
+    def _drop(self, sent: int) -> None:
+        """Take `sent` octets off the front of the queue."""
+        queue = self._queue
+        while sent:
+            piece = queue.popleft()
+            length = _length(piece)
+            if sent < length:
+                queue.appendleft(_rest(piece, sent))
+                return
+            sent -= length
+
+    def _write_records(self, tls: ssl.SSLSocket) -> bool:
+        while self._queue:
+            staged = self._stage()
+            done = _send_records(tls, staged)
+            if done < len(staged):
+                # TLS has sealed a record of these octets already: the next call must begin with the same ones.
+                self._queue.appendleft(bytes(staged[done:]))
+                return False
+        return True
+
+    def _stage(self) -> memoryview:
+        """Take the next octets off the queue, in one run that is worth a call."""
+        queue = self._queue
+        first = queue[0]
+        if not isinstance(first, FileSlice) and (len(queue) == 1 or len(first) >= STAGE_OCTETS // 2):
+            return memoryview(queue.popleft())  # type: ignore[arg-type]
+        filled = 0
+        while queue and filled < STAGE_OCTETS:
+            piece = queue.popleft()
+            count = _copy(piece, self._scratch[filled:STAGE_OCTETS])
+            filled += count
+            if count < _length(piece):
+                queue.appendleft(_rest(piece, count))
+        return self._scratch[:filled]
+
+    # ---- TLS ---------------------------------------------------------------------------------------------------------
+
+    def start_tls(self, context: ssl.SSLContext, server_side: bool, server_name: str | None) -> None:
+        """From here on everything is TLS; `handshake` makes it so. What was queued must have been written."""
+        assert not self._queue, "plain octets would be sealed"
+        self._tls = context.wrap_socket(
+            self._sock,
+            server_side=server_side,
+            server_hostname=server_name,
+            do_handshake_on_connect=False,
+        )
+        self._sock = self._tls  # the plain object gave up the descriptor; its number stays
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; True when it is done. Raises: OSError (ssl.SSLError among them)."""
+        assert self._tls is not None
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self.watch_writes(False)
+            return False
+        except ssl.SSLWantWriteError:
+            self.watch_writes(True)
+            return False
+        return True
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate (DER) after the handshake, if it gave one."""
+        return self._tls.getpeercert(True) if self._tls is not None else None
+
+    @property
+    def security(self) -> str:
+        """For people: "TLSv1.3", or "none"."""
+        return (self._tls.version() if self._tls is not None else None) or "none"
+
+    # ---- ending ------------------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    def send_closure_alert(self) -> None:
+        """Tell a TLS peer that nothing more comes (RFC 8446 §6.1); without TLS nothing."""
+        if self._tls is not None:
+            try:
+                self._tls.unwrap()
+            except (OSError, ValueError):
+                pass  # the first call sends the alert; nobody waits for the answer
+
+    def close(self) -> None:
+        """Give the descriptor back; what the kernel was given is still sent. Idempotent."""
+        if self.closed:
+            return
+        self.watch_reads(False)
+        self.watch_writes(False)
+        self._queue.clear()
+        self._fd = -1
+        self._sock.close()
+
+    def end_writes(self) -> None:
+        """Send FIN behind what was written; reading goes on. Raises: OSError."""
+        # Of the TCP socket below: SSLSocket.shutdown would forget the TLS session.
+        socket.socket.shutdown(self._sock, socket.SHUT_WR)
+
+    def abort(self) -> None:
+        """Close with a reset: the peer learns at once that nothing more comes."""
+        if not self.closed:
+            # SO_LINGER on, 0 seconds: what is unsent is dropped, RST instead of FIN.
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+
+def _length(piece: Piece) -> int:
+    return piece.length if isinstance(piece, FileSlice) else len(piece)
+
+
+def _rest(piece: Piece, done: int) -> Piece:
+    """The piece without its first `done` octets."""
+    if isinstance(piece, FileSlice):
+        return FileSlice(piece.fd, piece.offset + done, piece.length - done)
+    return memoryview(piece)[done:]
+
+
+def _copy(piece: Piece, room: memoryview) -> int:
+    """Put the first octets of the piece into `room`; how many. Raises: OSError."""
+    count = min(_length(piece), len(room))
+    if not isinstance(piece, FileSlice):
+        room[:count] = memoryview(piece)[:count]
+        return count
+    count = os.preadv(piece.fd, [room[:count]], piece.offset)
+    if count == 0:
+        raise OSError(_ENDED.format(piece.length))
+    return count
+
+
+def _send_records(tls: ssl.SSLSocket, octets: memoryview) -> int:
+    """Octets taken. Each call seals one record of up to 16 KiB."""
+    done = 0
+    try:
+        while done < len(octets):
+            done += tls.send(octets[done:])
+    except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        pass  # the socket is full; `writable` will tell
+    return done
