@@ -43,7 +43,7 @@ class Shape:
             octets_per_s=chance.choice([20e3, 1e6, 50e6]),
             resets_per_s=chance.choice([0.0, 0.02, 0.2]),
             stalls_per_s=chance.choice([0.0, 0.02]),
-            chunk_octets=chance.choice([7, 1000, 1 << 16]) if chance.random() < 0.3 else 1 << 16,
+            chunk_octets=chance.choice([61, 1000, 1 << 16]) if chance.random() < 0.3 else 1 << 16,
         )
         return cls(
             nodes=chance.randint(2, 5),

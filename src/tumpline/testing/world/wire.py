@@ -135,6 +135,7 @@ class End:
         self._sinks: dict[int, _Sink] = {}
         self._unread = bytearray()  # came over the wire
         self._left = b""  # given to the session, not taken yet
+        self._behind_body = False  # what is left was not looked at since a body ended
         self._arrives_at = 0.0
         self._deadline: float | None = None
         self.is_established = False
@@ -222,8 +223,9 @@ class End:
         want = self._session.wants()
         if isinstance(want, ev.Body):
             return self._feed_body(want)
-        if not isinstance(want, ev.Read) or not self._unread:
+        if not isinstance(want, ev.Read) or not (self._unread or self._behind_body):
             return False
+        self._behind_body = False
         take = min(want.most, len(self._unread))
         data = self._left + bytes(self._unread[:take])
         del self._unread[:take]
@@ -242,6 +244,7 @@ class End:
         if want.transfer is not None:
             self._sinks[want.transfer].octets.extend(data[:take])
         self._session.body_received(take, self._world.now)
+        self._behind_body = bool(self._left)
         return True
 
     def _write(self) -> bool:
