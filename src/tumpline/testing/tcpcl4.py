@@ -20,6 +20,7 @@ from tumpline.machines.tcpcl4.events import (
 )
 from tumpline.machines.tcpcl4.session import Session
 from tumpline.machines.tcpcl4.states import State
+from tumpline.testing.pcap import Chunk
 from tumpline.wire.tcpcl4 import VERSION, ContactHeader, RefusalCode, SessionInit, encode_contact, encode_init
 
 T = TypeVar("T")
@@ -149,6 +150,7 @@ class Pair:
         self.passive = MemoryDriver(passive or SessionConfig(node_id="dtn://passive/"), Role.PASSIVE)
         self.most = 1 << 18  # octets of one write
         self.is_cut = False  # nothing arrives any more
+        self.trace: list[Chunk] = []  # what was written, in order, the active end as the client
 
     def connect(self) -> Pair:
         """Open the connection and let both come to rest."""
@@ -185,6 +187,8 @@ class Pair:
 
     def _carry(self, source: MemoryDriver, sink: MemoryDriver) -> bool:
         octets = source.write(self.most, self.now)
+        if octets:
+            self.trace.append(Chunk(source is self.active, octets))
         if octets and not self.is_cut and not sink.is_closed:
             sink.feed(octets, self.now)
         if not octets and source.is_closed and not sink.is_closed and not self.is_cut:
