@@ -68,7 +68,7 @@ class Stream:
 
     def watch_reads(self, on: bool) -> None:
         """Ask for (or give up) `readable` calls."""
-        if on is self._watching_reads or self.closed:
+        if on is self._watching_reads or self.closed():
             return
         self._watching_reads = on
         if on:
@@ -78,7 +78,7 @@ class Stream:
 
     def watch_writes(self, on: bool) -> None:
         """Ask for (or give up) `writable` calls."""
-        if on is self._watching_writes or self.closed:
+        if on is self._watching_writes or self.closed():
             return
         self._watching_writes = on
         if on:
@@ -245,8 +245,8 @@ class Stream:
 
     # ---- ending ------------------------------------------------------------------------------------------------------
 
-    @property
     def closed(self) -> bool:
+        """Whether the descriptor was given back."""
         return self._fd < 0
 
     def send_closure_alert(self) -> None:
@@ -259,7 +259,7 @@ class Stream:
 
     def close(self) -> None:
         """Give the descriptor back; what the kernel was given is still sent. Idempotent."""
-        if self.closed:
+        if self.closed():
             return
         self.watch_reads(False)
         self.watch_writes(False)
@@ -274,7 +274,7 @@ class Stream:
 
     def abort(self) -> None:
         """Close with a reset: the peer learns at once that nothing more comes."""
-        if not self.closed:
+        if not self.closed():
             # SO_LINGER on, 0 seconds: what is unsent is dropped, RST instead of FIN.
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
