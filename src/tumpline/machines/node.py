@@ -1,3 +1,207 @@
-"""All of a node's decisions: the same machine under the runtime and in simulation. (Interface first; see effects.py.)"""
+"""All of a node's decisions: the same machine under the runtime and in simulation.
+
+Facts come in by its methods, each with the time it was told at; `effects()` gives what is to be done about them. The
+procedures are in `tumpline.machines.bpa`; this module only joins them.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tumpline.machines.bpa.accept import Reception
+from tumpline.machines.bpa.config import NodeConfig, ReportPolicy
+from tumpline.machines.bpa.core import Core
+from tumpline.machines.bpa.deliver import Deliverer
+from tumpline.machines.bpa.forward import Forwarding
+from tumpline.machines.bpa.originate import Origination
+from tumpline.machines.bpa.queues import Consumer, Queue, Queues
+from tumpline.machines.bpa.reports import Handler, Reports
+from tumpline.machines.contract import Payload
+from tumpline.machines.effects import Adu, Arrival, Effect, Outcome, PathInfo, RefuseReason
+from tumpline.machines.plan import Contact, Peer, Route
+from tumpline.machines.routing._api import Strategy
+from tumpline.machines.routing.static import StaticRouting
+from tumpline.machines.storage import Recovered, Results
+
+__all__ = ["NodeConfig", "NodeMachine", "ReportPolicy"]
+
+
+class NodeMachine:
+    """One node. Give it its clock, routes, contacts, peers and services (before or after `start`), then facts.
+
+    `random` gives numbers in [0, 1). After each call take `effects()` and arrange for `handle_timeout` at `next_timeout()`.
+    """
+
+    def __init__(self, config: NodeConfig, random: Callable[[], float], routing: Strategy | None = None) -> None:
+        self._core = core = Core(config, random)
+        self._reports = Reports(core)
+        self._queues = Queues(core, self._find)
+        self._origination = Origination(core, self._queues)
+        self._deliverer = Deliverer(core, self._queues, self._origination, self._reports)
+        self._forwarding = Forwarding(core, self._queues, self._reports, routing or StaticRouting())
+        self._reception = Reception(core, self._queues, self._reports)
+        self._queues.on_room = self._deliverer.retry_stalled
+
+    def _find(self, queue: Queue) -> list[Consumer]:
+        """Who can take the bundles of this queue now, best first."""
+        return self._deliverer.find(queue) if queue.own else self._forwarding.find(queue)
+
+    # ---- out ----------------------------------------------------------------------------------------------------------
+
+    def effects(self) -> list[Effect]:
+        """What is to be done, in order; each is given once."""
+        core = self._core
+        effects, core.effects = core.effects, []
+        return effects
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` wants to be called."""
+        return self._core.timers.next()
+
+    def handle_timeout(self, now: float) -> None:
+        """Act on every deadline that has come."""
+        self._core.timers.fire(now)
+        self._flush(now)
+
+    def _flush(self, now: float) -> None:
+        """Send the status reports that were made meanwhile."""
+        if self._reports.enabled and (adus := self._reports.take()):
+            self._origination.originate(adus, now)
+
+    # ---- the node itself ------------------------------------------------------------------------------------------------
+
+    def set_clock(self, dtn_ms: int | None, now: float) -> None:
+        """The DTN time at `now`, or None: the time of day is not known."""
+        self._core.clock.set(dtn_ms, now)
+
+    def start(self, recovered: Recovered, now: float) -> None:
+        """The store is open: take up its bundles, and begin to hold sessions with peers."""
+        core = self._core
+        core.last_seq = recovered.last_seq
+        core.quota.held += recovered.octets
+        core.identities.counts.update(recovered.remembered)
+        core.started = True
+        for name, (bundles, last) in recovered.queues.items():
+            self._queues.recovered(name, bundles, last)
+        self._forwarding.start(now)
+
+    # ---- paths and bundles that come over them ----------------------------------------------------------------------
+
+    def path_up(self, info: PathInfo, now: float) -> None:  # noqa: ARG002
+        """A session is established, or its facts have changed."""
+        self._forwarding.path_up(info)
+
+    def path_down(self, path: int, reason: str, now: float) -> None:  # noqa: ARG002
+        """The session has ended; what was under way had its acked, refused or lost before."""
+        self._forwarding.path_down(path)
+
+    def may_receive(self, octets: int) -> RefuseReason | None:
+        """Room for a large bundle that begins to arrive: reserved, or why not. The reservation ends with `received` (of an
+        Arrival whose payload is not None; the octets must be those of head, payload and tail) or `release`."""
+        return None if self._core.quota.reserve(octets) else RefuseReason.NO_RESOURCES
+
+    def release(self, octets: int) -> None:
+        """The large bundle will not come."""
+        self._core.quota.release(octets)
+
+    def received(self, path: int, arrivals: Sequence[Arrival], now: float) -> None:
+        """Bundles came whole. Each transfer is answered by Acknowledge or Refuse."""
+        self._reception.received(path, self._forwarding.previous(path), arrivals, now)
+        self._flush(now)
+
+    def acked(self, path: int, seqs: Sequence[int], now: float) -> None:
+        """The peer has taken these."""
+        self._forwarding.acked(path, seqs, now)
+        self._flush(now)
+
+    def refused(self, path: int, seq: int, reason: RefuseReason, now: float) -> None:
+        """The peer refused this one."""
+        self._forwarding.refused(path, seq, reason, now)
+        self._flush(now)
+
+    def lost(self, path: int, seqs: Sequence[int], now: float) -> None:
+        """Whether these came is unknown."""
+        self._forwarding.lost(path, seqs, now)
+
+    # ---- local services ---------------------------------------------------------------------------------------------
+
+    def register(self, service: str, demux: str, now: float) -> None:  # noqa: ARG002
+        """ADUs for this demux, below each of the node's IDs, are handed to the service. Raises: LocalProtocolError."""
+        self._deliverer.register(service, demux)
+
+    def unregister(self, service: str, now: float, demux: str | None = None) -> None:  # noqa: ARG002
+        """The service (or one demux of it) is gone: its bundles wait."""
+        self._deliverer.unregister(service, demux)
+
+    def register_admin(self, code: int, handler: Handler) -> None:
+        """`handler(AdminRecord, now)` is called for each administrative record of this type that came for the node."""
+        self._deliverer.records.register(code, handler)
+
+    def originate(self, adus: Sequence[Adu], now: float) -> None:
+        """Send ADUs. One with a token is answered by AduStored or AduRefused."""
+        self._origination.originate(adus, now)
+
+    def delivered(self, service: str, outcomes: Sequence[tuple[int, Outcome]], now: float) -> None:
+        """The service is done with these bundles; what it wants kept is committed with them."""
+        consumer = self._deliverer.services.get(service)
+        if consumer is not None:
+            self._deliverer.delivered(consumer, outcomes, now)
+        self._flush(now)
+
+    def delivery_failed(self, service: str, seq: int, retry_s: float, now: float) -> None:
+        """The service could not take this one; it wants it again after `retry_s` seconds."""
+        self._deliverer.delivery_failed(service, seq, retry_s, now)
+
+    # ---- completions ------------------------------------------------------------------------------------------------
+
+    def store_done(self, token: int, results: Results, now: float) -> None:
+        """The transaction is durable."""
+        self._core.store_done(token, results, now)
+        self._flush(now)
+
+    def store_failed(self, token: int, text: str, now: float) -> None:
+        """Nothing of the transaction was kept."""
+        self._core.store_failed(token, text, now)
+
+    def split_done(self, seq: int, crcs: list[int], now: float) -> None:
+        """The payload CRCs that a Split asked for."""
+        if seq < 0:
+            self._origination.split_done(seq, crcs, now)
+
+    def join_done(self, token: int, payload: Payload | None, now: float) -> None:
+        """The payload that a Join asked for; None: it could not be made."""
+
+    # ---- plans --------------------------------------------------------------------------------------------------------
+
+    def add_route(self, route: Route, now: float) -> None:  # noqa: ARG002
+        """Bundles to the pattern may go that way from now on."""
+        self._forwarding.add_route(route)
+
+    def remove_route(self, route: Route, now: float) -> bool:  # noqa: ARG002
+        """They may not any more. Returns whether there was such a route (same pattern, same `via`)."""
+        return self._forwarding.remove_route(route)
+
+    def add_peer(self, peer: Peer, now: float) -> None:
+        """A neighbour's address: a session is held with it from now on, or within its contacts."""
+        self._forwarding.add_peer(peer, now)
+
+    def add_contact(self, contact: Contact, now: float) -> None:
+        """The peer is reachable only inside its windows from now on."""
+
+    # ---- for people ---------------------------------------------------------------------------------------------------
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """How things stand, in plain values."""
+        core = self._core
+        return {
+            "node_id": str(core.names.primary),
+            "counters": dict(core.counters),
+            "store": {"octets": core.quota.held, "reserved": core.quota.reserved, "quota": core.quota.limit},
+            "queues": [
+                {"destination": queue.name, "bundles": queue.bundles, "octets": queue.octets, "local": queue.own}
+                for queue in self._queues.by_destination.values()
+                if queue.bundles
+            ],
+            **self._forwarding.snapshot(now),
+        }
