@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy
+from tumpline.errors import LocalProtocolError
+from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy, node_id_or_none
 
 
 class Role(Enum):
@@ -38,7 +39,7 @@ class SessionConfig:
     contact_timeout_s: float = 30.0  # §4.1: SHOULD be no longer than 60 s
     tls_timeout_s: float = 30.0
     init_timeout_s: float = 30.0
-    ending_timeout_s: float = 10.0  # without any octet in either direction, once SESS_TERM was sent
+    ending_timeout_s: float = 10.0  # once SESS_TERM was sent, without any progress of what is under way
     idle_s: float = 0.0  # end a session without transfers after this time (§6.2); 0 = never
 
     # The size of segments we send follows the time until they are acknowledged (§3.6, "Dynamic Segmentation").
@@ -47,12 +48,24 @@ class SessionConfig:
     segment_octets_most: int = 8 << 20
     segment_ack_s: float = 0.5
 
-    # Received transfers that wait for `acknowledge` or `refuse`: at the bound nothing is read until some are answered.
+    # Received transfers that wait for `acknowledge` or `refuse`: at the bound nothing is read until some are answered
+    # (what one `receive` was given may pass it).
     unsettled_most: int = 32_768
     unsettled_octets_most: int = 32 << 20
     # Acknowledgements and the like that the peer does not read: some hundred thousand of them end the session.
     control_octets_most: int = 8 << 20
     first_transfer_id: int = 0  # §5.2.1
+
+    def __post_init__(self) -> None:
+        """Raises: LocalProtocolError (the values do not fit a SESS_INIT)."""
+        if self.node_id and node_id_or_none(self.node_id) is None:
+            raise LocalProtocolError(f"{self.node_id!r} is no node ID")
+        if not 0 <= self.keepalive_s <= 0xFFFF:
+            raise LocalProtocolError(f"a keepalive interval of {self.keepalive_s} s does not fit 16 bits")
+        if not (0 < self.segment_mru < 1 << 64 and 0 <= self.transfer_mru < 1 << 64):
+            raise LocalProtocolError(f"MRUs of {self.segment_mru} and {self.transfer_mru} octets do not fit 64 bits")
+        if self.require_tls and not self.can_tls:
+            raise LocalProtocolError("TLS cannot be required without can_tls")
 
     @property
     def offers_tls(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tumpline.errors import MalformedError, RemoteProtocolError
 from tumpline.machines.tcpcl4.authenticate import (
+    Demand,
     Finding,
     PeerCertificate,
     authenticate_host,
@@ -81,7 +82,8 @@ def _authenticate(
         return True, node.text
     # RFC 9174 §3.4, §4.4.5: policy may let network-level identifiers vouch where certificates cannot name nodes.
     host = authenticate_host(certificate, config.expected_host, config.peer_address, config.authentication)
-    return host.finding is Finding.SUCCESS and bool(node_id), f"{node.text}; {host.text}"
+    vouches = config.authentication.host is Demand.REQUIRE and host.finding is Finding.SUCCESS
+    return vouches and bool(node_id), f"{node.text}; {host.text}"
 
 
 def _failure(text: str) -> RemoteProtocolError:

@@ -41,6 +41,7 @@ from tumpline.machines.tcpcl4.outbound import Outbound
 from tumpline.machines.tcpcl4.outbox import Outbox
 from tumpline.machines.tcpcl4.sizing import SegmentSizer
 from tumpline.machines.tcpcl4.states import State, Step, following
+from tumpline.machines.tcpcl4.upkeep import Upkeep
 from tumpline.wire import tcpcl4 as wire
 from tumpline.wire.tcpcl4 import MessageType, RefusalCode, RejectionCode, TerminationCode
 
@@ -70,12 +71,9 @@ class Session:
         self._init_received = False
         self._peer_terminated = False
         self._ending = SessionEnding(TerminationCode.UNKNOWN, False, "")
+        self._left_over = 0  # octets that the last `receive` did not take
         self._since = 0.0  # begin of the present state
-        self._last_received = 0.0  # anything
-        self._last_activity = 0.0  # any message but KEEPALIVE
-        self._last_sent = 0.0
-        self._keepalive_every_s = 0.0
-        self._keepalive_at = 0.0
+        self._upkeep = Upkeep(config.idle_s)
         self._length_most = 0  # of a transfer that the peer takes
         self._handlers: dict[int, Callable[[memoryview, int, float], int]] = {
             MessageType.XFER_SEGMENT: self._receive_segments,
@@ -92,7 +90,7 @@ class Session:
     def connected(self, now: float) -> None:
         """The TCP connection is there."""
         self._go(Step.CONNECTED, now)
-        self._last_received = self._last_sent = now
+        self._upkeep.received_at = now
         if self._role is Role.ACTIVE:  # RFC 9174 §4.1: the passive entity waits
             self._send_contact()
 
@@ -102,7 +100,7 @@ class Session:
             return
         self._certificate = certificate
         self._go(Step.TLS_DONE, now)
-        self._last_received = self._last_sent = now
+        self._upkeep.received_at = now
         try:
             check_host(self._config, certificate)
         except RemoteProtocolError as error:
@@ -117,9 +115,8 @@ class Session:
     def connection_lost(self, now: float) -> None:
         """The peer closed the connection, or it broke. Nothing can be sent any more."""
         self._out.take()
-        is_clean = self._peer_terminated and self.state is State.ENDING and not self._is_live
         if self.state is State.ENDING:
-            self._close(self._ending.reason, self._ending.text, now, is_clean)
+            self._close(self._ending.reason, f"{self._ending.text}; the connection was lost before the end", now)
         else:
             self._close(TerminationCode.UNKNOWN, "the connection was lost", now)
 
@@ -137,7 +134,8 @@ class Session:
 
     def receive(self, data: memoryview, now: float) -> int:
         """Take octets of the stream; returns how many were taken. No view of `data` is kept."""
-        self._last_received = now
+        if len(data) > self._left_over:  # what was left is no new sign of life
+            self._upkeep.received_at = now
         if self.state is State.CONTACT:
             return self._receive_contact(data, now)
         if self.state is State.CLOSED:
@@ -149,19 +147,21 @@ class Session:
                 if taken == offset:
                     break
                 offset = taken
+                self._close_if_done(now)  # after each message: what follows the last one must not depend on the read
             self._out.check()
         except RemoteProtocolError as error:
             self._break_off(error, now)
         except MalformedError as error:  # a list that passes its bound: it can neither be kept nor skipped
             self._break_off(RemoteProtocolError(str(error), TerminationCode.RESOURCE_EXHAUSTION), now)
-        self._close_if_done(now)
+        self._left_over = len(data) - offset
         return offset
 
     def body_received(self, count: int, now: float) -> None:
         """`count` octets of the Body that `wants` named are in their sink (or discarded)."""
         if self.state is State.CLOSED:
             return
-        self._last_received = self._last_activity = now
+        self._upkeep.received_at = self._upkeep.active_at = now
+        self._left_over = 0  # who has octets of a body has no more left than that
         self._inbound.body_received(count)
         self._close_if_done(now)
 
@@ -178,7 +178,7 @@ class Session:
         elif length > self._length_most:
             self._events.emit(TransferRefused(token, RefusalCode.NOT_ACCEPTABLE, local=True))
         else:
-            self._last_activity = now
+            self._upkeep.active_at = now
             self._outbound.offer(token, length, data)
 
     def cancel(self, token: int) -> bool:
@@ -217,13 +217,13 @@ class Session:
         """About `most` octets to be written next, in order (at least a whole message if there is one)."""
         if self.state is not State.CLOSED:
             self._inbound.release_refusals()
-        run = self._out.take()
-        pieces = self._outbound.pull(run, most, now)
+        if self._outbound.has_work:
+            self._upkeep.active_at = now
+        pieces = self._outbound.pull(self._out.take(), most, now)
         if self._outbound.exhausted and self.state is State.ESTABLISHED:  # RFC 9174 §5.2.1
             self.terminate(TerminationCode.RESOURCE_EXHAUSTION, now, "no Transfer ID is left")
         if pieces:
-            self._last_sent = now
-            self._keepalive_at = now + self._keepalive_every_s
+            self._upkeep.said(now)
         return pieces
 
     def events(self) -> list[Event]:
@@ -249,51 +249,42 @@ class Session:
             self._close(self._ending.reason, f"{self._ending.text}; the peer did not finish", now)
         elif self.state is State.ESTABLISHED:
             self._check_peer(now)
-        if self.state in (State.ESTABLISHED, State.ENDING) and self._keepalive_every_s and now >= self._keepalive_at:
-            self._keepalive_at = now + self._keepalive_every_s
-            if not self._out.octets:  # whatever waits to be written serves as well
+        if self.state in (State.ESTABLISHED, State.ENDING):
+            is_due = self._upkeep.keepalive_is_due(now)
+            if is_due and not self._out.octets:  # whatever waits to be written serves as well
                 self._out.put(wire.KEEPALIVE)
 
     def _deadlines(self) -> list[float]:
         config = self._config
-        if self.state is State.CONTACT:
-            return [self._since + config.contact_timeout_s]
-        if self.state is State.TLS:
-            return [self._since + config.tls_timeout_s]
-        if self.state is State.INIT:
-            return [self._since + config.init_timeout_s]
-        deadlines = []
-        if self.state is State.ENDING:
-            deadlines.append(self._ending_at)
-        elif self.state is State.ESTABLISHED:
-            if config.idle_s and not self._is_live:
-                deadlines.append(self._last_activity + config.idle_s)
-            if self._silence_s:
-                deadlines.append(self._last_received + self._silence_s)
-        if deadlines or self.state is State.ESTABLISHED:
-            deadlines += [self._keepalive_at] if self._keepalive_every_s else []
-        return deadlines
+        match self.state:
+            case State.CONTACT:
+                return [self._since + config.contact_timeout_s]
+            case State.TLS:
+                return [self._since + config.tls_timeout_s]
+            case State.INIT:
+                return [self._since + config.init_timeout_s]
+            case State.ESTABLISHED:
+                return self._upkeep.deadlines(self._is_live)
+            case State.ENDING:
+                return [self._ending_at, *self._upkeep.keepalive_deadlines()]
+            case _:
+                return []
 
     def _check_peer(self, now: float) -> None:
         """Silence and idleness of an established session."""
-        if self._silence_s and now >= self._last_received + self._silence_s:
+        if self._upkeep.is_silent(now):
             if self._inbound.is_paused:
-                self._last_received = now  # it is we who do not read
+                self._upkeep.received_at = now  # it is we who do not read
             else:
                 # RFC 9174 §5.1.1; the peer does not answer, so an unclean termination (§6.1) loses nothing.
-                text = f"nothing came for {self._silence_s} s"
+                text = f"nothing came for {self._upkeep.silence_s} s"
                 self._break_off(RemoteProtocolError(text, TerminationCode.IDLE_TIMEOUT), now)
-        elif self._config.idle_s and not self._is_live and now >= self._last_activity + self._config.idle_s:
+        elif self._upkeep.is_idle(now) and not self._is_live:
             self.terminate(TerminationCode.IDLE_TIMEOUT, now, f"idle for {self._config.idle_s} s")  # RFC 9174 §6.2
 
     @property
-    def _silence_s(self) -> int:
-        """RFC 9174 §5.1.1: "no shorter than twice the Keepalive Interval"."""
-        return 2 * self.established.keepalive_s if self.established else 0
-
-    @property
     def _ending_at(self) -> float:
-        return max(self._since, self._last_received, self._last_sent) + self._config.ending_timeout_s
+        return max(self._since, self._upkeep.active_at) + self._config.ending_timeout_s
 
     # ---- contact and session negotiation -----------------------------------------------------------------------------
 
@@ -361,10 +352,7 @@ class Session:
     def _establish(self, session: SessionEstablished, now: float) -> None:
         self._go(Step.SESS_INIT, now)
         self.established = session
-        self._last_activity = now
-        # Up to a tenth early, so that sessions drift apart and the peer's patience is never tried.
-        self._keepalive_every_s = session.keepalive_s * (1 - 0.1 * self._random())
-        self._keepalive_at = now + self._keepalive_every_s
+        self._upkeep.start(session.keepalive_s, self._random(), now)
         config = self._config
         self._outbound.sizer = SegmentSizer(
             config.segment_octets_first,
@@ -390,7 +378,7 @@ class Session:
             self._reject(RejectionCode.UNEXPECTED, kind)
             raise RemoteProtocolError("a transfer before SESS_INIT", TerminationCode.CONTACT_FAILURE)
         if kind != MessageType.KEEPALIVE:
-            self._last_activity = now
+            self._upkeep.active_at = now
         return handler(data, offset, now)
 
     def _receive_segments(self, data: memoryview, offset: int, _now: float) -> int:
