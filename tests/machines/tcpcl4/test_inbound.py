@@ -423,3 +423,14 @@ def test_a_lost_connection_aborts_what_was_accepted(end: MemoryDriver) -> None:
         SessionTerminated(TerminationCode.UNKNOWN, False, False, text),
         Close(),
     ]
+
+
+def test_octets_without_answer_are_counted_down_by_whole_batches() -> None:
+    end = established(SessionConfig(node_id="dtn://here/", unsettled_octets_most=1000))
+    end.acknowledges = False
+    for turn in range(5):
+        numbers = [2 * turn, 2 * turn + 1]
+        end.feed(b"".join(segment(WHOLE, number, bytes(500)) for number in numbers), 1.0)
+        assert end.session.wants() is None
+        end.session.acknowledge(numbers, 1.0)
+        assert end.session.wants() is not None

@@ -27,6 +27,7 @@ from tumpline.wire.tcpcl4 import (
     REFUSE,
     SEGMENT_WHOLE,
     TRANSFER_LENGTH,
+    WHOLE,
     Acknowledgment,
     MessageType,
     Refusal,
@@ -314,7 +315,8 @@ class Inbound:
         in_memory = transfer.received if transfer.mode is _Mode.GATHER else 0
         self._unsettled[transfer.number] = transfer.received
         self._unsettled_octets += in_memory
-        self._special[transfer.number] = head.flags, in_memory
+        if head.flags != WHOLE or in_memory != transfer.received:
+            self._special[transfer.number] = head.flags, in_memory
         if transfer.mode is _Mode.GATHER:
             self._events.arrived.append((transfer.number, bytes(transfer.gathered)))
         else:
