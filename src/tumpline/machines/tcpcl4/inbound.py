@@ -116,9 +116,13 @@ class Inbound:
         return self._current is not None and self._current.mode is not _Mode.REFUSED
 
     @property
+    def _is_deciding(self) -> bool:
+        return self._current is not None and self._current.mode is _Mode.DECIDE
+
+    @property
     def is_paused(self) -> bool:
         """Whether nothing may be read: a transfer waits to be accepted, or too many wait for their answer."""
-        if self._current is not None and self._current.mode is _Mode.DECIDE:
+        if self._is_deciding:
             return True
         if self._left:
             return False
@@ -198,8 +202,8 @@ class Inbound:
             return offset  # small: wait until it is there whole
         if not self._open(head) or self._current is None or self._current.mode is not _Mode.GATHER:
             self._left = head.length
-            if not self.is_paused:
-                self.body_received(0)
+            if not self._is_deciding:
+                self.body_received(0)  # an empty segment is complete
             return start
         self._current.gathered += data[start:stop]
         self._segment_done()
