@@ -12,7 +12,7 @@ from tumpline import __version__
 from tumpline.node.control.operation import Kind, Operation
 from tumpline.node.control.values import Problem
 
-_IN_PATH = re.compile(r"\{(\w+)\}")
+_IN_PATH = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 _REF = "#/components/schemas/{name}"
 
 
@@ -25,7 +25,9 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     for row in operations:
         request = next(schemas)
         response = next(schemas) if row.response is not None else None
-        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, request, response, components)
+        paths.setdefault(_IN_PATH.sub(r"{\1}", row.path), {})[row.method.lower()] = _operation(
+            row, request, response, components
+        )
     return {
         "openapi": "3.1.0",
         "info": {"title": "tumpline control", "version": __version__},

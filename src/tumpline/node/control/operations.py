@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any, TypeVar
+from typing import Any
 
 from tumpline.errors import ConfigError
 from tumpline.node.control import octets, openapi, stream, values
-from tumpline.node.control.api import Agent, NotFoundError
+from tumpline.node.control.api import Agent
+from tumpline.node.control.endpoint import endpoint
 from tumpline.node.control.operation import Kind, Operation
+from tumpline.node.control.service import service
 from tumpline.node.services.ping import Ping, PingEvent, PingRequest
+from tumpline.node.services.sink import Sink, SinkReport
+from tumpline.node.services.source import Source, SourceEvent, SourceRequest
 
 MAX_PAGE = 1000  # bundles in one listing: about 400 kB of JSON
-S = TypeVar("S")
-
-
-def service(agent: Agent, name: str, kind: type[S]) -> S:
-    """The service of that name, if it is the one that this operation works with. Raises: NotFoundError."""
-    found = agent.service(name)
-    if not isinstance(found, kind):
-        raise NotFoundError(f"the service called {name} on this node is another one")
-    return found
-
 
 # ---- see -------------------------------------------------------------------------------------------------------------
 
@@ -114,6 +108,18 @@ def ping(agent: Agent, request: PingRequest) -> AsyncGenerator[PingEvent, None]:
     return service(agent, "ping", Ping).run(request)
 
 
+def source(agent: Agent, request: SourceRequest) -> AsyncGenerator[SourceEvent, None]:
+    return service(agent, "source", Source).run(request)
+
+
+async def sink(agent: Agent, request: values.SinkRequest) -> SinkReport:
+    found = service(agent, "sink", Sink)
+    report = found.report()
+    if request.reset:
+        found.reset()
+    return report
+
+
 Anything = dict[str, Any]
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -181,6 +187,17 @@ OPERATIONS: tuple[Operation, ...] = (
         body=True,
     ),
     Operation("POST", "/v1/ping", "ping", "Measure round trips", ping, PingRequest, PingEvent, Kind.NDJSON),
+    Operation("POST", "/v1/source", "source", "Send numbered ADUs", source, SourceRequest, SourceEvent, Kind.NDJSON),
+    Operation("GET", "/v1/sink", "sink", "What the sink has taken", sink, values.SinkRequest, SinkReport),
+    Operation(
+        "GET",
+        "/v1/endpoints/{demux:.+}",
+        "endpoint",
+        "An endpoint of the node, as long as the WebSocket is open",
+        endpoint,
+        values.EndpointName,
+        kind=Kind.WEBSOCKET,
+    ),
     Operation(
         "GET",
         "/v1/events",

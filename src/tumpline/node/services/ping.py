@@ -15,7 +15,7 @@ import msgspec
 from tumpline.errors import MalformedError, RefusedError
 from tumpline.machines.effects import Adu, Delivery
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
-from tumpline.node.services._payload import as_payload
+from tumpline.node.services._payload import as_payload, send
 from tumpline.wire.eid import Eid
 
 # Magic, this run's nonce, number of the request, time of sending (nanoseconds of our clock, informative).
@@ -181,7 +181,7 @@ class Ping:
         payload = as_payload(self._ctx, run.payload(number, now))
         run.sent_at.append(now)
         adu = Adu(run.destination, payload, source_demux=run.demux, lifetime_ms=lifetime_ms)
-        bundle = await self._ctx.send(adu)
+        bundle = await send(self._ctx, adu)
         await run.events.put(PingSent(number, bundle))
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
