@@ -100,7 +100,9 @@ def _tls_problems(tls: TlsConfig) -> list[str]:
         return []
     problems = [f"tls.{name}: missing; name a PEM file" for name in ("cert", "key") if not getattr(tls, name)]
     if tls.authenticate != "none" and not tls.ca:
-        problems.append('tls.ca: missing; name the PEM file of the CA that vouches for peers (or authenticate = "none")')
+        problems.append(
+            'tls.ca: missing; name the PEM file of the CA that vouches for peers (or authenticate = "none")'
+        )
     return problems
 
 
@@ -145,5 +147,3 @@ def session_config(
         unsettled_most=config.limits.max_unanswered,
         unsettled_octets_most=config.limits.max_unanswered_octets,
     )
-
-

@@ -7,12 +7,13 @@ ask for a turn, so that everything said in one turn of the loop leaves in one wr
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from tumpline.drivers.links._api import LinkHost, Sink
-from tumpline.drivers.links._units import release, unit_range, whole
+from tumpline.drivers.links._units import put, release, unit_range, whole
 from tumpline.drivers.stream import BLOCKED, READ_OCTETS, STAGE_OCTETS, Piece, Stream, new_buffer
 from tumpline.drivers.tls import TlsContexts, explain
 from tumpline.drivers.x509 import peer_certificate
@@ -58,8 +59,11 @@ REFUSE_REASONS = {code: reason for reason, code in REFUSAL_CODES.items()}  # oth
 class Owner(Protocol):
     """What a connection needs of its link."""
 
-    host: LinkHost
-    contexts: TlsContexts | None
+    @property
+    def host(self) -> LinkHost: ...
+
+    @property
+    def contexts(self) -> TlsContexts | None: ...
 
     def established(self, connection: Connection, session: SessionEstablished) -> int:
         """Tell the host of the path; its number."""
@@ -95,14 +99,14 @@ class Remote(NamedTuple):
 class Connection:
     """Made with a connected socket; `begin` starts it. Lives until `Owner.closed`."""
 
-    def __init__(self, owner: Owner, session: Session, remote: Remote, scratch: Scratch, stream: Stream) -> None:
+    def __init__(self, owner: Owner, session: Session, remote: Remote, scratch: Scratch, sock: socket.socket) -> None:
         self.remote = remote
         self.path = -1  # until the session is established
         self.session = session
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._scratch = scratch
-        self._stream = stream
+        self._stream = Stream(sock, self.readable, self.writable, scratch.staged)
         self._rest = b""  # received, but not taken by the session yet
         self._sinks: dict[int, Sink] = {}
         self._units: dict[int, Unit] = {}  # those whose octets are taken piece by piece
@@ -165,9 +169,9 @@ class Connection:
         self.session.refuse(transfer, REFUSAL_CODES[reason], self._loop.time())
         self._ask_turn()
 
-    def terminate(self, reason: TerminationCode, text: str) -> None:
+    def terminate(self, text: str) -> None:
         """End the session in order: transfers under way are finished."""
-        self.session.terminate(reason, self._loop.time(), text)
+        self.session.terminate(TerminationCode.UNKNOWN, self._loop.time(), text)
         self._ask_turn()
 
     def abort(self) -> None:
@@ -185,14 +189,14 @@ class Connection:
 
     def _turn(self) -> None:
         self._turn_asked = False
-        if self._stream.closed:
+        if self._stream.closed():
             return
         if self._rest and not self._handshaking:  # what was left while the session was paused
             rest, self._rest = self._rest, b""
             self._feed(memoryview(rest))
         self._handle_events()
         self._flush()
-        if self._stream.closed:
+        if self._stream.closed():
             return
         if self._tls_side is not None and self._stream.drained:
             self._start_tls()
@@ -261,7 +265,7 @@ class Connection:
             self._handle_events()
 
     def _read_on(self) -> None:
-        if not self._stream.closed:
+        if not self._stream.closed():
             self.readable()
 
     def _read_messages(self, want: Read) -> int:
@@ -386,7 +390,7 @@ class Connection:
         self._sinks[number] = sink
         self.session.accept(number, now)
         try:
-            _put(sink, event.prefix)
+            put(sink, event.prefix)
         except (StorageError, MalformedError) as error:
             self._refuse_sink(number, error)
 
@@ -508,7 +512,9 @@ class Connection:
 
     def _fail(self, error: OSError) -> None:
         """The connection is broken."""
-        if isinstance(error, ssl.SSLError) and self.path < 0:  # TLS 1.3: a peer judges our certificate after its handshake
+        if (
+            isinstance(error, ssl.SSLError) and self.path < 0
+        ):  # TLS 1.3: a peer judges our certificate after its handshake
             self._tls_failed(explain(error))
         self._lose()
 
@@ -548,7 +554,7 @@ class Connection:
             self._give_back(self._stream.close)
 
     def _give_back(self, how: Callable[[], None]) -> None:
-        if self._stream.closed:
+        if self._stream.closed():
             return
         how()
         if self._timer is not None:
@@ -556,14 +562,3 @@ class Connection:
         self._release_ended()
         self._rest = b""
         self._owner.closed(self)
-
-
-def _put(sink: Sink, data: bytes) -> None:
-    """Raises: StorageError, MalformedError."""
-    view = memoryview(data)
-    while view:
-        room = sink.buffer(len(view))
-        count = min(len(room), len(view))
-        room[:count] = view[:count]
-        sink.advance(count)
-        view = view[count:]

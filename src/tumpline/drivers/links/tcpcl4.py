@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from tumpline.drivers.dial import Address, DialError, dial, display_address, parse_address
+from tumpline.drivers.dial import Address, DialError, display_address, parse_address
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec
+from tumpline.drivers.links._dialler import Dialler
 from tumpline.drivers.links._tcpcl4_config import (
     DEFAULT_PORT,
     Tcpcl4Config,
@@ -25,9 +26,7 @@ from tumpline.drivers.links._tcpcl4_config import (
 from tumpline.drivers.links._tcpcl4_connection import Connection, Remote, new_scratch
 from tumpline.drivers.links._units import release
 from tumpline.drivers.listen import Registration, listen
-from tumpline.drivers.stream import Stream
 from tumpline.drivers.tasks import TaskOwner
-from tumpline.errors import TumplineError
 from tumpline.machines.backoff import Backoff
 from tumpline.machines.effects import PathInfo, RefuseReason, Unit
 from tumpline.machines.tcpcl4.authenticate import node_id_or_none
@@ -35,23 +34,7 @@ from tumpline.machines.tcpcl4.config import Role
 from tumpline.machines.tcpcl4.events import SessionEstablished, SessionTerminated
 from tumpline.machines.tcpcl4.session import Session
 from tumpline.wire.eid import Eid
-from tumpline.wire.tcpcl4 import VERSION, TerminationCode
-
-# A session that lasted so long was no failure: the next attempt after it comes soon.
-SETTLED_S = 5.0
-
-
-class _Dialler:
-    """One address with which a session is kept."""
-
-    def __init__(self, address: Address, peer: Eid | None, backoff: Backoff) -> None:
-        self.address = address
-        self.peer = peer
-        self.backoff = backoff
-        self.task: asyncio.Task[None] | None = None
-        self.connection: Connection | None = None
-        self.ended = asyncio.Event()  # that connection has ended
-        self.failure = ""  # why the last attempt came to nothing
+from tumpline.wire.tcpcl4 import VERSION
 
 
 class Tcpcl4Link:
@@ -70,7 +53,8 @@ class Tcpcl4Link:
         self._connections: set[Connection] = set()
         self._paths: dict[int, Connection] = {}
         self._per_ip: Counter[str] = Counter()
-        self._diallers: dict[Address, _Dialler] = {}
+        self._diallers: dict[Address, Dialler] = {}
+        self._dialled: dict[Connection, Dialler] = {}
         self._all_closed = asyncio.Event()
         self._stopping = False
 
@@ -107,7 +91,7 @@ class Tcpcl4Link:
 
     async def _end_sessions(self, timeout_s: float) -> None:
         for connection in list(self._connections):
-            connection.terminate(TerminationCode.UNKNOWN, "the link is stopped")
+            connection.terminate("the link is stopped")
         try:
             async with asyncio.timeout(timeout_s):
                 while self._connections:
@@ -127,25 +111,19 @@ class Tcpcl4Link:
         if where in self._diallers or self._stopping:
             return
         backoff = Backoff(self._context.random, self._config.retry_s_first, self._config.retry_s_max)
-        dialler = self._diallers[where] = _Dialler(where, peer, backoff)
-        dialler.task = self._tasks.start(self._keep(dialler), f"{self.name} keeps {where}")
+        dialler = self._diallers[where] = Dialler(where, peer, backoff)
+        work = dialler.keep(self._config.dial_s, self._dialled_to, self._dial_failed)
+        dialler.task = self._tasks.start(work, f"{self.name} keeps {where}")
 
     def disconnect(self, address: str | None, path: int | None, reason: str) -> None:
         """Stop dialling the address and end what was dialled; end the path."""
         if address is not None:
             dialler = self._diallers.pop(parse_address(address, DEFAULT_PORT), None)
             if dialler is not None:
-                self._stop_dialling(dialler, reason)
+                dialler.stop(reason)
         connection = self._paths.get(path) if path is not None else None
         if connection is not None:
-            connection.terminate(TerminationCode.UNKNOWN, reason)
-
-    @staticmethod
-    def _stop_dialling(dialler: _Dialler, reason: str) -> None:
-        if dialler.task is not None:
-            dialler.task.cancel()
-        if dialler.connection is not None:
-            dialler.connection.terminate(TerminationCode.UNKNOWN, reason)
+            connection.terminate(reason)
 
     def offer(self, path: int, units: Sequence[Unit]) -> None:
         """Send the units in order."""
@@ -183,7 +161,7 @@ class Tcpcl4Link:
             "tls": self._config.tls.effective_mode,
             "handshakes": len(self._connections) - len(self._paths),
             "sessions": [_describe_session(connection) for connection in self._paths.values()],
-            "dialling": [_describe_dialler(dialler) for dialler in self._diallers.values()],
+            "dialling": [dialler.describe() for dialler in self._diallers.values()],
         }
 
     # ---- connections -------------------------------------------------------------------------------------------------
@@ -199,9 +177,31 @@ class Tcpcl4Link:
             sock.close()
             self._rejected(display_address(sockaddr), reason)
             return
-        remote = Remote(display_address(sockaddr), ip, None, outbound=False)
         config = session_config(self._config, str(self._context.node_id), ip, None, None)
-        self._open(sock, Session(config, Role.PASSIVE, self._context.random), remote, first)
+        remote = Remote(display_address(sockaddr), ip, None, outbound=False)
+        connection = self._connection(sock, Session(config, Role.PASSIVE, self._context.random), remote)
+        connection.begin(first)
+
+    def _dialled_to(self, sock: socket.socket, dialler: Dialler) -> Connection:
+        """A connection that we wanted is there."""
+        address = dialler.address
+        ip = _peer_ip(sock, address)
+        node_id = str(dialler.peer) if dialler.peer is not None else None
+        config = session_config(self._config, str(self._context.node_id), ip, address, node_id)
+        remote = Remote(str(address), ip, config.expected_host, outbound=True)
+        connection = self._connection(sock, Session(config, Role.ACTIVE, self._context.random), remote)
+        self._dialled[connection] = dialler
+        connection.begin(b"")
+        return connection
+
+    def _dial_failed(self, dialler: Dialler, retry_s: float) -> None:
+        self.host.notice(
+            "connection_failed",
+            link=self.name,
+            address=str(dialler.address),
+            reason=dialler.failure,
+            retry_s=round(retry_s, 3),
+        )
 
     def _too_many(self, ip: str) -> str:
         """Which bound would be passed by one more."""
@@ -214,12 +214,10 @@ class Tcpcl4Link:
             return f"limits.max_per_ip ({limits.max_per_ip}) is reached"
         return ""
 
-    def _open(self, sock: socket.socket, session: Session, remote: Remote, first: bytes) -> Connection:
-        stream = Stream(sock, self._scratch.staged)
-        connection = Connection(self, session, remote, self._scratch, stream)
+    def _connection(self, sock: socket.socket, session: Session, remote: Remote) -> Connection:
+        connection = Connection(self, session, remote, self._scratch, sock)
         self._connections.add(connection)
         self._per_ip[remote.ip] += 1
-        connection.begin(first)
         return connection
 
     def established(self, connection: Connection, session: SessionEstablished) -> int:
@@ -242,10 +240,20 @@ class Tcpcl4Link:
 
     def terminated(self, connection: Connection, why: SessionTerminated) -> None:
         """A session is over, or came to nothing."""
-        if self._paths.pop(connection.path, None) is not None:
+        was_up = self._paths.pop(connection.path, None) is not None
+        self.host.notice(
+            "session_terminated" if was_up else "session_failed",
+            link=self.name,
+            path=connection.path,
+            address=connection.remote.address,
+            reason=why.text,
+            clean=why.clean,
+        )
+        if was_up:
             self.host.path_down(connection.path, why.text)
-        else:
-            self._rejected(connection.remote.address, why.text)
+        dialler = self._dialled.pop(connection, None)
+        if dialler is not None:
+            dialler.ended(why.text)
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -255,22 +263,32 @@ class Tcpcl4Link:
             del self._per_ip[connection.remote.ip]
         self._all_closed.set()
 
-    # ---- dialling ----------------------------------------------------------------------------------------------------
 
-    async def _keep(self, dialler: _Dialler) -> None:
-        """Dial, hold the session, and begin again when it has ended."""
-        while True:
-            try:
-                sock = await dial(dialler.address, self._config.dial_s)
-                await self._hold(dialler, sock)
-            except DialError as error:
-                dialler.failure = str(error)
-            delay_s = dialler.backoff.next_delay_s()
-            self.host.notice(
-                "connection_failed",
-                link=self.name,
-                address=str(dialler.address),
-                reason=dialler.failure,
-                retry_s=round(delay_s, 3),
-            )
-            await asyncio.sleep(delay_s)
+def _peer_ip(sock: socket.socket, address: Address) -> str:
+    """Raises: DialError (the peer is gone already)."""
+    try:
+        return str(sock.getpeername()[0])
+    except OSError as error:
+        sock.close()
+        raise DialError(f"{address}: the peer closed the connection at once") from error
+
+
+def _describe_session(connection: Connection) -> dict[str, Any]:
+    session = connection.session.established
+    return {
+        "path": connection.path,
+        "address": connection.remote.address,
+        "peer": session.node_id if session is not None else "",
+        "outbound": connection.remote.outbound,
+        "security": connection.security,
+        "keepalive_s": session.keepalive_s if session is not None else 0,
+        "state": connection.session.state.value,
+    }
+
+
+SPEC = LinkSpec(
+    scheme="tcpcl4",
+    summary="bundles over TCP and TLS (TCPCLv4, RFC 9174)",
+    config=Tcpcl4Config,
+    open=Tcpcl4Link,
+)
