@@ -251,8 +251,11 @@ class Queues:
 
     def rewind(self, queue: Queue, cursor: int = 0) -> None:
         """Read the queue again from behind `cursor`."""
-        queue.cursor = min(queue.cursor, cursor)
         queue.epoch += 1
+        if not queue.bundles:  # nothing to read: what comes next is handed straight on
+            queue.cursor = queue.last
+            return
+        queue.cursor = min(queue.cursor, cursor)
         if queue.consumer is not None and queue.bundles:
             queue.consumer.behind[queue] = None
 
