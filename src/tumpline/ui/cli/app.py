@@ -159,7 +159,7 @@ def run(arguments: Sequence[str]) -> int:
         command, bound, _ = build().parse_args(tokens, exit_on_error=False, print_error=False)
         common = bound.arguments.get("common") or _defaults(command)
         result = command(*bound.args, **bound.kwargs)
-        return _finish(result, common)
+        return _finish(result)
     except CycloptsError as error:
         return _usage_error(error)
     except KeyboardInterrupt:
@@ -177,7 +177,7 @@ def _defaults(command: Any) -> Common:
     return parameter.default if parameter is not None and isinstance(parameter.default, Common) else DEFAULT
 
 
-def _finish(result: Any, common: Common) -> int:
+def _finish(result: Any) -> int:
     if inspect.iscoroutine(result):
         import asyncio
 

@@ -33,7 +33,13 @@ state_dir = "state"
 [[links]]
 kind = "tcpcl4"
 listen = "127.0.0.1:0"
-{connect}tls = {{ mode = "required", ca = "{certs}/ca.pem", cert = "{certs}/{name}.pem", key = "{certs}/{name}.key", authenticate = "node" }}
+{connect}
+[links.tls]
+mode = "required"
+authenticate = "node"
+ca = "{certs}/ca.pem"
+cert = "{certs}/{name}.pem"
+key = "{certs}/{name}.key"
 
 {more}"""
 _ROVER_INBOX = """
