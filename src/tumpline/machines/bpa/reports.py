@@ -87,15 +87,20 @@ class Reports:
         time_ms: int | None = None
         if primary.flags & BundleFlags.STATUS_TIME:
             time_ms = self._core.clock.ms(now) if self._core.clock.known else 0
-        items = [Assertion(True, time_ms) if index == what else Assertion() for index in range(len(_ASSERTIONS))]
+        received, forwarded, delivered, deleted = (
+            Assertion(True, time_ms) if each == what else Assertion() for each in range(len(_ASSERTIONS))
+        )
         return StatusReport(
-            *items,
-            reason=reason,
-            source=primary.source,
-            created_ms=primary.created_ms,
-            sequence=primary.sequence,
-            fragment_offset=primary.fragment_offset,
-            fragment_length=None if primary.fragment_offset is None else payload_length,
+            received,
+            forwarded,
+            delivered,
+            deleted,
+            reason,
+            primary.source,
+            primary.created_ms,
+            primary.sequence,
+            primary.fragment_offset,
+            None if primary.fragment_offset is None else payload_length,
         )
 
     def _spend(self, now: float) -> bool:
