@@ -22,8 +22,10 @@ def planned(*contacts: Contact) -> LoneNode:
     return node.start()
 
 
-def send(node: LoneNode, count: int = 1, octets: int = 10, **facts: bool) -> None:
-    adus = [Adu(Eid.parse("dtn://rover/x"), Octets(b"x" * octets), "me", hop_limit=0, **facts)] * count
+def send(node: LoneNode, count: int = 1, octets: int = 10, must_not_fragment: bool = False) -> None:
+    adus = [
+        Adu(Eid.parse("dtn://rover/x"), Octets(b"x" * octets), "me", hop_limit=0, must_not_fragment=must_not_fragment)
+    ] * count
     node.machine.originate(adus, node.now)
     node.settle()
 

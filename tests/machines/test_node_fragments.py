@@ -43,7 +43,7 @@ def test_a_bundle_is_cut_to_what_the_neighbour_takes() -> None:
 
 def test_a_fragment_is_cut_further() -> None:
     _, fragments = relayed(500, bundle("dtn://a/x", "dtn://b/y", CONTENT[1000:3000], fragment=(1000, 5000)))
-    assert [each.primary.fragment_offset for each in fragments][0] == 1000
+    assert fragments[0].primary.fragment_offset == 1000
     assert b"".join(each.payload for each in fragments) == CONTENT[1000:3000]
     assert {each.primary.total_adu_length for each in fragments} == {5000}
 
