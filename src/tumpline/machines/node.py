@@ -116,6 +116,7 @@ class NodeMachine:
                 self._reassembly.recovered(queue)
         self._expiry.start(recovered.next_expiry_ms, now)
         self._forwarding.start(now)
+        self._deliverer.start()
 
     # ---- paths and bundles that come over them ----------------------------------------------------------------------
 

@@ -106,6 +106,11 @@ class Deliverer:
         self.on_committed: dict[int, Delivery] = {}
         self.on_identities: Callable[[float], None] = lambda _: None
 
+    def start(self) -> None:
+        """Read what waited for services that have registered already."""
+        for consumer in (self.administration, *self.services.values()):
+            self._queues.pull(consumer)
+
     # ---- registrations ----------------------------------------------------------------------------------------------
 
     def register(self, service: str, demux: str) -> None:

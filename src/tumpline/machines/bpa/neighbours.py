@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tumpline.machines.bpa.contacts import ALWAYS, Reach
+from tumpline.machines.bpa.contacts import NEVER, Reach
 from tumpline.machines.bpa.core import Core, retain_payload
 from tumpline.machines.bpa.queues import Consumer, Entry, Queues
 from tumpline.machines.bpa.rewrite import Rewriter, decode_stored
@@ -45,7 +45,7 @@ class Path:
         self.previous = previous  # whom bundles that come over it come from, "" if that is not known
         self.in_flight: dict[int, Entry] = {}
         self.octets = 0  # of those
-        self.reach: Reach = ALWAYS
+        self.reach: Reach = NEVER  # until the contact plan was asked
         self.ending = False  # its window closed; the link was told to end it
         self.resume_at = 0.0  # not before: the peer asked for a pause
         self.retry_s = retry_s  # the next pause

@@ -252,11 +252,11 @@ class Queues:
     def rewind(self, queue: Queue, cursor: int = 0) -> None:
         """Read the queue again from behind `cursor`."""
         queue.epoch += 1
-        if not queue.bundles:  # nothing to read: what comes next is handed straight on
-            queue.cursor = queue.last
+        if not queue.bundles:
+            queue.cursor = queue.last  # nothing to read: what comes next is handed straight on
             return
         queue.cursor = min(queue.cursor, cursor)
-        if queue.consumer is not None and queue.bundles:
+        if queue.consumer is not None:
             queue.consumer.behind[queue] = None
 
     def unload(self, consumer: Consumer) -> None:
