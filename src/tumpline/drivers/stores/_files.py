@@ -148,8 +148,17 @@ class PayloadDirectory:
         self.path = path
         self.discard: Callable[[int], None] = self.unlink
         self._next = 1
-        self._lock = Lock()  # loop and writer thread both look for handles
+        self._lock = Lock()  # loop and writer thread both make and look for handles
         self._handles: WeakValueDictionary[int, DiskHandle] = WeakValueDictionary()
+
+    def place(self) -> Place:
+        """Where new payloads go. Its buffers belong to one thread."""
+        return Place(self.create, str(self.path), self.free_octets)
+
+    def free_octets(self) -> int:
+        """Room left on the disk for this user."""
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
 
     def recover(self, known: set[int]) -> None:
         """Remove the files that no bundle names. Raises: OSError."""
@@ -161,7 +170,8 @@ class PayloadDirectory:
 
     def create(self) -> DiskHandle:
         """A new empty file with one reader. Raises: StorageError."""
-        number, self._next = self._next, self._next + 1
+        with self._lock:
+            number, self._next = self._next, self._next + 1
         try:
             fd = os.open(self.path / str(number), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
