@@ -111,14 +111,12 @@ class Stream:
             filled += count
         return filled
 
-    @property
     def holds_octets(self) -> bool:
         """Whether octets wait above the kernel (a TLS record read in part), of which no `readable` will tell."""
         return self._tls is not None and self._tls.pending() > 0
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
-    @property
     def drained(self) -> bool:
         """Whether all that was queued has been given to the kernel."""
         return not self._queue

@@ -198,14 +198,14 @@ class Connection:
         self._flush()
         if self._stream.closed():
             return
-        if self._tls_side is not None and self._stream.drained:
+        if self._tls_side is not None and self._stream.drained():
             self._start_tls()
-        if self._closing and (self._stream.drained or self._mute):
+        if self._closing and (self._stream.drained() or self._mute):
             self._finish()
             return
         wanted = self._handshaking or self._lingering or self.session.wants() is not None
         self._stream.watch_reads(wanted)
-        if wanted and self._stream.holds_octets:
+        if wanted and self._stream.holds_octets():
             self._loop.call_soon(self._read_on)
         self._arm_timer()
 
