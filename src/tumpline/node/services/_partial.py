@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from enum import Enum
+from typing import Any
 
 import msgspec
 
-from tumpline.errors import MalformedError
+from tumpline.errors import MalformedError, StateError
 from tumpline.wire.files import Manifest, Piece
 
 NO_BITS = b""
@@ -53,6 +54,11 @@ class Partial(msgspec.Struct):
         self.bits = bytes(bits)
         self.octets += octets
 
+    def describe(self) -> dict[str, Any]:
+        """For people: what there is of it."""
+        name, size = self.manifest[:2] if self.manifest is not None else (None, None)
+        return {"source": self.source, "name": name, "octets": self.octets, "size": size}
+
     @property
     def complete(self) -> bool:
         """Whether every chunk is there (and it is known how many there are)."""
@@ -86,5 +92,8 @@ def pack(partial: Partial) -> bytes:
 
 
 def unpack(data: bytes) -> Partial:
-    """Raises: msgspec.MsgspecError if the record is not ours."""
-    return msgspec.msgpack.decode(data, type=Partial)
+    """Raises: StateError if the record is damaged."""
+    try:
+        return msgspec.msgpack.decode(data, type=Partial)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a record of the files service is damaged: {error}") from error

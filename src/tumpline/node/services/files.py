@@ -64,10 +64,13 @@ class Files:
 
     async def start(self, ctx: ServiceContext) -> None:
         self._ctx = ctx
-        self._inbox = Inbox(Path(ctx.state_dir, os.path.expanduser(self._config.directory)))
+        self._inbox = Inbox(self._directory())
         await self._take_up()
         ctx.spawn(self._work(), "receive")
         self._sweep_timer = ctx.call_later(SWEEP_S, self._sweep_soon)
+
+    def _directory(self) -> Path:
+        return Path(self._ctx.state_dir, os.path.expanduser(self._config.directory))
 
     async def stop(self) -> None:
         """The chunk under way is not answered: it comes again at the next start."""
@@ -78,19 +81,10 @@ class Files:
             self._queue.put_nowait(delivery)
 
     def describe(self) -> dict[str, Any]:
-        open_ones = [partial for partial in self._partials.values() if partial.phase is Phase.OPEN]
         return {
-            "directory": str(self._config.directory),
+            "directory": str(self._directory()),
             "received": self.received,
-            "partial": [
-                {
-                    "source": one.source,
-                    "name": one.manifest and one.manifest[0],
-                    "octets": one.octets,
-                    "size": one.manifest and one.manifest[1],
-                }
-                for one in open_ones
-            ],
+            "partial": [partial.describe() for partial in self._partials.values() if partial.phase is Phase.OPEN],
         }
 
     # ---- after a start -----------------------------------------------------------------------------------------------
@@ -102,11 +96,20 @@ class Files:
         for key in await asyncio.to_thread(self._inbox.partials):
             if key not in self._partials or self._partials[key].phase is not Phase.OPEN:
                 self._inbox.remove(key)
-        for key, partial in self._partials.items():
+        for partial in self._partials.values():
             if partial.phase is Phase.OPEN and partial.final is not None:
-                await self._place(partial, partial.final)
-                partial.phase = Phase.PLACED
-                await self._ctx.put_state({key: pack(partial)})
+                await self._appear_again(partial, partial.final)
+
+    async def _appear_again(self, partial: Partial, name: str) -> None:
+        """The intent was committed, and then the agent ended. The last chunk was not answered: it comes again."""
+        try:
+            if not await self._place(partial, name):
+                await self._appear(partial, name)
+        except (OSError, RefusedError) as error:
+            self._ctx.notice("file_not_written", source=partial.source, error=str(error))
+        else:
+            partial.phase = Phase.PLACED
+            await self._ctx.put_state({partial.key: pack(partial)})
 
     # ---- one chunk after the other -----------------------------------------------------------------------------------
 
@@ -136,7 +139,7 @@ class Files:
         octets = delivery.payload.length - offset
         if partial.phase is Phase.DONE:
             # A double of a chunk needs no answer; a manifest alone asks for one.
-            return NOTHING if piece.index is not None else Outcome([], [self._receipt(delivery, partial)])
+            return NOTHING if piece.chunk is not None else Outcome([], [self._receipt(delivery, partial)])
         if partial.phase is Phase.OPEN:
             partial.check(piece, octets)
             if (reason := self._unacceptable(piece, octets)) is not None:
@@ -175,7 +178,7 @@ class Files:
 
     def _unacceptable(self, piece: wire.Piece, octets: int) -> str | None:
         """Why this file shall not appear here, if so."""
-        end = (piece.index or 0) * piece.chunk_octets + octets
+        end = (piece.chunk or 0) * piece.chunk_octets + octets
         if max(end, piece.manifest.size if piece.manifest else 0) > self._config.max_file_bytes:
             return f"the file has more than {self._config.max_file_bytes} octets"
         try:
@@ -187,14 +190,14 @@ class Files:
 
     async def _take_piece(self, delivery: Delivery, piece: wire.Piece, offset: int, partial: Partial) -> None:
         octets = delivery.payload.length - offset
-        if piece.index is not None and not partial.has(piece.index):
+        if piece.chunk is not None and not partial.has(piece.chunk):
             held = sum(one.octets for one in self._partials.values() if one.phase is Phase.OPEN)
             if held + octets > self._config.max_partial_bytes:
                 raise _NoRoomError(f"incomplete transfers take {held} octets already (max_partial_bytes)")
-            await self._write(delivery, offset, partial.key, piece.index * piece.chunk_octets)
-            partial.note_chunk(piece.index, octets)
+            await self._write(delivery, offset, partial.key, piece.chunk * piece.chunk_octets)
+            partial.note_chunk(piece.chunk, octets)
         if piece.manifest is not None:
-            partial.manifest = tuple(piece.manifest)
+            partial.manifest = (piece.manifest.name, piece.manifest.size, piece.manifest.sha256)
 
     async def _write(self, delivery: Delivery, offset: int, key: str, position: int) -> None:
         """Copy the chunk into the partial file, and see it to the disk."""
@@ -236,7 +239,7 @@ class Files:
         if placed:
             self.received += 1
             size = partial.manifest[1] if partial.manifest is not None else 0
-            self._ctx.notice("file_received", source=partial.source, name=name, octets=size)
+            self._ctx.notice("file_received", source=partial.source, file=name, octets=size)
         return placed
 
     async def _refuse(self, delivery: Delivery, partial: Partial, reason: str) -> Outcome:
