@@ -22,6 +22,7 @@ from tumpline.node.services import _outgoing as out
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
 from tumpline.node.services._inbox import check_name
 from tumpline.node.services._outgoing import Outgoing, SendEvent
+from tumpline.node.services._payload import give_back
 from tumpline.node.services.files import endpoint_of
 from tumpline.wire import files as wire
 from tumpline.wire.eid import Eid
@@ -242,12 +243,12 @@ class Send:
     async def _originate(self, transfer: _Transfer, payload: Payload) -> None:
         """Have the ADU stored, however long the node takes nothing (as long as the transfer lives)."""
         record = transfer.record
-        payload_kept = payload
         while True:
             lifetime_ms = record.expires_ms - self._ctx.dtn_ms()
             if lifetime_ms <= 0:
+                give_back(payload)
                 raise RefusedError("its lifetime ended before all was stored")
-            adu = Adu(Eid.parse(record.destination), payload_kept, self._demux, lifetime_ms)
+            adu = Adu(Eid.parse(record.destination), payload, self._demux, lifetime_ms)
             try:
                 await self._ctx.send(adu)
                 return
