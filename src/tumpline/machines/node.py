@@ -12,11 +12,15 @@ from typing import Any
 from tumpline.machines.bpa.accept import Reception
 from tumpline.machines.bpa.config import NodeConfig, ReportPolicy
 from tumpline.machines.bpa.core import Core
+from tumpline.machines.bpa.deletion import Deletion, Expiry
 from tumpline.machines.bpa.deliver import Deliverer
 from tumpline.machines.bpa.forward import Forwarding
+from tumpline.machines.bpa.fragments import Fragmentation
 from tumpline.machines.bpa.originate import Origination
 from tumpline.machines.bpa.queues import Consumer, Queue, Queues
+from tumpline.machines.bpa.reassembly import Reassembly
 from tumpline.machines.bpa.reports import Handler, Reports
+from tumpline.machines.bpa.rewrite import Rewriter
 from tumpline.machines.contract import Payload
 from tumpline.machines.effects import Adu, Arrival, Effect, Outcome, PathInfo, RefuseReason
 from tumpline.machines.plan import Contact, Peer, Route
@@ -35,13 +39,36 @@ class NodeMachine:
 
     def __init__(self, config: NodeConfig, random: Callable[[], float], routing: Strategy | None = None) -> None:
         self._core = core = Core(config, random)
+        rewriter = Rewriter(config.node_id if config.previous_node else None)
         self._reports = Reports(core)
         self._queues = Queues(core, self._find)
         self._origination = Origination(core, self._queues)
         self._deliverer = Deliverer(core, self._queues, self._origination, self._reports)
-        self._forwarding = Forwarding(core, self._queues, self._reports, routing or StaticRouting())
+        self._deletion = Deletion(core, self._queues, self._reports)
+        self._expiry = Expiry(core, self._queues, self._deletion)
+        self._fragmentation = Fragmentation(core, self._queues, rewriter)
+        self._reassembly = Reassembly(core, self._queues)
+        self._forwarding = Forwarding(
+            core,
+            self._queues,
+            self._reports,
+            self._deletion,
+            self._fragmentation,
+            rewriter,
+            routing or StaticRouting(),
+        )
         self._reception = Reception(core, self._queues, self._reports)
+        self._join_up()
+
+    def _join_up(self) -> None:
+        """What happens in one procedure concerns another."""
         self._queues.on_room = self._deliverer.retry_stalled
+        self._deletion.on_deleted = self._reassembly.gone
+        self._deliverer.on_identities = self._expiry.identity_kept
+        self._origination.on_earliest = self._expiry.at
+        self._reception.on_earliest = self._expiry.at
+        self._reception.fragment_queue = self._reassembly.queue_for
+        self._reception.on_fragments = self._reassembly.stored
 
     def _find(self, queue: Queue) -> list[Consumer]:
         """Who can take the bundles of this queue now, best first."""
@@ -74,6 +101,7 @@ class NodeMachine:
     def set_clock(self, dtn_ms: int | None, now: float) -> None:
         """The DTN time at `now`, or None: the time of day is not known."""
         self._core.clock.set(dtn_ms, now)
+        self._forwarding.sync(now)
 
     def start(self, recovered: Recovered, now: float) -> None:
         """The store is open: take up its bundles, and begin to hold sessions with peers."""
@@ -83,14 +111,17 @@ class NodeMachine:
         core.identities.counts.update(recovered.remembered)
         core.started = True
         for name, (bundles, last) in recovered.queues.items():
-            self._queues.recovered(name, bundles, last)
+            queue = self._queues.recovered(name, bundles, last)
+            if queue.reassembles:
+                self._reassembly.recovered(queue)
+        self._expiry.start(recovered.next_expiry_ms, now)
         self._forwarding.start(now)
 
     # ---- paths and bundles that come over them ----------------------------------------------------------------------
 
-    def path_up(self, info: PathInfo, now: float) -> None:  # noqa: ARG002
+    def path_up(self, info: PathInfo, now: float) -> None:
         """A session is established, or its facts have changed."""
-        self._forwarding.path_up(info)
+        self._forwarding.path_up(info, now)
 
     def path_down(self, path: int, reason: str, now: float) -> None:  # noqa: ARG002
         """The session has ended; what was under way had its acked, refused or lost before."""
@@ -134,9 +165,10 @@ class NodeMachine:
         """The service (or one demux of it) is gone: its bundles wait."""
         self._deliverer.unregister(service, demux)
 
-    def register_admin(self, code: int, handler: Handler) -> None:
-        """`handler(AdminRecord, now)` is called for each administrative record of this type that came for the node."""
-        self._deliverer.records.register(code, handler)
+    def register_admin(self, kind: type | int, handler: Handler) -> None:
+        """`handler(AdminRecord, now)` is called for each administrative record of this kind that came for the node: a class
+        that wire.admin decodes to, or the type code of one that it does not know."""
+        self._deliverer.records.register(kind, handler)
 
     def originate(self, adus: Sequence[Adu], now: float) -> None:
         """Send ADUs. One with a token is answered by AduStored or AduRefused."""
@@ -168,9 +200,12 @@ class NodeMachine:
         """The payload CRCs that a Split asked for."""
         if seq < 0:
             self._origination.split_done(seq, crcs, now)
+        else:
+            self._fragmentation.split_done(seq, crcs)
 
     def join_done(self, token: int, payload: Payload | None, now: float) -> None:
         """The payload that a Join asked for; None: it could not be made."""
+        self._reassembly.join_done(token, payload, now)
 
     # ---- plans --------------------------------------------------------------------------------------------------------
 
@@ -186,8 +221,21 @@ class NodeMachine:
         """A neighbour's address: a session is held with it from now on, or within its contacts."""
         self._forwarding.add_peer(peer, now)
 
+    def remove_peer(self, peer: Peer, now: float) -> bool:
+        """No session is held with that address any more. Returns whether there was such a peer."""
+        return self._forwarding.remove_peer(peer, now)
+
     def add_contact(self, contact: Contact, now: float) -> None:
-        """The peer is reachable only inside its windows from now on."""
+        """The peer is reachable only inside its windows from now on. Raises: ConfigError (a cron expression)."""
+        self._forwarding.add_contact(contact, now)
+
+    def remove_contact(self, contact: Contact, now: float) -> bool:
+        """The contact is over. Returns whether there was such a contact."""
+        return self._forwarding.remove_contact(contact, now)
+
+    def remove(self, seq: int, now: float) -> None:
+        """The operator deletes a bundle (RFC 9171 §5.12); Notice `bundles_deleted` tells when."""
+        self._deletion.cancel(seq, now)
 
     # ---- for people ---------------------------------------------------------------------------------------------------
 

@@ -268,7 +268,7 @@ def _decode(cursor: cbor.Cursor) -> Eid:
 
 
 def _decode_dtn(cursor: cbor.Cursor) -> str:
-    if cursor.data[cursor.offset] >> 5 == 0:
+    if cursor.peek() >> 5 == 0:
         if cursor.uint("dtn SSP") == 0:
             return "none"
         raise MalformedError("the SSP of a dtn endpoint ID is neither a text string nor zero (RFC 9171 §4.2.5.1.1)")

@@ -5,7 +5,7 @@ bundle's identity and its removal, in one transaction.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tumpline.errors import LocalProtocolError, MalformedError
@@ -104,6 +104,7 @@ class Deliverer:
         self.records = AdminRecords(core)
         self.administration = Administration(core, queues, self, self.records)
         self.on_committed: dict[int, Delivery] = {}
+        self.on_identities: Callable[[float], None] = lambda _: None
 
     # ---- registrations ----------------------------------------------------------------------------------------------
 
@@ -226,7 +227,7 @@ class Deliverer:
             for key, value in outcome.state:
                 operations.append(PutState(service.service, key, value))
             entry = service.answered(seq)
-            if entry is None or self._queues.is_doomed(seq):
+            if entry is None or self._queues.held.get(seq) is not entry:
                 continue  # expired or removed meanwhile: what the service did is kept, nothing else is left to do
             entries.append(entry)
             source = _primary(entry).source
@@ -259,8 +260,10 @@ class Deliverer:
         if self._core.config.trace_bundles:
             for bundle, *_ in commit.entries:
                 self._core.notice("bundle_delivered", seq=bundle.seq, to=bundle.destination)
+        if commit.entries:
+            self.on_identities(now)
         self._queues.removed(commit.entries, results, now)
-        self._origination.kept(commit.made, now)
+        self._queues.added(commit.made, results, now)
         commit.service.pump(now)
 
     def _act(self, seq: int, now: float) -> None:

@@ -84,18 +84,18 @@ class Origination:
             operations: list[Operation] = [Add(entry[0]) for entry in entries]
             self._core.transact(operations, (adus, entries), self._stored, self._failed)
 
-    def _stored(self, context: tuple[list[Adu], list[Entry]], _: Results, now: float) -> None:
+    def _stored(self, context: tuple[list[Adu], list[Entry]], results: Results, now: float) -> None:
         adus, entries = context
         for adu, entry in zip(adus, entries, strict=True):
             if adu.token:
                 head = entry[1]
                 assert head is not None
                 self._core.effects.append(AduStored(adu.token, str(bundle_id(head.primary, head.payload_length))))
-        self.kept(entries, now)
+        self._queues.added(entries, results, now)
 
     def _failed(self, context: tuple[list[Adu], list[Entry]], text: str, _: float) -> None:
         adus, entries = context
-        self.abandon(entries)
+        self._core.quota.held -= sum(entry[3] for entry in entries)
         for adu in adus:
             self._refuse(adu, text)
 
@@ -170,15 +170,6 @@ class Origination:
         source = core.names.source(adu.source_demux)
         report_to = adu.report_to if adu.report_to is not None else (source if flags & BundleFlags.REPORTS else NULL)
         return PrimaryBlock(flags, crc_type, adu.destination, source, report_to, created_ms, seq, adu.lifetime_ms)
-
-    def kept(self, entries: list[Entry], now: float) -> None:
-        """The store has them."""
-        self._queues.stored(entries, now)
-
-    def abandon(self, entries: list[Entry]) -> None:
-        """The store does not have them."""
-        for entry in entries:
-            self._core.quota.held -= entry[3]
 
 
 def octets_of(adus: Sequence[Adu]) -> int:

@@ -11,13 +11,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tumpline.machines.bpa.core import Core, Done
+from tumpline.machines.bpa.core import Core, Done, release_payload
 from tumpline.machines.contract import StoredBundle
-from tumpline.machines.storage import Load, Operation, Remove, Results
+from tumpline.machines.storage import Add, AddResult, Load, Operation, Remove, Results
 from tumpline.wire.bundle7 import BundleHead
 from tumpline.wire.eid import Eid
 
 PAGE_BUNDLES = 256  # most bundles read at once: 256 of 100 kB are 25 MB
+# Fragments for this node wait apart until they are whole: this, then the destination, names their queue in the store.
+REASSEMBLY = "reassembly:"
 MAX_QUEUES = 16_384  # destinations remembered while nothing waits for them: strangers choose destinations
 MAX_REJECTED = 65_536  # bundles for which neighbours that cannot take them are remembered
 
@@ -100,9 +102,11 @@ class Queues:
         self._core = core
         self._find = find
         self.by_destination: dict[Eid, Queue] = {}
+        self.reassembling: dict[Eid, Queue] = {}
         self.held: dict[int, Entry] = {}  # in memory: ready somewhere, or under way
         self._doomed: set[int] = set()  # removals the store has not confirmed
-        self._rejected: dict[int, set[str]] = {}  # bundle -> consumers that cannot take it
+        self._rejected: dict[int, set[str]] = {}  # bundle -> consumers that cannot take it, as things are
+        self._final: dict[int, set[str]] = {}  # bundle -> consumers that said never to send it again
         self.on_room: Callable[[float], None] = lambda _: None  # called when octets were freed
 
     def queue(self, destination: Eid) -> Queue:
@@ -115,7 +119,36 @@ class Queues:
             self.evaluate(queue)
         return queue
 
+    def reassembly_queue(self, destination: Eid) -> Queue:
+        """The queue in which fragments for this local endpoint wait."""
+        queue = self.reassembling.get(destination)
+        if queue is None:
+            queue = self.reassembling[destination] = Queue(REASSEMBLY + str(destination), destination, own=True)
+            queue.reassembles = True
+        return queue
+
+    def named(self, name: str) -> Queue:
+        """The queue that StoredBundle.destination names."""
+        if name.startswith(REASSEMBLY):
+            return self.reassembly_queue(Eid.parse(name.removeprefix(REASSEMBLY)))
+        return self.queue(Eid.parse(name))
+
+    def as_entry(self, bundle: StoredBundle) -> Entry:
+        """A bundle that a query of the store gave."""
+        return self.held.get(bundle.seq) or (bundle, None, self.named(bundle.destination), bundle.length)
+
     # ---- in -------------------------------------------------------------------------------------------------------
+
+    def added(self, entries: list[Entry], results: Results, now: float) -> None:
+        """Bundles that this node made: the first of `results` are those of their Adds."""
+        stored: list[Entry] = []
+        for entry, result in zip(entries, results, strict=False):
+            if result is AddResult.STORED:
+                stored.append(entry)
+            else:
+                self._core.quota.held -= entry[3]
+                release_payload(entry[0].payload)
+        self.stored(stored, now)
 
     def stored(self, entries: Iterable[Entry], now: float) -> None:
         """Bundles are stored, in order of their numbers: hand them on where nothing waits before them."""
@@ -145,11 +178,12 @@ class Queues:
         for consumer in touched:
             consumer.pump(now)
 
-    def recovered(self, name: str, bundles: int, last: int) -> None:
+    def recovered(self, name: str, bundles: int, last: int) -> Queue:
         """A queue that the store held when it was opened; its octets are not known one by one."""
-        queue = self.queue(Eid.parse(name))
+        queue = self.named(name)
         queue.bundles, queue.last = bundles, last
         self.rewind(queue)
+        return queue
 
     def _pick(self, queue: Queue, bundle: StoredBundle) -> Consumer | None:
         """The best that can take it: never the neighbour it came from, never one that cannot take it."""
@@ -230,23 +264,23 @@ class Queues:
         entries, consumer.ready, consumer.ready_octets = consumer.ready, deque(), 0
         self.give_back(entries)
 
-    def reject(self, entry: Entry, consumer: Consumer) -> None:
+    def reject(self, entry: Entry, consumer: Consumer, *, for_ever: bool = False) -> None:
         """This consumer cannot take this bundle: let another one, if there is any; else it stays in the store."""
-        bundle = entry[0]
-        if len(self._rejected) >= MAX_REJECTED:
-            self._rejected.pop(next(iter(self._rejected)))
-        self._rejected.setdefault(bundle.seq, set()).add(consumer.name)
-        other = self._pick(entry[2], bundle)
-        if other is None or not other.has_room:
-            self.held.pop(bundle.seq, None)
-            if other is not None:
-                self.rewind(entry[2], bundle.seq - 1)
-        else:
+        bundle, _, queue, _ = entry
+        _note(self._rejected, bundle.seq, consumer.name)
+        if for_ever:
+            _note(self._final, bundle.seq, consumer.name)
+        other = self._pick(queue, bundle)
+        if other is not None and other.has_room:
             self.hold(entry, other)
+            return
+        self.held.pop(bundle.seq, None)
+        if other is not None:
+            self.rewind(queue, bundle.seq - 1)
 
-    def rejections(self, seq: int) -> set[str]:
-        """Names of the consumers that cannot take this bundle."""
-        return self._rejected.get(seq, set())
+    def never_again(self, seq: int) -> set[str]:
+        """Names of the consumers that said never to send this bundle again."""
+        return self._final.get(seq, set())
 
     def forgive(self, consumer: Consumer) -> None:
         """The consumer has changed (a new path, a new window): what it could not take is tried again."""
@@ -292,14 +326,24 @@ class Queues:
         `done(context, results, now)` must call `removed`; without it that is all that happens.
         """
         operations = [] if operations is None else operations
+        self._doom(entries, operations)
+        if operations:
+            self._core.transact(operations, context or entries, done or self.removed)
+
+    def replace(self, entries: list[Entry], made: list[Entry], done: Done) -> None:
+        """Delete bundles and store others, which may have the same identities; `done((entries, made), results, now)`."""
+        operations: list[Operation] = []
+        self._doom(entries, operations)
+        operations += [Add(entry[0]) for entry in made]
+        self._core.transact(operations, (entries, made), done)
+
+    def _doom(self, entries: list[Entry], operations: list[Operation]) -> None:
         doomed, held = self._doomed, self.held
         for entry in entries:
             seq = entry[0].seq
             doomed.add(seq)
             held.pop(seq, None)
             operations.append(Remove(seq))
-        if operations:
-            self._core.transact(operations, context or entries, done or self.removed)
 
     def is_doomed(self, seq: int) -> bool:
         """Whether its removal is under way."""
@@ -308,15 +352,16 @@ class Queues:
     def removed(self, entries: list[Entry], _results: Results, now: float) -> None:
         """The store has forgotten these."""
         freed = 0
-        doomed, rejected = self._doomed, self._rejected
+        doomed = self._doomed
         for bundle, _head, queue, octets in entries:
             doomed.discard(bundle.seq)
             queue.bundles -= 1
             queue.octets -= octets
             freed += octets
-        if rejected:
+        if self._rejected:
             for entry in entries:
-                rejected.pop(entry[0].seq, None)
+                self._rejected.pop(entry[0].seq, None)
+                self._final.pop(entry[0].seq, None)
         self._core.quota.held -= freed
         self.on_room(now)
 
@@ -329,3 +374,10 @@ class Queues:
                 for consumer in queue.live:
                     consumer.behind.pop(queue, None)
                 del self.by_destination[destination]
+
+
+def _note(table: dict[int, set[str]], seq: int, name: str) -> None:
+    """Remember a name for a bundle; of too many bundles the oldest is forgotten (and tried once more)."""
+    if len(table) >= MAX_REJECTED and seq not in table:
+        table.pop(next(iter(table)))
+    table.setdefault(seq, set()).add(name)

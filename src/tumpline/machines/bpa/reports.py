@@ -9,7 +9,7 @@ from tumpline.errors import MalformedError
 from tumpline.machines.bpa.core import Core
 from tumpline.machines.contract import Octets, Payload
 from tumpline.machines.effects import Adu
-from tumpline.wire.admin import StatusReport, UnknownRecord, decode_admin_untrusted, encode_admin
+from tumpline.wire.admin import Assertion, StatusReport, UnknownRecord, decode_admin_untrusted, encode_admin
 from tumpline.wire.bundle7 import BundleFlags, PrimaryBlock, ReasonCode
 from tumpline.wire.eid import Eid
 
@@ -87,15 +87,20 @@ class Reports:
         time_ms: int | None = None
         if primary.flags & BundleFlags.STATUS_TIME:
             time_ms = self._core.clock.ms(now) if self._core.clock.known else 0
-        items = {name: (index == what, time_ms if index == what else None) for index, name in enumerate(_ASSERTIONS)}
+        received, forwarded, delivered, deleted = (
+            Assertion(True, time_ms) if each == what else Assertion() for each in range(len(_ASSERTIONS))
+        )
         return StatusReport(
-            **items,
-            reason=reason,
-            source=primary.source,
-            created_ms=primary.created_ms,
-            sequence=primary.sequence,
-            fragment_offset=primary.fragment_offset,
-            fragment_length=None if primary.fragment_offset is None else payload_length,
+            received,
+            forwarded,
+            delivered,
+            deleted,
+            reason,
+            primary.source,
+            primary.created_ms,
+            primary.sequence,
+            primary.fragment_offset,
+            None if primary.fragment_offset is None else payload_length,
         )
 
     def _spend(self, now: float) -> bool:
@@ -110,15 +115,18 @@ class Reports:
 
 
 class AdminRecords:
-    """What this node does with administrative records that come for it: one handler a type code."""
+    """What this node does with administrative records that come for it: one handler a kind.
+
+    A kind is the class that wire.admin decodes it to, or the type code of one that nobody decodes.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._handlers: dict[int, Handler] = {1: self._status_report}
+        self._handlers: dict[type | int, Handler] = {StatusReport: self._status_report}
 
-    def register(self, code: int, handler: Handler) -> None:
-        """Call `handler` for each record of this type, once the bundle that brought it is committed as delivered."""
-        self._handlers[code] = handler
+    def register(self, kind: type | int, handler: Handler) -> None:
+        """Call `handler` for each record of this kind, once the bundle that brought it is committed as delivered."""
+        self._handlers[kind] = handler
 
     def handle(self, source: Eid, payload: Payload, now: float) -> None:
         """Act on a record. What cannot be read is told and dropped."""
@@ -127,10 +135,10 @@ class AdminRecords:
         except MalformedError as error:
             self._core.notice("admin_record_malformed", source=str(source), error=str(error))
             return
-        code = record.code if isinstance(record, UnknownRecord) else 1
-        handler = self._handlers.get(code) if record is not None else None
+        kind = record.code if isinstance(record, UnknownRecord) else type(record)
+        handler = self._handlers.get(kind)
         if handler is None:
-            self._core.notice("admin_record_ignored", source=str(source), code=code)
+            self._core.notice("admin_record_ignored", source=str(source), kind=str(kind))
             return
         handler(AdminRecord(source, record), now)
 
