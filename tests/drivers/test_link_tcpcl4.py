@@ -484,3 +484,20 @@ async def test_a_snapshot_for_people() -> None:
     assert (at_a["sessions"][0]["peer"], at_a["sessions"][0]["state"]) == ("dtn://b/", "established")
     assert at_a["dialling"][0]["connected"]
     assert at_b["handshakes"] == 0
+
+
+async def test_a_payload_that_cannot_be_read_loses_its_unit_once() -> None:
+    """The peer was promised these octets: the session ends, the unit is lost, and people are told why."""
+    pair = pair_of({"retry_s_first": 0.01}, {})
+    await pair.start()
+    file = MemoryFile(bytes(400_000))
+    os.ftruncate(file.fd, 1000)
+    (seq,) = pair.offer(pair.file_unit(file, 400_000))
+    await pair.all_ended()
+    assert pair.a.ended == {seq: "lost"}
+    await told(pair.a, "ended before the length it was stored with")
+    await pair.b.until(lambda: bool(pair.b.down))
+    assert all(sink.aborted for sink in pair.b.sinks)
+    await pair.meet()
+    assert file.readers == 1
+    file.release()

@@ -17,7 +17,7 @@ from tumpline.drivers.links._tcpcl4_transfers import REFUSAL_CODES, Transfers
 from tumpline.drivers.stream import BLOCKED, READ_OCTETS, STAGE_OCTETS, Stream, new_buffer
 from tumpline.drivers.tls import TlsContexts, explain
 from tumpline.drivers.x509 import peer_certificate
-from tumpline.errors import MalformedError, TumplineError
+from tumpline.errors import MalformedError, StorageError, TumplineError
 from tumpline.machines.effects import RefuseReason, Unit
 from tumpline.machines.tcpcl4.events import (
     Body,
@@ -297,6 +297,8 @@ class Connection:
             return
         try:
             self._stream.watch_writes(not self._write_some(WAKE_OCTETS))
+        except StorageError as error:
+            self._payload_failed(str(error))
         except OSError as error:
             self._mute = True
             self._read_last_words(error)
@@ -314,6 +316,11 @@ class Connection:
             stream.queue(self._transfers.resolve(pieces))
             budget -= PULL_OCTETS
         return False
+
+    def _payload_failed(self, text: str) -> None:
+        """Octets that were promised to the peer cannot be read: only the end of the connection tells it."""
+        self._owner.host.notice("payload_unreadable", path=self.path, address=self.remote.address, reason=text)
+        self._lose()
 
     def _read_last_words(self, error: OSError) -> None:
         """We cannot write; but acknowledgements, or the TLS alert that says why, may have come before."""
