@@ -449,3 +449,55 @@ async def test_a_peer_that_never_reads_does_not_block_others() -> None:
     await pair.link_b.stop(graceful=False)
     assert set(pair.b.ended.values()) == {"lost"}
     assert len(pair.b.ended) == 200
+
+
+async def test_a_graceful_stop_does_not_wait_for_ever() -> None:
+    """A peer that never acknowledges: after the time the session is cut, and people are told."""
+    pair = await alone()
+    await established(pair)
+    unit = pair.unit(b"never acknowledged")
+    path = pair.path_b
+    pair.b.expect(path, [unit.seq])
+    pair.link_b.offer(path, [unit])
+    await pair.link_b.stop(graceful=True, timeout_s=0.05)
+    assert pair.b.ended == {unit.seq: "lost"}
+    await told(pair.b, "sessions_cut")
+
+
+async def test_a_bundle_longer_than_announced_is_refused() -> None:
+    """The sink is given back and the session goes on."""
+    pair = await alone()
+    stranger = await established(pair)
+    first = wire.encode_segment_head(wire.SegmentHead(2, 0, wire.encode_transfer_length(200_000), 150_000))
+    last = wire.encode_segment_head(wire.SegmentHead(1, 0, b"", 60_000))
+    small = wire.SEGMENT_WHOLE.pack(1, 3, 1, 0, 2) + b"ok"
+    await apart(lambda: stranger.say(first + bytes(150_000) + last + bytes(60_000) + small))
+    await pair.b.until(lambda: pair.b.data == [b"ok"])
+    assert [sink.aborted for sink in pair.b.sinks] == [True]
+
+
+async def test_a_snapshot_for_people() -> None:
+    pair = pair_of({}, {})
+    await pair.start()
+    at_a, at_b = pair.link_a.describe(), pair.link_b.describe()
+    assert at_b["listening"] == [pair.address]
+    assert (at_a["sessions"][0]["peer"], at_a["sessions"][0]["state"]) == ("dtn://b/", "established")
+    assert at_a["dialling"][0]["connected"]
+    assert at_b["handshakes"] == 0
+
+
+async def test_a_payload_that_cannot_be_read_loses_its_unit_once() -> None:
+    """The peer was promised these octets: the session ends, the unit is lost, and people are told why."""
+    pair = pair_of({"retry_s_first": 0.01}, {})
+    await pair.start()
+    file = MemoryFile(bytes(400_000))
+    os.ftruncate(file.fd, 1000)
+    (seq,) = pair.offer(pair.file_unit(file, 400_000))
+    await pair.all_ended()
+    assert pair.a.ended == {seq: "lost"}
+    await told(pair.a, "ended before the length it was stored with")
+    await pair.b.until(lambda: bool(pair.b.down))
+    assert all(sink.aborted for sink in pair.b.sinks)
+    await pair.meet()
+    assert file.readers == 1
+    file.release()

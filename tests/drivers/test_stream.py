@@ -12,6 +12,7 @@ import pytest
 
 from tumpline.drivers.links._units import unit_range
 from tumpline.drivers.stream import BLOCKED, STAGE_OCTETS, FileSlice, Piece, Stream, new_buffer
+from tumpline.errors import StorageError
 from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Unit
 from tumpline.testing.certificates import Authority
@@ -111,7 +112,7 @@ async def test_a_file_that_was_cut_ends_the_connection(ends: Ends) -> None:
     file = MemoryFile(CONTENT)
     os.ftruncate(file.fd, 1000)
     ends.left.queue([FileSlice(file.fd, 0, 5000)])
-    with pytest.raises(OSError, match="ended before the length it was stored with"):
+    with pytest.raises(StorageError, match="ended before the length it was stored with"):
         ends.left.write()
     file.release()
 
