@@ -68,6 +68,7 @@ class NodeMachine:
         self._origination.on_earliest = self._expiry.at
         self._reception.on_earliest = self._expiry.at
         self._reception.fragment_queue = self._reassembly.queue_for
+        self._reception.is_whole = self._reassembly.is_finished
         self._reception.on_fragments = self._reassembly.stored
 
     def _find(self, queue: Queue) -> list[Consumer]:
@@ -100,8 +101,9 @@ class NodeMachine:
 
     def set_clock(self, dtn_ms: int | None, now: float) -> None:
         """The DTN time at `now`, or None: the time of day is not known."""
-        self._core.clock.set(dtn_ms, now)
-        self._forwarding.sync(now)
+        if self._core.clock.set(dtn_ms, now) and self._core.started:
+            self._expiry.clock_changed()
+            self._forwarding.sync(now)
 
     def start(self, recovered: Recovered, now: float) -> None:
         """The store is open: take up its bundles, and begin to hold sessions with peers."""
@@ -245,12 +247,16 @@ class NodeMachine:
         core = self._core
         return {
             "node_id": str(core.names.primary),
+            "aliases": sorted(str(alias) for alias in core.names.all if alias != core.names.primary),
             "counters": dict(core.counters),
-            "store": {"octets": core.quota.held, "reserved": core.quota.reserved, "quota": core.quota.limit},
-            "queues": [
-                {"destination": queue.name, "bundles": queue.bundles, "octets": queue.octets, "local": queue.own}
-                for queue in self._queues.by_destination.values()
-                if queue.bundles
-            ],
+            "store": {
+                "bundles": self._queues.bundles,
+                "octets": core.quota.held,
+                "reserved": core.quota.reserved,
+                "quota": core.quota.limit,
+                "identities": sum(core.identities.counts.values()),
+            },
+            "services": self._deliverer.snapshot(),
+            "queues": self._queues.snapshot(),
             **self._forwarding.snapshot(now),
         }

@@ -203,6 +203,9 @@ class Forwarding:
         self._core.counters["bundles_forwarded"] += len(done)
         if self._reports.enabled:
             self._report(done, now)
+        if self._core.config.trace_bundles:
+            for entry in done:
+                self._core.notice("bundle_forwarded", seq=entry[0].seq, path=number, to=entry[0].destination)
         self._queues.remove(done)
         if path.neighbour is not None:
             path.neighbour.pump(now)
