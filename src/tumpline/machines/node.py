@@ -27,6 +27,8 @@ from tumpline.machines.plan import Contact, Peer, Route
 from tumpline.machines.routing._api import Strategy
 from tumpline.machines.routing.static import StaticRouting
 from tumpline.machines.storage import Recovered, Results
+from tumpline.wire.eid import Eid
+from tumpline.wire.eid_pattern import EidPattern
 
 __all__ = ["NodeConfig", "NodeMachine", "ReportPolicy"]
 
@@ -74,6 +76,11 @@ class NodeMachine:
     def _find(self, queue: Queue) -> list[Consumer]:
         """Who can take the bundles of this queue now, best first."""
         return self._deliverer.find(queue) if queue.own else self._forwarding.find(queue)
+
+    @property
+    def config(self) -> NodeConfig:
+        """What it was made with."""
+        return self._core.config
 
     # ---- out ----------------------------------------------------------------------------------------------------------
 
@@ -216,9 +223,9 @@ class NodeMachine:
         """Bundles to the pattern may go that way from now on."""
         self._forwarding.add_route(route)
 
-    def remove_route(self, route: Route, now: float) -> bool:  # noqa: ARG002
-        """They may not any more. Returns whether there was such a route (same pattern, same `via`)."""
-        return self._forwarding.remove_route(route)
+    def remove_route(self, pattern: EidPattern, via: Eid, now: float) -> bool:  # noqa: ARG002
+        """They may not any more. Returns whether there was such a route."""
+        return self._forwarding.remove_route(pattern, via)
 
     def add_peer(self, peer: Peer, now: float) -> None:
         """A neighbour's address: a session is held with it from now on, or within its contacts."""
@@ -227,6 +234,10 @@ class NodeMachine:
     def remove_peer(self, peer: Peer, now: float) -> bool:
         """No session is held with that address any more. Returns whether there was such a peer."""
         return self._forwarding.remove_peer(peer, now)
+
+    def remove_link(self, link: str, now: float) -> None:
+        """A link is taken away: nothing is dialled over it any more (its paths go down by themselves)."""
+        self._forwarding.remove_link(link, now)
 
     def add_contact(self, contact: Contact, now: float) -> None:
         """The peer is reachable only inside its windows from now on. Raises: ConfigError (a cron expression)."""

@@ -18,6 +18,7 @@ from tumpline.machines.plan import Contact, Peer, Route
 from tumpline.machines.routing._api import Strategy
 from tumpline.wire.bundle7 import BundleHead, ReasonCode
 from tumpline.wire.eid import Eid
+from tumpline.wire.eid_pattern import EidPattern
 
 
 class Forwarding:
@@ -66,8 +67,8 @@ class Forwarding:
         self._routing.add(route)
         self._evaluate(routes_changed=True)
 
-    def remove_route(self, route: Route) -> bool:
-        was_there = self._routing.remove(route)
+    def remove_route(self, pattern: EidPattern, via: Eid) -> bool:
+        was_there = self._routing.remove(pattern, via)
         self._evaluate(routes_changed=True)
         return was_there
 
@@ -91,6 +92,10 @@ class Forwarding:
         was_there = self.contacts.remove_peer(peer)
         self.sync(now)
         return was_there
+
+    def remove_link(self, link: str, now: float) -> None:
+        self.contacts.remove_link(link)
+        self.sync(now)
 
     def add_contact(self, contact: Contact, now: float) -> None:
         self.contacts.add(contact)
