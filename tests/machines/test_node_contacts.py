@@ -184,3 +184,14 @@ def test_an_address_names_a_peer_that_does_not_name_itself() -> None:
     node = planned().path_up(1, None, address=PEER.address)
     send(node)
     assert len(node.forwarded(1)) == 1
+
+
+def test_a_removed_link_is_dialled_no_more() -> None:
+    node = planned()
+    node.took(Connect)
+    node.machine.remove_link("tcp", node.now)
+    node.settle()
+    assert [each.address for each in node.took(Disconnect)] == [PEER.address]
+    node.machine.add_contact(contact(5, 5), node.now)
+    node.run_until(20)
+    assert not node.took(Connect)

@@ -121,6 +121,15 @@ def test_fragments_become_whole(bounds: list[tuple[int, int]]) -> None:
     assert not node.store.bundles, "a fragment of a delivered ADU is a duplicate"
 
 
+def test_a_late_fragment_of_a_whole_adu_is_a_duplicate() -> None:
+    node = serving()
+    node.receive(1, *pieces((0, 2000), (2000, 5000)))
+    node.acknowledged()
+    transfers = node.receive(1, *pieces((1000, 3000)))
+    assert node.acknowledged() == transfers
+    assert len(node.store.bundles) == 1
+
+
 def test_any_order_and_overlap() -> None:
     chance = random.Random(7)
     for sequence in range(1, 20):

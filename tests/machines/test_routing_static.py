@@ -38,6 +38,6 @@ def test_adding_again_replaces_and_removing_tells() -> None:
     strategy.add(route("ipn:0.9.*", "ipn:2.0", 10))
     strategy.add(route("ipn:0.9.*", "ipn:2.0", 3))
     assert [each.priority for each in strategy.routes()] == [3]
-    assert strategy.remove(route("ipn:0.9.*", "ipn:2.0"))
-    assert not strategy.remove(route("ipn:0.9.*", "ipn:2.0"))
+    assert strategy.remove(EidPattern.parse("ipn:0.9.*"), Eid.parse("ipn:2.0"))
+    assert not strategy.remove(EidPattern.parse("ipn:0.9.*"), Eid.parse("ipn:2.0"))
     assert strategy.next_hops(Eid.parse("ipn:9.1")) == []

@@ -365,6 +365,28 @@ class Queues:
         self._core.quota.held -= freed
         self.on_room(now)
 
+    # ---- for people -------------------------------------------------------------------------------------------------
+
+    @property
+    def bundles(self) -> int:
+        """How many the store holds."""
+        return sum(queue.bundles for queue in (*self.by_destination.values(), *self.reassembling.values()))
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """The queues in which something waits. Octets of bundles that an earlier run stored are not counted."""
+        return [
+            {
+                "destination": str(queue.destination),
+                "bundles": queue.bundles,
+                "octets": max(0, queue.octets),
+                "local": queue.own,
+                "reassembly": queue.reassembles,
+                "next": None if queue.consumer is None else queue.consumer.name,
+            }
+            for queue in (*self.by_destination.values(), *self.reassembling.values())
+            if queue.bundles
+        ]
+
     def _drop_idle(self) -> None:
         """Forget the queues in which nothing waits, once there are very many."""
         if len(self.by_destination) < MAX_QUEUES:
