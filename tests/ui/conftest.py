@@ -33,6 +33,7 @@ class FakeAgent:
         self.asked: list[Asked] = []
         self.adus: list[tuple[dict[str, Any], bytes]] = []  # for whoever opens an endpoint
         self.done: list[int] = []
+        self.events: list[dict[str, Any]] = []  # for whoever listens
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._serve)
@@ -56,6 +57,7 @@ class FakeAgent:
     async def _begin(self) -> web.AppRunner:
         app = web.Application()
         app.router.add_get("/v1/endpoints/{demux}", self._endpoint)
+        app.router.add_get("/v1/events", self._events)
         app.router.add_route("*", "/{tail:.*}", self._answer)
         runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
         await runner.setup()
@@ -83,6 +85,15 @@ class FakeAgent:
         async for message in socket:
             if message.type is WSMsgType.TEXT:
                 self.done.append(json.loads(message.data)["done"])
+        return socket
+
+    async def _events(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        for event in self.events:
+            await socket.send_str(json.dumps(event))
+        async for _ in socket:
+            pass
         return socket
 
 

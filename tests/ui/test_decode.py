@@ -72,7 +72,10 @@ def test_from_files_and_standard_input(tumpline: Any, tmp_path: Path, monkeypatc
     (tmp_path / "binary").write_bytes(BUNDLE)
     (tmp_path / "text").write_text(BUNDLE.hex(" ") + "\n")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(BUNDLE)))
-    values = [tumpline("bundles", "decode", str(what), "--json").value for what in (tmp_path / "binary", tmp_path / "text", "-")]
+    values = [
+        tumpline("bundles", "decode", str(what), "--json").value
+        for what in (tmp_path / "binary", tmp_path / "text", "-")
+    ]
     assert values[0] == values[1] == values[2]
     assert values[0]["primary"]["sequence"] == 7
 

@@ -1,6 +1,8 @@
 """Verbs over control: what they ask, what they show, how they end."""
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +278,98 @@ def test_source_sends_what_it_is_given(agent: Any, tumpline: Any) -> None:
 
 def test_status_can_be_read_as_json_by_others(agent: Any, tumpline: Any) -> None:
     assert json.loads(tumpline("--json", "status").out)["store"]["quota_octets"] == 1 << 30
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+STORED = {"event": "stored", "transfer": "00", "name": "a.txt", "octets": 3, "chunks": 1, "resumed": 0}
+
+
+def _finished(code: int) -> list[dict[str, Any]]:
+    hashing = {"event": "progress", "phase": "hash", "octets": 3, "total": 3}
+    end = [{"event": "delivered", "name": "a.txt"}] if code == 0 else []
+    return [hashing, STORED, *end, {"event": "finished", "exit_code": code, "reason": None}]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"abc")
+    return path
+
+
+@pytest.mark.parametrize("code", [0, 5, 6])
+def test_send_ends_as_the_transfer_does(code: int, agent: Any, tumpline: Any, file: Path) -> None:
+    agent.answers["POST /v1/send"] = _finished(code)
+    said = tumpline("send", str(file), "dtn://rover/", "--timeout", "5s", "--json")
+    assert said.code == code
+    assert said.events == _finished(code)
+    asked = agent.asked[-1].value
+    assert asked == {"path": str(file), "to": "dtn://rover/", "lifetime_s": 604_800.0, "wait_s": 5.0}
+
+
+def test_send_without_waiting_is_content_with_stored(agent: Any, tumpline: Any, file: Path) -> None:
+    agent.answers["POST /v1/send"] = _finished(6)
+    said = tumpline("send", str(file), "dtn://rover/", "--no-wait", "--name", "b.txt")
+    assert said.code == 0
+    assert agent.asked[-1].value["wait_s"] == 0
+    assert agent.asked[-1].value["name"] == "b.txt"
+    assert "3 B stored in 1 bundles" in said.err
+
+
+def test_send_of_nothing_is_a_usage_error(agent: Any, tumpline: Any, tmp_path: Path) -> None:
+    assert tumpline("send", str(tmp_path / "absent"), "dtn://rover/").code == 2
+    assert agent.asked == []
+
+
+def test_pipe_sends_standard_input(agent: Any, tumpline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"stream of octets")))
+    agent.answers["POST /v1/pipe"] = _finished(0)
+    assert tumpline("pipe", "dtn://rover/", "--name", "log").code == 0
+    assert agent.asked[-1].body == b"stream of octets"
+    assert agent.asked[-1].query["name"] == "log"
+
+
+def _with_inbox(agent: Any, inbox: Path) -> None:
+    inbox.mkdir()
+    agent.answers["GET /v1/status"] = agent.answers["GET /v1/status"] | {
+        "services": {"files": {"directory": str(inbox)}}
+    }
+
+
+def test_recv_tells_of_files(agent: Any, tumpline: Any, tmp_path: Path) -> None:
+    _with_inbox(agent, tmp_path / "inbox")
+    fields = {"source": "dtn://ground/send", "name": "a.txt", "octets": 3}
+    agent.events = [{"event": "file_received", "fields": fields}]
+    said = tumpline("recv", "--count", "1", "--json")
+    assert said.code == 0
+    assert said.events == [{"event": "file_received"} | fields]
+
+
+def test_recv_moves_and_overwrites_nothing(agent: Any, tumpline: Any, tmp_path: Path) -> None:
+    _with_inbox(agent, tmp_path / "inbox")
+    (tmp_path / "inbox" / "a.txt").write_text("new")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a.txt").write_text("old")
+    said = tumpline("recv", str(tmp_path / "here"), "--count", "1", "--json")
+    assert said.events[0]["file"] == str(tmp_path / "here" / "a (1).txt")
+    assert (tmp_path / "here" / "a.txt").read_text() == "old"
+    assert (tmp_path / "here" / "a (1).txt").read_text() == "new"
+
+
+def test_recv_in_vain(agent: Any, tumpline: Any, tmp_path: Path) -> None:
+    _with_inbox(agent, tmp_path / "inbox")
+    assert tumpline("recv", "--timeout", "100ms").code == 3
+
+
+def test_recv_without_the_service(agent: Any, tumpline: Any) -> None:
+    said = tumpline("recv")
+    assert said.code == 2
+    assert "[services.files]" in said.err
+
+
+def test_source_of_many(agent: Any, tumpline: Any) -> None:
+    summary = {"event": "summary", "to": "dtn://rover/sink", "stored": 5, "octets": 500, "bundles_per_s": 9.0}
+    agent.answers["POST /v1/source"] = [summary]
+    assert "5 ADUs, 500 B, are stored" in tumpline("source", "dtn://rover/sink", "--count", "5").out
+    assert agent.asked[-1].value["count"] == 5

@@ -12,7 +12,9 @@ from tumpline.bench.framework.plain import plain_rss_mib, run_plain
 
 SMALL, MEDIUM, LARGE = 100, 64 << 10, 1 << 20
 COUNTS = {SMALL: 100_000, MEDIUM: 20_000, LARGE: 2_000}
-_PLAIN = "two processes, blocking sockets, RFC 9174 framing, CRCs, duplicates dropped, acknowledgements; no agent, no store"
+_PLAIN = (
+    "two processes, blocking sockets, RFC 9174 framing, CRCs, duplicates dropped, acknowledgements; no agent, no store"
+)
 
 
 def run(effort: Effort) -> Mapping[str, Figure]:

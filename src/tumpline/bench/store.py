@@ -56,14 +56,25 @@ def _adding(effort: Effort) -> Iterator[tuple[str, Figure]]:
         partial(rate_per_s, partial(limit.add_to_dicts, bundles)),
         effort.runs,
     )
-    yield "add_per_s", throughput(pair.ours, "bundles/s", pair.limit, "dicts by identity, number and queue and a heap of expiry times, no transactions")
+    yield (
+        "add_per_s",
+        throughput(
+            pair.ours,
+            "bundles/s",
+            pair.limit,
+            "dicts by identity, number and queue and a heap of expiry times, no transactions",
+        ),
+    )
     pair = alternate(
         partial(rate_per_s, partial(_add, sqlite.SPEC, bundles)),
         partial(rate_per_s, partial(_add_plain, bundles)),
         effort.runs,
     )
-    yield "add_durable_per_s", throughput(
-        pair.ours, "bundles/s", pair.limit, f"one SQLite table, executemany, a synced commit for each {BATCH}"
+    yield (
+        "add_durable_per_s",
+        throughput(
+            pair.ours, "bundles/s", pair.limit, f"one SQLite table, executemany, a synced commit for each {BATCH}"
+        ),
     )
 
 

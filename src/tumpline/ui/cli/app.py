@@ -88,6 +88,7 @@ TREE: tuple[Verb | Family, ...] = (
     Verb("source", "endpoints:source", "Send ADUs."),
     Verb("sink", "endpoints:sink", "Show what comes to an endpoint."),
     Verb("send", "files:send", "Send a file."),
+    Verb("pipe", "files:pipe", "Send a stream."),
     Verb("recv", "files:recv", "Receive files."),
     Family(
         "bundles",

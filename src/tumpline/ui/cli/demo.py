@@ -35,9 +35,11 @@ kind = "tcpcl4"
 listen = "127.0.0.1:0"
 {connect}tls = {{ mode = "required", ca = "{certs}/ca.pem", cert = "{certs}/{name}.pem", key = "{certs}/{name}.key", authenticate = "node" }}
 
-[services.files]
-directory = "inbox"
 {more}"""
+_ROVER_INBOX = """
+[services.files]
+directory = "{inbox}"
+"""
 _RELAY_PLAN = """
 [[peers]]
 id = "dtn://rover/"
@@ -97,11 +99,13 @@ class Demo:
         self._step("a private CA and three certificates", "tumpline cert quick ground relay rover")
 
     def _start(self) -> None:
-        rover = self._agent("rover")
+        rover = self._agent("rover", more=_ROVER_INBOX.format(inbox=self._inbox()))
         plan = _RELAY_PLAN.format(rover=self._address(rover), late=_LATE)
         relay = self._agent("relay", more=plan)
         self._agent("ground", connect=f'connect = ["{self._address(relay)}"]\n', more=_GROUND_PLAN)
-        self._wait("ground and relay have no session", lambda: self._peer_of("ground", "dtn://relay/").get("authenticated"))
+        self._wait(
+            "ground and relay have no session", lambda: self._peer_of("ground", "dtn://relay/").get("authenticated")
+        )
         security = self._peer_of("ground", "dtn://relay/").get("security", "?")
         pids = ", ".join(f"{name} {agent.pid}" for name, agent in self._agents.running.items())
         self._step("three agents", f"processes {pids}; ground and relay joined over {security}, node IDs proved")
@@ -116,7 +120,7 @@ class Demo:
 
     def _make_file(self) -> Path:
         path = self._directory / "pictures.tar"
-        chance = random.Random(0x70ac)
+        chance = random.Random(0x70AC)
         with path.open("wb") as target:
             for _ in range(FILE_OCTETS // _CHUNK_OCTETS):
                 target.write(chance.randbytes(_CHUNK_OCTETS))
@@ -124,7 +128,9 @@ class Demo:
 
     def _send(self, file: Path) -> None:
         self._tumpline("send", str(file), "dtn://rover/", "--no-wait", "--node", str(self._socket("ground")))
-        self._step("sent to the rover, which is out of contact", f"tumpline send {file.name} dtn://rover/ --node ground")
+        self._step(
+            "sent to the rover, which is out of contact", f"tumpline send {file.name} dtn://rover/ --node ground"
+        )
 
     def _kept_by_relay(self, size: int) -> None:
         self._wait("the relay does not hold the whole file", lambda: self._store("relay")["octets"] >= size)
@@ -132,7 +138,10 @@ class Demo:
         held, inbox = self._store("relay"), list(self._inbox().glob("*"))
         if inbox:
             raise TumplineError(f"the rover has {inbox} although it is out of contact")
-        self._step("kept by the relay", f"{held['bundles']} bundles, {octets(held['octets'])}; ground holds none, rover got nothing")
+        self._step(
+            "kept by the relay",
+            f"{held['bundles']} bundles, {octets(held['octets'])}; ground holds none, rover got nothing",
+        )
 
     def _open_contact(self) -> None:
         self._tumpline("contacts", "add", "dtn://rover/", "--duration", "10m", "--node", str(self._socket("relay")))
@@ -145,7 +154,10 @@ class Demo:
         if found != digest:
             raise TumplineError(f"the delivered file differs: SHA-256 {found} instead of {digest}")
         self._wait("the relay still holds bundles", lambda: self._store("relay")["bundles"] == 0)
-        self._step("delivered to the rover", f"{path.name}, {octets(size)}, SHA-256 {found[:16]}... is the same; relay holds nothing")
+        self._step(
+            "delivered to the rover",
+            f"{path.name}, {octets(size)}, SHA-256 {found[:16]}... is the same; relay holds nothing",
+        )
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +165,7 @@ class Demo:
         return self._agents.running[name].socket
 
     def _inbox(self) -> Path:
-        return self._agents.running["rover"].directory / "inbox"
+        return self._directory / "inbox"
 
     def _status(self, name: str) -> dict[str, Any]:
         return self._ask(name, "/v1/status")
@@ -180,7 +192,12 @@ class Demo:
         """What a person would type."""
         command = [sys.executable, "-m", "tumpline", *arguments]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_STEP_S, env=clean_environment(self._directory), check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_STEP_S,
+            env=clean_environment(self._directory),
+            check=False,
         )
         if done.returncode != 0:
             raise TumplineError(f"`tumpline {' '.join(arguments)}` ended with {done.returncode}: {done.stderr.strip()}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +98,7 @@ async def source(
     *,
     count: int | None = None,
     size: int = 100,
+    rate: float = 0.0,
     lifetime: Seconds = 86400.0,
     common: Common = DEFAULT,
 ) -> int:
@@ -111,16 +111,20 @@ async def source(
     text
         What to send.
     count
-        Send so many distinct ADUs.
+        Send so many distinct, numbered ADUs.
     size
         Octets of each, with --count.
+    rate
+        ADUs a second, with --count (default: as fast as it goes).
     lifetime
         How long they may be under way.
     """
     output = Output(common)
     async with connected(common) as agent:
         if count is not None:
-            return await _many(agent, output, {"to": to, "count": count, "size": size, "lifetime_s": lifetime})
+            return await _many(
+                agent, output, {"to": to, "count": count, "size": size, "rate": rate, "lifetime_s": lifetime}
+            )
         data = sys.stdin.buffer.read() if text is None else text.encode()
         bundle = await agent.send_adu(to, data, lifetime_s=lifetime)
     output.result({"bundle": bundle, "octets": len(data)}, f"{bundle} is stored")
@@ -128,8 +132,14 @@ async def source(
 
 
 async def _many(agent: Client, output: Output, asked: dict[str, Any]) -> int:
-    begin = time.monotonic()
-    answer = await agent.post("/v1/source", asked)
-    rate = asked["count"] / (time.monotonic() - begin)
-    output.result(answer, f"{asked['count']} ADUs of {octets(asked['size'])} are stored ({rate:.0f} a second)")
+    summary: dict[str, Any] = {}
+    async for event in agent.stream("/v1/source", asked):
+        if output.json:
+            output.event(event)
+        elif event["event"] == "progress":
+            output.note(f"{event['stored']} of {event['total']} stored, {event['bundles_per_s']:.0f} a second")
+        summary = event
+    if not output.json:
+        told = f"{summary['stored']} ADUs, {octets(summary['octets'])}, are stored ({summary['bundles_per_s']:.0f} a second)"
+        output.result(summary, told)
     return 0
