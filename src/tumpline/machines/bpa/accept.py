@@ -52,6 +52,10 @@ class _RefuseError(Exception):
         self.why = why
 
 
+class _DuplicateError(Exception):
+    """We have it already: taken, and dropped."""
+
+
 class Whole(NamedTuple):
     """An arrival, decoded and checked."""
 
@@ -88,6 +92,7 @@ class Reception:
         self._understood = _UNDERSTOOD | core.config.known_blocks
         self.on_fragments: Callable[[list[Entry], float], None] = lambda *_: None
         self.fragment_queue: Callable[[PrimaryBlock, int], Queue | None] = lambda *_: None
+        self.is_whole: Callable[[PrimaryBlock], bool] = lambda _: False
         self.on_earliest: Callable[[int, float], None] = lambda *_: None
 
     # ---- arrivals ---------------------------------------------------------------------------------------------------
@@ -110,6 +115,10 @@ class Reception:
             except _DeleteError as error:
                 assert whole is not None
                 self._delete(arrival, whole.head, error.reason, now)
+                dropped.append(arrival.transfer)
+            except _DuplicateError:
+                self._core.counters["bundles_duplicate"] += 1
+                self._free(arrival)
                 dropped.append(arrival.transfer)
             else:
                 batch.transfers.append(arrival.transfer)
@@ -178,6 +187,8 @@ class Reception:
             raise _RefuseError(f"too many delivered bundles of {source} are remembered")
         if not primary.flags & BundleFlags.IS_FRAGMENT:
             return queue
+        if self.is_whole(primary):
+            raise _DuplicateError
         waiting = self.fragment_queue(primary, payload_length)
         if waiting is None:
             raise _RefuseError("too many fragments wait for the rest of them")
@@ -266,6 +277,11 @@ class Reception:
         self._core.quota.held -= entry[3]
         release_payload(entry[0].payload)
 
+    @staticmethod
+    def _free(arrival: Arrival) -> None:
+        if arrival.payload is not None:
+            release_payload(arrival.payload)
+
     def _malformed(self, path: int, arrival: Arrival, why: str) -> None:
         """RFC 9171 §5.6 Step 3: deleted as unintelligible; there is nobody whose report-to could be believed."""
         self._core.counters["deleted_block_unintelligible"] += 1
@@ -277,15 +293,13 @@ class Reception:
         self._core.notice("transfer_refused", path=path, transfer=arrival.transfer, why=why)
 
     def _refused(self, path: int, arrival: Arrival, reason: RefuseReason) -> None:
-        if arrival.payload is not None:
-            release_payload(arrival.payload)
+        self._free(arrival)
         self._core.counters["transfers_refused"] += 1
         self._core.effects.append(Refuse(path, arrival.transfer, reason))
 
     def _delete(self, arrival: Arrival, head: BundleHead, reason: int, now: float) -> None:
         """RFC 9171 §5.10: deleted before it was stored."""
-        if arrival.payload is not None:
-            release_payload(arrival.payload)
+        self._free(arrival)
         name = DELETION_REASONS[reason][0]
         self._core.counters[f"deleted_{name}"] += 1
         primary = head.primary
@@ -297,7 +311,8 @@ def identity(primary: PrimaryBlock, payload_length: int, seq: int) -> tuple[byte
     """Key and ADU key. RFC 9171 §4.2.3: anonymous bundles cannot be told apart, so each is one of its own."""
     name = bundle_id(primary, payload_length)
     adu_key = name.adu_key
+    if primary.fragment_offset is not None:
+        return name.key, adu_key
     if primary.source.is_null:
         adu_key += seq.to_bytes(8, "big")
-        return adu_key, adu_key
-    return (adu_key if primary.fragment_offset is None else name.key), adu_key
+    return adu_key, adu_key

@@ -88,7 +88,7 @@ class Reports:
         if primary.flags & BundleFlags.STATUS_TIME:
             time_ms = self._core.clock.ms(now) if self._core.clock.known else 0
         received, forwarded, delivered, deleted = (
-            Assertion(True, time_ms) if index == what else Assertion() for index in range(len(_ASSERTIONS))
+            Assertion(True, time_ms) if each == what else Assertion() for each in range(len(_ASSERTIONS))
         )
         return StatusReport(
             received,

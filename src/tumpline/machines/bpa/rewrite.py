@@ -13,12 +13,14 @@ from tumpline.wire.bundle7 import (
     decode_bundle_age,
     decode_head_untrusted,
     decode_hop_count,
+    encode_block,
     hop_count_block,
     previous_node_block,
     reencode_head,
 )
 from tumpline.wire.eid import Eid
 
+BUNDLE_START = b"\x9f"  # RFC 9171 §4.1: an array of indefinite length
 FIRST_BLOCK_NUMBER = 2  # RFC 9171 §4.1: 0 is the primary block's, 1 the payload block's
 
 
@@ -47,13 +49,14 @@ class Rewriter:
 
     def __init__(self, previous: Eid | None) -> None:
         self._previous = previous
-        self._alone = None if previous is None else (previous_node_block(previous, FIRST_BLOCK_NUMBER),)
+        block = b"" if previous is None else encode_block(previous_node_block(previous, FIRST_BLOCK_NUMBER))
+        self._alone = block  # all extension blocks of a bundle that had none
 
     def head(self, head: BundleHead, residence_ms: int) -> bytes:
         """The octets before the payload, as the next node shall receive them."""
         if head.blocks:
             return reencode_head(head, self.blocks(head.blocks, residence_ms))
-        return reencode_head(head, self._alone or ())
+        return BUNDLE_START + head.primary_octets + self._alone + head.payload_prefix
 
     def blocks(self, blocks: tuple[CanonicalBlock, ...], residence_ms: int) -> list[CanonicalBlock]:
         """Extension blocks renewed, each in its place."""

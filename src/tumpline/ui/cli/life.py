@@ -38,7 +38,7 @@ def up(*, config: Path | None = None, detach: Flag = False, common: Common = DEF
 
 
 async def _serve(configuration: Configuration, output: Output, detached: Detached | None) -> int:
-    from tumpline.node.runtime import serve
+    from tumpline.node.agent import serve
 
     def ready() -> None:
         line = f"{configuration.node.id} is up"
