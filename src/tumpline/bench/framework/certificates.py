@@ -6,31 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from tumpline.node.authority import Authority, Issued
-from tumpline.wire.eid import Eid
+from tumpline.node import ca
 
 
 class Certificates(NamedTuple):
     """One certificate an agent."""
 
-    ca: Path
-    issued: dict[str, Issued]
+    authority: Path
+    issued: dict[str, ca.Issued]
 
     @classmethod
     def make(cls, directory: Path, names: Sequence[str]) -> Self:
         """Fresh ones for dtn://NAME/ each."""
-        authority = Authority.create(directory)
-        return cls(authority.cert, {name: authority.issue([Eid.parse(f"dtn://{name}/")]) for name in names})
+        authority = ca.init_ca(directory)
+        return cls(authority, {name: ca.issue(directory, [f"dtn://{name}/"]) for name in names})
 
     def config_line(self, name: str) -> str:
         """The `tls` of an agent's link."""
         cert, key = self.issued[name]
-        files = f'ca = "{self.ca}", cert = "{cert}", key = "{key}"'
+        files = f'ca = "{self.authority}", cert = "{cert}", key = "{key}"'
         return f'tls = {{ mode = "required", {files}, authenticate = "node", min_version = "1.3" }}\n'
 
     def all_in_one(self, name: str) -> Path:
         """Certificate, key and CA in one PEM file."""
-        path = self.ca.with_name(f"{name}-all.pem")
+        path = self.authority.with_name(f"{name}-all.pem")
         cert, key = self.issued[name]
-        path.write_bytes(cert.read_bytes() + key.read_bytes() + self.ca.read_bytes())
+        assert key is not None
+        path.write_bytes(cert.read_bytes() + key.read_bytes() + self.authority.read_bytes())
         return path

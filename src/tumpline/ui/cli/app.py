@@ -109,7 +109,10 @@ TREE: tuple[Verb | Family, ...] = (
             Verb("quick", "cert:quick", "Everything for mutual TLS among a few nodes, in one command."),
             Verb("init", "cert:init", "Make a private CA."),
             Verb("issue", "cert:issue", "Issue a certificate for a node ID."),
-            Verb("show", "cert:show", "Show what a certificate says."),
+            Verb("request", "cert:request", "Make a key and a signing request on the node itself."),
+            Verb("sign", "cert:sign", "Sign a request."),
+            Verb("renew", "cert:renew", "Issue a certificate anew, in its place."),
+            Verb("show", "cert:show", "Show what a certificate or a request says."),
         ),
     ),
     Family(

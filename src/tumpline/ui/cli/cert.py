@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from tumpline.drivers.x509 import peer_certificate
-from tumpline.errors import ConfigError, MalformedError
-from tumpline.node.authority import CERT_DAYS, Authority, Issued
+from tumpline.errors import ConfigError
+from tumpline.node import ca
 from tumpline.ui.cli.common import DEFAULT, Common, Flag
 from tumpline.ui.cli.output import Output, pairs
-from tumpline.wire.eid import Eid
 
 _HERE = Path("certs")
 
 
 def quick(
-    *nodes: str, directory: Path = _HERE, days: int = CERT_DAYS, force: Flag = False, common: Common = DEFAULT
+    *nodes: str, directory: Path = _HERE, days: int = ca.NODE_DAYS, force: Flag = False, common: Common = DEFAULT
 ) -> int:
     """Everything for mutual TLS: a CA (the one in the directory, if there is one) and a certificate for each node.
 
@@ -39,38 +32,38 @@ def quick(
     if not nodes:
         raise ConfigError("which nodes? For example: tumpline cert quick ground relay rover")
     node_ids = [node_id(node) for node in nodes]
-    authority = Authority.open(directory) if Authority.exists(directory) else Authority.create(directory)
-    issued = [authority.issue([eid], days=days, force=force) for eid in node_ids]
-    lines = [config_line(authority.cert, each) for each in issued]
-    shown = [line for eid, line in zip(node_ids, lines, strict=True) for line in (f"# below [[links]] of {eid}", line)]
-    value = {
-        "ca": str(authority.cert),
-        "certificates": [
-            {"node_id": str(eid), "cert": str(each.cert), "key": str(each.key), "config": line}
-            for eid, each, line in zip(node_ids, issued, lines, strict=True)
-        ],
-    }
+    for eid in node_ids:
+        ca.checked_names(ca.Names([eid]))  # all of them before the first file is written
+    authority = directory / ca.CA_CERT
+    if not authority.exists():
+        ca.init_ca(directory)
+    issued = [ca.issue(directory, [eid], days=days, overwrite=force) for eid in node_ids]
+    lines = [config_line(authority, each) for each in issued]
+    certificates = [
+        {"node_id": eid, "cert": str(each.cert), "key": str(each.key), "config": line}
+        for eid, each, line in zip(node_ids, issued, lines, strict=True)
+    ]
     output = Output(common)
-    output.note(f"{directory}/ holds the CA and {len(issued)} certificates; keep {directory}/ca.key off the nodes")
-    output.result(value, shown)
+    output.note(f"{directory} holds the CA and {len(issued)} certificates; keep {directory / ca.CA_KEY} off the nodes")
+    shown = [line for each in certificates for line in (f"# below [[links]] of {each['node_id']}", each["config"])]
+    output.result({"ca": str(authority), "certificates": certificates}, shown)
     return 0
 
 
-def node_id(text: str) -> Eid:
-    """A node ID, or the name in one. Raises: MalformedError that says what to write."""
-    eid = Eid.parse(text if ":" in text else f"dtn://{text}/")
-    if eid.is_null or not eid.is_administrative:
-        raise MalformedError(f"{text} is no node ID: write a name, dtn://NAME/ or ipn:NUMBER.0")
-    return eid
+def node_id(text: str) -> str:
+    """A node ID; a bare name stands for a dtn one."""
+    return text if ":" in text else f"dtn://{text}/"
 
 
-def config_line(ca: Path, issued: Issued) -> str:
+def config_line(authority: Path, issued: ca.Issued) -> str:
     """What to paste below [[links]]."""
-    files = f'ca = "{ca.absolute()}", cert = "{issued.cert.absolute()}", key = "{issued.key.absolute()}"'
+    files = f'ca = "{authority.absolute()}", cert = "{issued.cert.absolute()}"'
+    if issued.key is not None:
+        files += f', key = "{issued.key.absolute()}"'
     return f'tls = {{ mode = "required", {files}, authenticate = "node" }}'
 
 
-def init(directory: Path = _HERE, /, *, name: str = "tumpline private CA", common: Common = DEFAULT) -> int:
+def init(directory: Path = _HERE, /, *, name: str = "tumpline CA", common: Common = DEFAULT) -> int:
     """Make a private CA: ca.pem for every node, ca.key for nobody else.
 
     Parameters
@@ -80,9 +73,9 @@ def init(directory: Path = _HERE, /, *, name: str = "tumpline private CA", commo
     name
         What its certificate calls it.
     """
-    authority = Authority.create(directory, name)
-    value = {"ca": str(authority.cert), "key": str(directory / "ca.key")}
-    Output(common).result(value, f"{authority.cert} is the CA; `tumpline cert issue NODE --directory {directory}` uses it")
+    made = ca.init_ca(directory, name)
+    value = {"ca": str(made), "key": str(directory / ca.CA_KEY)}
+    Output(common).result(value, f"{made} is the CA; next: tumpline cert issue NODE --directory {directory}")
     return 0
 
 
@@ -90,8 +83,8 @@ def issue(
     *nodes: str,
     directory: Path = _HERE,
     host: list[str] | None = None,
-    days: int = CERT_DAYS,
-    file: str | None = None,
+    days: int = ca.NODE_DAYS,
+    name: str | None = None,
     force: Flag = False,
     common: Common = DEFAULT,
 ) -> int:
@@ -107,57 +100,121 @@ def issue(
         A host name or address that it proves as well; may be given several times.
     days
         How long it is good.
-    file
+    name
         What to call its files (default: as the node).
     force
         Replace it if it is there.
     """
-    if not nodes:
-        raise ConfigError("for which node? For example: tumpline cert issue dtn://ground/")
-    authority = Authority.open(directory)
-    issued = authority.issue([node_id(node) for node in nodes], host or (), days, file, force)
-    line = config_line(authority.cert, issued)
-    value = {"ca": str(authority.cert), "cert": str(issued.cert), "key": str(issued.key), "config": line}
-    Output(common).result(value, [f"# below [[links]] of {node_id(nodes[0])}", line])
+    names = _names(nodes, host)
+    made = ca.issue(directory, *names, name=name, days=days, overwrite=force)
+    line = config_line(directory / ca.CA_CERT, made)
+    value = {"ca": str(directory / ca.CA_CERT), "cert": str(made.cert), "key": str(made.key), "config": line}
+    Output(common).result(value, [f"# below [[links]] of {names.node_ids[0]}", line])
+    return 0
+
+
+def request(
+    *nodes: str,
+    directory: Path = _HERE,
+    host: list[str] | None = None,
+    name: str | None = None,
+    force: Flag = False,
+    common: Common = DEFAULT,
+) -> int:
+    """Make a key on the node itself, and a signing request to carry to the CA: the key never travels.
+
+    Parameters
+    ----------
+    nodes
+        Its node IDs, the primary one first (a name stands for dtn://NAME/).
+    directory
+        Where the files go.
+    host
+        A host name or address to prove as well; may be given several times.
+    name
+        What to call the files (default: as the node).
+    force
+        Replace them if they are there.
+    """
+    made = ca.request(directory, *_names(nodes, host), name=name, overwrite=force)
+    value = {"request": str(made.cert), "key": str(made.key)}
+    Output(common).result(value, f"{made.cert} is the request; where the CA is: tumpline cert sign {made.cert.name}")
+    return 0
+
+
+def sign(
+    file: Path,
+    /,
+    *,
+    directory: Path = _HERE,
+    days: int = ca.NODE_DAYS,
+    force: Flag = False,
+    common: Common = DEFAULT,
+) -> int:
+    """Sign a request, for the names it asks for. Look at them first: `tumpline cert show FILE`.
+
+    Parameters
+    ----------
+    file
+        The request; the certificate is written beside it.
+    directory
+        Where the CA is.
+    days
+        How long it is good.
+    force
+        Replace a certificate that is there.
+    """
+    made = ca.sign(directory, file, days=days, overwrite=force)
+    Output(common).result({"cert": str(made.cert)}, f"{made.cert} is the certificate")
+    return 0
+
+
+def renew(
+    file: Path, /, *, directory: Path = _HERE, days: int = ca.NODE_DAYS, key: Path | None = None, common: Common = DEFAULT
+) -> int:
+    """Issue a certificate anew, in its place, for the same names. Sessions go on with the old one.
+
+    Parameters
+    ----------
+    file
+        The certificate.
+    directory
+        Where the CA is.
+    days
+        How long it is good from now.
+    key
+        Make a new key too, in this file.
+    """
+    made = ca.renew(directory, file, days=days, key=key)
+    value = {"cert": str(made.cert), "key": str(made.key) if made.key else None}
+    Output(common).result(value, f"{made.cert} is good for {days} days")
     return 0
 
 
 def show(file: Path, /, *, common: Common = DEFAULT) -> int:
-    """Show what a certificate says. Exits 1 if it is not valid now.
+    """Show what a certificate or a signing request says. Exits 1 if a certificate is not valid now.
 
     Parameters
     ----------
     file
         PEM file.
     """
-    try:
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    except ValueError:
-        raise ConfigError(f"{file} holds no certificate in PEM form") from None
-    value = _described(certificate)
-    shown = {key: ", ".join(item) if isinstance(item, list) else item for key, item in value.items()}
+    value = ca.inspect(file)
+    shown = {key: ", ".join(item) or None if isinstance(item, list) else item for key, item in value.items()}
     Output(common).result(value, pairs(shown))
-    return 0 if value["valid_now"] else 1
+    return 0 if value.get("valid", True) else 1
 
 
-def _described(certificate: x509.Certificate) -> dict[str, Any]:
-    names = peer_certificate(certificate.public_bytes(Encoding.DER))
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return {
-        "node_ids": list(names.node_ids),
-        "hosts": [*names.dns_names, *names.ip_addresses],
-        "subject": certificate.subject.rfc4514_string() or None,
-        "issuer": certificate.issuer.rfc4514_string() or None,
-        "not_before": begin.isoformat(),
-        "not_after": end.isoformat(),
-        "valid_now": begin <= datetime.now(UTC) <= end,
-        "is_ca": _is_ca(certificate),
-        "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
-    }
+def _names(nodes: tuple[str, ...], hosts: list[str] | None) -> ca.Names:
+    if not nodes:
+        raise ConfigError("for which node? For example: dtn://ground/, or just ground")
+    ips = [host for host in hosts or () if _is_ip(host)]
+    return ca.Names([node_id(node) for node in nodes], [host for host in hosts or () if host not in ips], ips)
 
 
-def _is_ca(certificate: x509.Certificate) -> bool:
+def _is_ip(host: str) -> bool:
     try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
+        ip_address(host)
+    except ValueError:
         return False
+    return True
