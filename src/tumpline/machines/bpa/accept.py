@@ -13,6 +13,7 @@ from tumpline.errors import MalformedError
 from tumpline.machines.bpa.core import Core, release_payload
 from tumpline.machines.bpa.queues import Entry, Queue, Queues
 from tumpline.machines.bpa.reports import DELETED, DELETION_REASONS, RECEIVED, Reports
+from tumpline.machines.bpa.rewrite import MAX_SEEN, is_repetitive
 from tumpline.machines.contract import Octets, Payload, StoredBundle
 from tumpline.machines.effects import Acknowledge, Arrival, Refuse, RefuseReason
 from tumpline.machines.storage import Add, AddResult, Operation, Results
@@ -21,6 +22,7 @@ from tumpline.wire.bundle7 import (
     BlockType,
     BundleFlags,
     BundleHead,
+    CanonicalBlock,
     PrimaryBlock,
     ReasonCode,
     bundle_id,
@@ -35,6 +37,7 @@ from tumpline.wire.bundle7 import (
 
 # Stores keep times as 64-bit integers; a lifetime may be any 64-bit number. The year 2^62 ms is far enough.
 MAX_TIME_MS = 1 << 62
+MAX_HOPS = 255  # RFC 9171 §4.4.3; a bundle without a limit has as many left
 _UNDERSTOOD = frozenset((BlockType.PREVIOUS_NODE, BlockType.BUNDLE_AGE, BlockType.HOP_COUNT))
 
 
@@ -74,6 +77,15 @@ class Read(NamedTuple):
     previous: str
 
 
+class Facts(NamedTuple):
+    """What extension blocks say."""
+
+    hops_left: int  # below zero: the limit was exceeded
+    age_ms: int
+    previous: str
+    unknown: bool  # there is a block that nobody here understands
+
+
 class Batch(NamedTuple):
     """Arrivals on their way into the store."""
 
@@ -92,6 +104,7 @@ class Reception:
         self._understood = _UNDERSTOOD | core.config.known_blocks
         self.on_fragments: Callable[[list[Entry], float], None] = lambda *_: None
         self.fragment_queue: Callable[[PrimaryBlock, int], Queue | None] = lambda *_: None
+        self._seen: dict[tuple[CanonicalBlock, ...], Facts] = {}
         self.is_whole: Callable[[PrimaryBlock], bool] = lambda _: False
         self.on_earliest: Callable[[int, float], None] = lambda *_: None
 
@@ -209,18 +222,17 @@ class Reception:
 
     def _read_blocks(self, head: BundleHead, octets: bytes, queue: Queue, now: float) -> Read:
         """RFC 9171 §5.6 Step 4 and §4.4. Raises _DeleteError, MalformedError."""
-        age_ms, previous, unknown = 0, "", False
-        for block in head.blocks:
-            if block.type == BlockType.HOP_COUNT:
-                limit, count = decode_hop_count(block.data)
-                if count > limit or (count == limit and not queue.own):
-                    raise _DeleteError(ReasonCode.HOP_LIMIT_EXCEEDED)  # it may not make the hop that it needs
-            elif block.type == BlockType.BUNDLE_AGE:
-                age_ms = min(decode_bundle_age(block.data), MAX_TIME_MS)
-            elif block.type == BlockType.PREVIOUS_NODE:
-                previous = str(decode_previous_node(block.data))
-            elif block.type not in self._understood:
-                unknown = True
+        blocks = head.blocks
+        facts = self._seen.get(blocks)
+        if facts is None:
+            facts = read_blocks(blocks, self._understood)
+            if is_repetitive(blocks):
+                if len(self._seen) >= MAX_SEEN:
+                    self._seen.clear()
+                self._seen[blocks] = facts
+        hops_left, age_ms, previous, unknown = facts
+        if hops_left < 0 or (hops_left == 0 and not queue.own):
+            raise _DeleteError(ReasonCode.HOP_LIMIT_EXCEEDED)  # it may not make the hop that it needs
         if unknown:
             octets, head = self._unknown_blocks(head, octets, now)
         return Read(octets, head, age_ms, previous)
@@ -305,6 +317,22 @@ class Reception:
         primary = head.primary
         self._reports.tell(DELETED, reason, primary, head.payload_length, now)
         self._core.notice("bundle_deleted", bundle=str(bundle_id(primary, head.payload_length)), reason=name)
+
+
+def read_blocks(blocks: tuple[CanonicalBlock, ...], understood: frozenset[int]) -> Facts:
+    """What the blocks of RFC 9171 §4.4 say. Raises MalformedError."""
+    hops_left, age_ms, previous, unknown = MAX_HOPS, 0, "", False
+    for block in blocks:
+        if block.type == BlockType.HOP_COUNT:
+            limit, count = decode_hop_count(block.data)
+            hops_left = limit - count
+        elif block.type == BlockType.BUNDLE_AGE:
+            age_ms = min(decode_bundle_age(block.data), MAX_TIME_MS)
+        elif block.type == BlockType.PREVIOUS_NODE:
+            previous = str(decode_previous_node(block.data))
+        elif block.type not in understood:
+            unknown = True
+    return Facts(hops_left, age_ms, previous, unknown)
 
 
 def identity(primary: PrimaryBlock, payload_length: int, seq: int) -> tuple[bytes, bytes]:

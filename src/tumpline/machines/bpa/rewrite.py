@@ -22,6 +22,9 @@ from tumpline.wire.eid import Eid
 
 BUNDLE_START = b"\x9f"  # RFC 9171 §4.1: an array of indefinite length
 FIRST_BLOCK_NUMBER = 2  # RFC 9171 §4.1: 0 is the primary block's, 1 the payload block's
+# Bundles of one path mostly carry the same extension blocks: what becomes of them is worked out once.
+MAX_SEEN = 1024
+MAX_SEEN_OCTETS = 256
 
 
 @lru_cache(maxsize=1024)
@@ -51,12 +54,20 @@ class Rewriter:
         self._previous = previous
         block = b"" if previous is None else encode_block(previous_node_block(previous, FIRST_BLOCK_NUMBER))
         self._alone = block  # all extension blocks of a bundle that had none
+        self._seen: dict[tuple[CanonicalBlock, ...], bytes] = {}
 
     def head(self, head: BundleHead, residence_ms: int) -> bytes:
         """The octets before the payload, as the next node shall receive them."""
-        if head.blocks:
-            return reencode_head(head, self.blocks(head.blocks, residence_ms))
-        return BUNDLE_START + head.primary_octets + self._alone + head.payload_prefix
+        blocks = head.blocks
+        octets = self._alone if not blocks else self._seen.get(blocks)
+        if octets is not None:
+            return BUNDLE_START + head.primary_octets + octets + head.payload_prefix
+        renewed = self.blocks(blocks, residence_ms)
+        if is_repetitive(blocks):
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
+            self._seen[blocks] = b"".join(map(encode_block, renewed))
+        return reencode_head(head, renewed)
 
     def blocks(self, blocks: tuple[CanonicalBlock, ...], residence_ms: int) -> list[CanonicalBlock]:
         """Extension blocks renewed, each in its place."""
@@ -80,3 +91,13 @@ class Rewriter:
 def free_number(blocks: tuple[CanonicalBlock, ...]) -> int:
     """A block number that no block of the bundle has."""
     return max((block.number for block in blocks), default=1) + 1
+
+
+def is_repetitive(blocks: tuple[CanonicalBlock, ...]) -> bool:
+    """Whether other bundles may well have the very same blocks: few octets, and no age."""
+    octets = 0
+    for block in blocks:
+        if block.type == BlockType.BUNDLE_AGE:
+            return False
+        octets += len(block.data)
+    return octets <= MAX_SEEN_OCTETS
