@@ -144,7 +144,8 @@ def test_other_names(name: str, verb: str, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def _imported_by(*arguments: str) -> set[str]:
-    code = f"import sys; from tumpline.ui.cli.app import run; run({list(arguments)!r}); print('\\n'.join(sys.modules), file=sys.stderr)"
+    run = f"from tumpline.ui.cli.app import run; run({list(arguments)!r})"
+    code = f"import sys; {run}; print('\\n'.join(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stderr.split())
 

@@ -1,6 +1,5 @@
 """Verbs over control: what they ask, what they show, how they end."""
 
-import io
 import json
 import sys
 from pathlib import Path
@@ -199,7 +198,7 @@ def test_ping(agent: Any, tumpline: Any) -> None:
 
 
 def test_ping_without_answer(agent: Any, tumpline: Any) -> None:
-    nothing = {key: None for key in ("min_ms", "avg_ms", "median_ms", "max_ms")}
+    nothing = dict.fromkeys(("min_ms", "avg_ms", "median_ms", "max_ms"))
     agent.answers["POST /v1/ping"] = [SUMMARY | nothing | {"received": 0, "loss": 1.0, "exit_code": 3}]
     said = tumpline("ping", "dtn://rover/echo", "--timeout", "2s")
     assert said.code == 3
@@ -322,10 +321,12 @@ def test_send_of_nothing_is_a_usage_error(agent: Any, tumpline: Any, tmp_path: P
     assert agent.asked == []
 
 
-def test_pipe_sends_standard_input(agent: Any, tumpline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"stream of octets")))
-    agent.answers["POST /v1/pipe"] = _finished(0)
-    assert tumpline("pipe", "dtn://rover/", "--name", "log").code == 0
+def test_pipe_sends_standard_input(agent: Any, tumpline: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "stream").write_bytes(b"stream of octets")
+    with (tmp_path / "stream").open() as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        agent.answers["POST /v1/pipe"] = _finished(0)
+        assert tumpline("pipe", "dtn://rover/", "--name", "log").code == 0
     assert agent.asked[-1].body == b"stream of octets"
     assert agent.asked[-1].query["name"] == "log"
 

@@ -49,7 +49,9 @@ def run_plain(listeners: list[str], sender: str, **task: Any) -> float:
         result = float(_first_line(_start(stack, sender, task | {"next_port": port})))
         for process in started:
             if process.wait(_HANG_S) != 0:
-                raise TumplineError(f"the plain {process.args} failed")  # its assertions are the check of the sink
+                raise TumplineError(
+                    f"the plain program failed with exit code {process.returncode}"
+                )  # its assertions are the check of the sink
         return result
 
 

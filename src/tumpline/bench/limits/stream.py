@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import Self
 
 from fastcrc import crc32
 
@@ -32,7 +33,8 @@ _CREATED_MS = 850_000_000_000
 _START = codec.prefix("//rover/sink", "//ground/source")
 
 
-class Task(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Task:
     """What a role is to do."""
 
     count: int

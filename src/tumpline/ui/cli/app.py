@@ -109,7 +109,10 @@ TREE: tuple[Verb | Family, ...] = (
             Verb("quick", "cert:quick", "Everything for mutual TLS among a few nodes, in one command."),
             Verb("init", "cert:init", "Make a private CA."),
             Verb("issue", "cert:issue", "Issue a certificate for a node ID."),
-            Verb("show", "cert:show", "Show what a certificate says."),
+            Verb("request", "cert:request", "Make a key and a signing request on the node itself."),
+            Verb("sign", "cert:sign", "Sign a request."),
+            Verb("renew", "cert:renew", "Issue a certificate anew, in its place."),
+            Verb("show", "cert:show", "Show what a certificate or a request says."),
         ),
     ),
     Family(
@@ -159,7 +162,7 @@ def run(arguments: Sequence[str]) -> int:
         command, bound, _ = build().parse_args(tokens, exit_on_error=False, print_error=False)
         common = bound.arguments.get("common") or _defaults(command)
         result = command(*bound.args, **bound.kwargs)
-        return _finish(result, common)
+        return _finish(result)
     except CycloptsError as error:
         return _usage_error(error)
     except KeyboardInterrupt:
@@ -177,7 +180,7 @@ def _defaults(command: Any) -> Common:
     return parameter.default if parameter is not None and isinstance(parameter.default, Common) else DEFAULT
 
 
-def _finish(result: Any, common: Common) -> int:
+def _finish(result: Any) -> int:
     if inspect.iscoroutine(result):
         import asyncio
 

@@ -155,7 +155,13 @@ async def import_(file: Path, /, *, common: Common = DEFAULT) -> int:
     file
         The bundle's octets.
     """
+    data = _read(file)
     async with connected(common) as agent:
-        value = await agent.upload("/v1/bundles/import", file.read_bytes())
+        value = await agent.upload("/v1/bundles/import", data)
     Output(common).result(value, f"{value['bundle']} is stored")
     return 0
+
+
+def _read(path: Path) -> bytes:
+    """The file, whole: control wants to know its length before."""
+    return path.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -52,10 +53,9 @@ async def send(
     lifetime
         How long it may be under way.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path} is no file; streams are sent with `tumpline pipe`")
+    path, size = _facts(path)
     asked = {
-        "path": str(path.absolute()),
+        "path": str(path),
         "to": to,
         "name": name,
         "lifetime_s": lifetime,
@@ -63,7 +63,14 @@ async def send(
     }
     async with connected(common) as agent:
         events = agent.stream("/v1/send", {key: value for key, value in asked.items() if value is not None})
-        return await _follow(events, Output(common), name or path.name, path.stat().st_size, no_wait)
+        return await _follow(events, Output(common), name or path.name, size, no_wait)
+
+
+def _facts(path: Path) -> tuple[Path, int]:
+    """Where the agent finds the file, and its octets. Raises: ConfigError."""
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file; streams are sent with `tumpline pipe`")
+    return path.absolute(), path.stat().st_size
 
 
 async def pipe(
@@ -101,8 +108,8 @@ def _wait_s(common: Common, no_wait: bool) -> float:
 
 
 async def _standard_input() -> AsyncIterator[bytes]:
-    # read1: what is there is sent, however little it is.
-    while data := await asyncio.to_thread(sys.stdin.buffer.read1, _PIECE_OCTETS):
+    # As a raw file: what is there is sent, however little it is.
+    while data := await asyncio.to_thread(os.read, sys.stdin.fileno(), _PIECE_OCTETS):
         yield data
 
 
@@ -150,7 +157,7 @@ async def recv(directory: Path | None = None, /, *, count: int | None = None, co
     try:
         async with asyncio.timeout(common.timeout), connected(common) as agent, agent.events("file_received") as events:
             inbox = await _inbox(agent)
-            waiting = sorted(inbox.iterdir()) if directory is not None and inbox.is_dir() else []
+            waiting = _lying(inbox) if directory is not None else []
             output.note(f"receiving into {directory or inbox}")
             taken = 0
             async for fields in _files(waiting, events):
@@ -176,10 +183,13 @@ async def _inbox(agent: Client) -> Path:
     return Path(status["state_dir"], "services", "files", service["directory"])
 
 
+def _lying(inbox: Path) -> list[Path]:
+    return sorted(path for path in inbox.glob("[!.]*") if path.is_file())
+
+
 async def _files(waiting: list[Path], events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
     for path in waiting:
-        if path.is_file() and not path.name.startswith("."):
-            yield {"event": "file_received", "name": path.name, "octets": path.stat().st_size}
+        yield {"event": "file_received", "name": path.name, "octets": path.stat().st_size}
     async for event in events:
         yield {"event": event["event"], **event["fields"]}
 

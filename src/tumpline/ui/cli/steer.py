@@ -179,12 +179,14 @@ async def links_add(
     """
     value: dict[str, Any] = {"kind": kind, "name": name, "listen": listen, "connect": connect or None}
     if ca is not None:
-        # The agent's working directory is not ours.
-        files = {"ca": ca, "cert": cert, "key": key}
-        paths = {name: str(Path(file).absolute()) for name, file in files.items() if file is not None}
-        value["tls"] = {"mode": "required", "authenticate": "node", **paths}
+        value["tls"] = {"mode": "required", "authenticate": "node", **_absolute(ca=ca, cert=cert, key=key)}
     config = {key: item for key, item in value.items() if item is not None}
     return await _add("links", config | {"save": save}, common, f"link {name or kind} is open")
+
+
+def _absolute(**files: str | None) -> dict[str, str]:
+    """The agent's working directory is not ours."""
+    return {name: str(Path(file).absolute()) for name, file in files.items() if file is not None}
 
 
 async def links_rm(name: str, /, *, save: Flag = False, common: Common = DEFAULT) -> int:
