@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tumpline.bench.framework.agents import Agents, clean_environment
@@ -12,7 +14,15 @@ from tumpline.node.client import connect_sync
 from tumpline.testing.tshark import Capture, Found, find
 
 BUNDLES = 20
-TLS = 'tls = {{ mode = "required", ca = "{certs}/ca.pem", cert = "{certs}/{name}.pem", key = "{certs}/{name}.key", key_log = "{log}" }}'
+HANG_S = 30.0
+TLS = """
+[links.tls]
+mode = "required"
+ca = "{certs}/ca.pem"
+cert = "{certs}/{name}.pem"
+key = "{certs}/{name}.key"
+key_log = "{log}"
+"""
 CONFIG = """
 [node]
 id = "dtn://{name}/"
@@ -55,10 +65,18 @@ def exchange(directory: Path, *, tls: bool) -> tuple[Capture, Path]:
             for size in (100, 5000):
                 # A few at a time: of many bundles in one packet, tshark's second pass shows the last only.
                 for _ in range(BUNDLES // 2):
-                    list(agent.source(to="dtn://east/sink", count=1, size=size))
+                    list(agent.stream("/v1/source", {"to": "dtn://east/sink", "count": 1, "size": size}))
         with connect_sync(agents.running["east"].socket) as agent:
-            agent.wait_for("/v1/sink", lambda answer: answer["bundles"] == BUNDLES, timeout_s=20)
+            wait_until(lambda: agent.get("/v1/sink")["bundles"] == BUNDLES)
     return capture, log
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Ask again and again; a hang ends the test."""
+    end = time.monotonic() + HANG_S
+    while not is_so():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.02)
 
 
 def altered(path: Path, target: Path) -> Path:
@@ -93,4 +111,3 @@ def test_tls_with_the_key_log(tmp_path: Path) -> None:
 
 def _flip(line: str) -> str:
     return line[:-1] + ("0" if line[-1] != "0" else "1")
-

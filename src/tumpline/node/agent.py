@@ -27,7 +27,7 @@ from tumpline.machines.plan import Route
 from tumpline.machines.storage import Get, Listing
 from tumpline.node.config import Configuration, LinkSettings, ServiceSettings
 from tumpline.node.control.api import NotFoundError
-from tumpline.node.control.server import ControlServer
+from tumpline.node.control.server import ControlServer, tcp_control
 from tumpline.node.endpoints import Endpoints
 from tumpline.node.events import EventStream, log_to
 from tumpline.node.host import Host, ReservedSink
@@ -164,8 +164,7 @@ class Agent:
             self.configuration.save_route(to, via, priority)
 
     def remove_route(self, to: str, via: str, save: bool = False) -> bool:
-        route = Route(EidPattern.parse(to), Eid.parse(via))
-        found = self.runtime.machine.remove_route(route, self.runtime.now())
+        found = self.runtime.machine.remove_route(EidPattern.parse(to), Eid.parse(via), self.runtime.now())
         self.runtime.turn()
         if save:
             self.configuration.drop_route(to, via)
@@ -284,7 +283,7 @@ async def serve(configuration: Configuration, *, ready: Callable[[], None] | Non
         state = held.enter_context(StateDir.hold(configuration.state_dir, configuration.name))
         held.enter_context(log_to(configuration.log))
         agent = Agent(configuration, state)
-        control = ControlServer(agent, configuration.control_sockets(state), configuration.tcp_control())
+        control = ControlServer(agent, configuration.control_sockets(state), tcp_control(configuration.control))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, agent.stop)

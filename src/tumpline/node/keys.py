@@ -13,10 +13,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
-from tumpline.errors import ConfigError
+from tumpline.drivers.x509 import peer_certificate
+from tumpline.errors import ConfigError, MalformedError
 from tumpline.node.state import make_private
 
 KEYS = "keys"  # within a state directory
+
+
+_HOW_TO_MAKE = {
+    "ca": "`tumpline cert init` makes a CA, or name the file you have",
+    "cert": "`tumpline cert issue NODE-ID` makes one, or name the file you have",
+    "key": "`tumpline cert issue NODE-ID` makes one, or name the file you have",
+}
 
 
 class Identity(NamedTuple):
@@ -63,6 +71,15 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.unlink(name)
         raise
     _sync_directory(path.parent)
+
+
+def read_file(path: Path) -> bytes:
+    """Raises: ConfigError saying what is wrong with the file."""
+    mistakes: list[Mistake] = []
+    data = _read("file", path, mistakes)
+    if data is None:
+        raise ConfigError(mistakes[0].sentence)
+    return data
 
 
 def _sync_directory(path: Path) -> None:
@@ -118,8 +135,7 @@ def _read(field: str, path: Path | None, mistakes: list[Mistake]) -> bytes | Non
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        how = "`tumpline cert init` makes a CA" if field == "ca" else "`tumpline cert issue NODE-ID` makes one"
-        mistakes.append(Mistake(field, f"{path} does not exist; {how}, or name the file you have"))
+        mistakes.append(Mistake(field, f"{path} does not exist; {_HOW_TO_MAKE.get(field, 'name the file you have')}"))
     except IsADirectoryError:
         mistakes.append(Mistake(field, f"{path} is a directory; name a PEM file"))
     except OSError as error:
@@ -158,18 +174,30 @@ def _private_key(path: Path | None, mistakes: list[Mistake]) -> PrivateKeyTypes 
 
 
 def _validity(field: str, certificate: x509.Certificate, path: Path, now: datetime) -> list[Mistake]:
-    verb = "init" if field == "ca" else "renew"
     if certificate.not_valid_after_utc < now:
-        when = certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M:%S UTC")
         return [
             Mistake(
-                field, f"{path} expired on {when}; `tumpline cert {verb} {path if verb == 'renew' else path.parent}`"
+                field, f"{path} expired on {_when(certificate.not_valid_after_utc)}; {_renewal(field, certificate)}"
             )
         ]
     if certificate.not_valid_before_utc > now:
-        when = certificate.not_valid_before_utc.strftime("%Y-%m-%d %H:%M:%S UTC")
+        when = _when(certificate.not_valid_before_utc)
         return [Mistake(field, f"{path} is not valid before {when}; check this machine's clock, or issue a new one")]
     return []
+
+
+def _when(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _renewal(field: str, certificate: x509.Certificate) -> str:
+    if field == "ca":
+        return "make a new CA with `tumpline cert init` and issue the nodes' certificates anew"
+    try:
+        node_ids = peer_certificate(certificate.public_bytes(serialization.Encoding.DER)).node_ids
+    except MalformedError:
+        node_ids = ()
+    return f"issue it anew with `tumpline cert issue {' '.join(node_ids) or 'NODE-ID'}`"
 
 
 def _public_octets(key: PublicKeyTypes) -> bytes:

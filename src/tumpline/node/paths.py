@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tumpline.node.control.sockets import runtime_dir
+
 APPLICATION = "tumpline"
 SOCKET = "control.sock"  # within a state directory
 
@@ -22,11 +24,6 @@ def config_path(name: str) -> Path:
 def state_dir(name: str) -> Path:
     """What the agent called `name` keeps, unless configured: `$XDG_STATE_HOME/tumpline/NAME`."""
     return _base("XDG_STATE_HOME", Path.home() / ".local" / "state") / name
-
-
-def runtime_dir() -> Path:
-    """Where control sockets are found: `$XDG_RUNTIME_DIR/tumpline`."""
-    return _base("XDG_RUNTIME_DIR", Path(f"/run/user/{os.getuid()}"))
 
 
 def control_socket(name: str) -> Path:

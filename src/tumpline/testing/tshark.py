@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import select
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -25,7 +26,10 @@ class Found(NamedTuple):
 
 
 class Capture:
-    """Packets of one TCP port on loopback, from `with` to the end of its block, into a file."""
+    """Packets of one TCP port on loopback, from `with` to the end of its block, into a file.
+
+    The kernel hands packets over in blocks, so neither the start nor the end of a capture is a moment that anybody could
+    wait for: datagrams with a mark are sent to the same port until the file holds them."""
 
     def __init__(self, path: Path, port: int) -> None:
         self.path = path
@@ -34,33 +38,31 @@ class Capture:
 
     def __enter__(self) -> Self:
         # A buffer for the burst: a packet that the capture loses would read as one that we lost.
-        command = ["tshark", "-q", "-B", "64", "-i", "lo", "-f", f"tcp port {self.port}", "-w", str(self.path)]
-        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        assert self._process.stderr is not None
-        said = ""
-        while "Capturing on" not in said:
-            ready, _, _ = select.select([self._process.stderr], [], [], START_S)
-            line = self._process.stderr.readline() if ready else ""
-            if not line:
-                self._process.kill()
-                raise AssertionError(f"tshark does not capture on loopback (it needs root): {said}")
-            said += line
-        self._wait_for_file()
+        command = ["dumpcap", "-q", "-B", "64", "-i", "lo", "-f", f"port {self.port}", "-w", str(self.path)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self._mark(b"tumpline capture begins")
         return self
-
-    def _wait_for_file(self) -> None:
-        """It says "Capturing" a moment before it does: the file's header is written when it really does."""
-        assert self._process is not None
-        while not (self.path.exists() and self.path.stat().st_size > 0):
-            if self._process.poll() is not None:
-                raise AssertionError("tshark ended before it captured anything")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGINT)
-        self._process.communicate(timeout=START_S)
+        try:
+            self._mark(b"tumpline capture ends")
+        finally:
+            self._process.send_signal(signal.SIGINT)
+            self._process.communicate(timeout=START_S)
+
+    def _mark(self, mark: bytes) -> None:
+        assert self._process is not None
+        end = time.monotonic() + START_S
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            while not (self.path.exists() and mark in self.path.read_bytes()):
+                if self._process.poll() is not None or time.monotonic() > end:
+                    self._process.kill()
+                    raise AssertionError(f"dumpcap captures nothing on loopback: {self._process.communicate()[1]}")
+                probe.sendto(mark, ("127.0.0.1", self.port))
+                time.sleep(0.05)
 
     def find(self, key_log: Path | None = None) -> Found:
         """Decode the capture."""

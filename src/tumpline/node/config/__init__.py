@@ -3,6 +3,9 @@
 from tumpline.node.config.contact import contact_from_text
 from tumpline.node.config.plan import Plan
 from tumpline.node.config.read import load, loads
+from tumpline.node.config.schema import schema
+from tumpline.node.config.show import effective, show
+from tumpline.node.config.template import template
 from tumpline.node.config.value import Configuration, LinkSettings, RoutingSettings, ServiceSettings, StoreSettings
 
 __all__ = [
@@ -13,6 +16,10 @@ __all__ = [
     "ServiceSettings",
     "StoreSettings",
     "contact_from_text",
+    "effective",
     "load",
     "loads",
+    "schema",
+    "show",
+    "template",
 ]

@@ -157,14 +157,17 @@ class Checker:
         if isinstance(kind, mi.BoolType):
             return value if isinstance(value, bool) else self._wrong(path, value, "true or false")
         if isinstance(kind, mi.StrType):
-            return self._text(value, path, name)
+            return self._text(value, kind, path, name)
         return value
 
-    def _text(self, value: Any, path: Path, name: str) -> Any:
+    def _text(self, value: Any, kind: mi.StrType, path: Path, name: str) -> Any:
         if isinstance(value, datetime) and name == "start":
             return value.isoformat()  # TOML has a notation of its own for times
         if not isinstance(value, str):
             return self._wrong(path, value, f"text; write {_example_text(name)}")
+        if kind.pattern is not None and not re.search(kind.pattern, value):
+            self.problems.add(path, f"{value!r} is not allowed; write text that matches {kind.pattern}")
+            return BAD
         return str(self.file(value)) if value and name in FILES else value
 
     def _number(self, value: Any, kind: mi.IntType | mi.FloatType, path: Path, name: str) -> Any:

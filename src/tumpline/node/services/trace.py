@@ -174,7 +174,7 @@ class Trace:
         except MalformedError as error:
             self._ctx.notice("report_ignored", source=str(delivery.source), reason=str(error))
             return
-        if isinstance(record, StatusReport):
+        if isinstance(record, StatusReport) and record.source == delivery.destination:
             run.tell(_report(delivery, record, after_ms))
             if record.delivered[0]:
                 run.tell(TraceDelivered(str(delivery.source), after_ms))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tumpline.errors import ConfigError
 from tumpline.ui.cli.agent import default_config_path
-from tumpline.ui.cli.common import DEFAULT, Common, Flag
+from tumpline.ui.cli.common import DEFAULT, Common
 from tumpline.ui.cli.output import Output
 
 
