@@ -73,4 +73,9 @@ def _plain_start_s() -> float:
         return elapsed
 
 
-SPEC = BenchSpec("ping", "round trips between two agents, and an agent's start", ("ping_median_ms", "ping_durable_median_ms", "start_s"), run)
+SPEC = BenchSpec(
+    "ping",
+    "round trips between two agents, and an agent's start",
+    ("ping_median_ms", "ping_durable_median_ms", "start_s"),
+    run,
+)
