@@ -122,7 +122,7 @@ def _decode_assertion(cursor: cbor.Cursor) -> Assertion:
 def _decode_status_report(content: bytes) -> StatusReport:
     cursor = cbor.Cursor(content, definite=False)
     items = cursor.array("bundle status report")
-    assertions = _decode_information(cursor)
+    received, forwarded, delivered, deleted = _decode_information(cursor)
     reason = cursor.uint("reason code")
     source, cursor.offset = decode_eid_untrusted(content, cursor.offset, definite=False)
     stamp = cursor.array("creation timestamp")
@@ -132,7 +132,7 @@ def _decode_status_report(content: bytes) -> StatusReport:
     offset = cursor.uint("fragment offset") if fragment else None
     length = cursor.uint("fragment length") if fragment else None
     cursor.leave("bundle status report", items, 6 if fragment else 4)
-    return StatusReport(*assertions, reason, source, created_ms, sequence, offset, length)
+    return StatusReport(received, forwarded, delivered, deleted, reason, source, created_ms, sequence, offset, length)
 
 
 def _decode_information(cursor: cbor.Cursor) -> list[Assertion]:

@@ -135,9 +135,13 @@ class Cursor:
 
     def at_break(self) -> bool:
         """Whether an array of indefinite length ends here."""
+        return self.peek() == BREAK
+
+    def peek(self) -> int:
+        """The initial octet of the next item."""
         if self.offset >= len(self.data):
-            raise TruncatedError(f"the octets end at {self.offset}, inside an array")
-        return self.data[self.offset] == BREAK
+            raise TruncatedError(f"the octets end at {self.offset}")
+        return self.data[self.offset]
 
     def string_head(self, what: str, major: int = 2) -> int:
         """Enter a byte string (or with `major` 3 a text string) of definite length: the number of its octets."""

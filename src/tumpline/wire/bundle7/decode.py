@@ -11,6 +11,7 @@ from tumpline.wire.crc import ZEROED_FIELD, crc16_x25, crc32c, crc_octets
 
 # Up to here a copy of the payload block is cheaper than a memoryview over it.
 _COPY_OCTETS = 4096
+_INDEFINITE = 0x9F  # first octet of a bundle that ends with a break (RFC 9171 §4.1)
 
 
 def decode_head_untrusted(
@@ -28,7 +29,7 @@ def decode_head_untrusted(
     if head.payload_offset > MAX_HEAD_OCTETS:
         raise MalformedError(f"the bundle has more than {MAX_HEAD_OCTETS} octets before its payload")
     if total_length is not None:
-        _check_length(head, total_length, strictness)
+        _check_length(head, total_length + (octets[0] != _INDEFINITE), strictness)
     return head
 
 
@@ -49,8 +50,6 @@ def _check_length(head: BundleHead, total_length: int, strictness: Strictness) -
     tail = tail_octets(head)
     if rest == tail or (rest > tail and strictness.allow_trailing):
         return
-    if rest == tail - 1 and strictness.allow_definite_bundle:
-        return  # check_tail looks whether it is an array of definite length, which has no break
     raise MalformedError(f"{rest} octets are left for the end of the bundle, where there must be {tail}")
 
 
@@ -61,7 +60,10 @@ def tail_octets(head: BundleHead) -> int:
 
 
 def check_tail(head: BundleHead, tail: bytes, crc_value: int, strictness: Strictness = STRICT) -> None:
-    """Raise MalformedError unless `tail` is what must follow a payload whose block has this CRC (`payload_crc`)."""
+    """Raise MalformedError unless `tail` is what must follow a payload whose block has this CRC (`payload_crc`).
+
+    With `allow_definite_bundle` the break may be missing.
+    """
     expected = encode_tail(head.payload_crc_type, crc_value)
     if tail == expected or (strictness.allow_trailing and tail.startswith(expected)):
         return
@@ -98,8 +100,10 @@ def split_whole(
     else:
         crc_value = 0
     expected = encode_tail(crc_type, crc_value)
-    if tail != expected:
-        check_tail(head, tail, crc_value, strictness)
+    if tail != expected or data[0] != _INDEFINITE:
+        if data[0] != _INDEFINITE:  # no break, so it stands where the tail of this length ends
+            tail = tail[: len(expected) - 1] + b"\xff" + tail[len(expected) - 1 :]
+        check_tail(head, tail, crc_value, strictness._replace(allow_definite_bundle=False))
     return head, data[start:end], expected
 
 
