@@ -16,6 +16,7 @@ from tumpline.wire.eid import CACHE, Eid, remember_eid
 _new = tuple.__new__
 _cached = CACHE.get
 _from_bytes = int.from_bytes
+_UINT_OCTETS = (1,) * 24 + (2, 3, 5, 9)  # by initial octet; an index error for what begins no unsigned integer
 _NO_BLOCKS: tuple[CanonicalBlock, ...] = ()
 
 
@@ -73,17 +74,14 @@ def _eid(data: bytes, offset: int) -> tuple[Eid, int]:
             raise _UnusualError
     elif data[offset + 1] == 2 and (count := data[offset + 2] - 0x80) in (2, 3):
         end = offset + 3
-        for _ in range(count):
-            first = data[end]
-            end += 1 if first < 24 else (2, 3, 5, 9)[first - 24] if first < 28 else _refuse()
+        end += _UINT_OCTETS[data[end]]
+        end += _UINT_OCTETS[data[end]]
+        if count == 3:
+            end += _UINT_OCTETS[data[end]]
     else:
         raise _UnusualError
     octets = data[offset:end]
     return _cached(octets) or remember_eid(octets), end
-
-
-def _refuse() -> int:
-    raise _UnusualError
 
 
 def _check_crc(data: bytes, start: int, crc_type: int, offset: int) -> int:
