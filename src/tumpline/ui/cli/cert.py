@@ -170,7 +170,13 @@ def sign(
 
 
 def renew(
-    file: Path, /, *, directory: Path = _HERE, days: int = ca.NODE_DAYS, key: Path | None = None, common: Common = DEFAULT
+    file: Path,
+    /,
+    *,
+    directory: Path = _HERE,
+    days: int = ca.NODE_DAYS,
+    key: Path | None = None,
+    common: Common = DEFAULT,
 ) -> int:
     """Issue a certificate anew, in its place, for the same names. Sessions go on with the old one.
 

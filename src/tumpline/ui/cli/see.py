@@ -67,4 +67,8 @@ def peer_lines(found: list[dict[str, Any]], output: Output) -> list[str]:
 def _peer(peer: dict[str, Any]) -> tuple[str, ...]:
     proved = {True: "yes", False: "no", None: "-"}[peer.get("authenticated")]
     shown = [peer.get(key) for key in ("id", "link", "address", "state", "security")]
-    return (*("-" if cell in (None, "") else str(cell) for cell in shown), proved, str(peer.get("queue", peer.get("in_flight", "-"))))
+    return (
+        *("-" if cell in (None, "") else str(cell) for cell in shown),
+        proved,
+        str(peer.get("queue", peer.get("in_flight", "-"))),
+    )
