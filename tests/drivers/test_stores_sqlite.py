@@ -267,6 +267,53 @@ async def test_a_full_disk_fails_the_transaction_and_later_ones_work(shelf: Shel
     assert (await shelf.reopen()).bundles == 98
 
 
+FULL_DISK = """
+import asyncio, sys
+from pathlib import Path
+from tumpline.drivers.stores.sqlite import SqliteStore
+from tumpline.errors import StorageError
+from tumpline.machines.contract import Octets
+from tumpline.machines.storage import Add, Listing, Remove
+from tumpline.testing.conformance.stores import Shelf, stored_bundle
+
+async def main():
+    shelf = Shelf(SqliteStore, Path(sys.argv[1]) / "store")
+    shelf.open()
+    seq = 0
+    for life in range(3):
+        full = False
+        while not full:
+            seq += 1
+            try:
+                await shelf.do(Add(stored_bundle(seq, payload=Octets(b"x" * 60_000))))
+            except StorageError as error:
+                assert "disk full" in str(error), error
+                full = True
+        with open(Path(sys.argv[1]) / "rest", "wb", buffering=0) as rest:  # others fill what is left
+            try:
+                while True:
+                    rest.write(bytes(4096))
+            except OSError:
+                pass
+        assert (await shelf.reopen()).bundles > 200
+        held = await shelf.seqs(Listing(0, 10_000))
+        for begin in range(0, len(held), 10):
+            await shelf.do(*map(Remove, held[begin : begin + 10]))
+    await shelf.store.close()
+    print("worked on")
+
+asyncio.run(main())
+"""
+
+
+def test_bundles_can_be_removed_from_a_disk_without_an_octet_left(tmp_path: Path) -> None:
+    """A real file system of 100 MB in a namespace of its own."""
+    mount = 'mount -t tmpfs -o size=100m tmpfs "$1" && exec "$2" -c "$3" "$1"'
+    command = ["unshare", "-Urm", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, FULL_DISK]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("worked on\n", "")
+
+
 async def test_a_disk_full_of_payload_fails_the_sink_and_frees(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     room = 300_000
 

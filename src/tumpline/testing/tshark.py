@@ -71,19 +71,20 @@ class Capture:
 
 def find(path: Path, port: int, key_log: Path | None = None) -> Found:
     """Bundles and complaints of a capture whose TCPCL runs on this port."""
-    # Two passes, so that segments out of order and acknowledgements find each other.
-    command = ["tshark", "-2", "-r", str(path), "-d", f"tcp.port=={port},tcpcl"]
+    # One pass shows every bundle, also several in one packet; only a second one knows of a segment whether its
+    # acknowledgement comes, but it shows only the last bundle of a packet.
+    bundles = [value for row in _fields(path, port, key_log, "bpv7.primary.dst_uri") for value in row]
+    experts = [value for row in _fields(path, port, key_log, "_ws.expert.message", "-2") for value in row]
+    complaints = [text for text in experts if text not in NO_COMPLAINT and not TCP_COMPLAINTS.match(text)]
+    return Found(len(bundles), complaints)
+
+
+def _fields(path: Path, port: int, key_log: Path | None, field: str, *options: str) -> list[list[str]]:
+    command = ["tshark", *options, "-r", str(path), "-d", f"tcp.port=={port},tcpcl"]
     command += ["-o", "bpv7.bp_compute_crc:TRUE", "-o", "tcp.desegment_tcp_streams:TRUE"]
     command += ["-o", "tcp.reassemble_out_of_order:TRUE"]
     if key_log is not None:
         command += ["-o", f"tls.keylog_file:{key_log}"]
-    command += ["-T", "fields", "-e", "bpv7.primary.dst_uri", "-e", "_ws.expert.message"]
-    command += ["-E", "separator=/t", "-E", "aggregator=|", "-E", "occurrence=a"]
+    command += ["-T", "fields", "-e", field, "-E", "aggregator=|", "-E", "occurrence=a"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    bundles, complaints = 0, list[str]()
-    for line in done.stdout.splitlines():
-        destinations, _, expert = line.partition("\t")
-        bundles += len(destinations.split("|")) if destinations else 0
-        texts = expert.split("|") if expert else []
-        complaints += [text for text in texts if text not in NO_COMPLAINT and not TCP_COMPLAINTS.match(text)]
-    return Found(bundles, complaints)
+    return [line.split("|") for line in done.stdout.splitlines() if line]
