@@ -50,6 +50,7 @@ def test_detached_until_down(config: Path, tmp_path: Path) -> None:
     down = _tumpline("down", "--node", str(tmp_path / "state"))
     assert (down.returncode, down.stdout) == (0, "dtn://ground/ is down\n")
     assert _tumpline("status", "--node", "ground").returncode == 4
+    assert "agent_stopped" in (tmp_path / "state" / "agent.log").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
