@@ -1,0 +1,149 @@
+"""Configuration of the tcpcl4 link, and what follows from it for a session."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from tumpline.drivers.dial import Address
+from tumpline.drivers.tls import TlsContexts, TlsFiles
+from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy
+from tumpline.machines.tcpcl4.config import SessionConfig
+
+DEFAULT_PORT = 4556  # RFC 9174 §8.1: dtn-bundle
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Octets = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+
+
+class TlsConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """TLS of a tcpcl4 link (RFC 9174 §4.4)."""
+
+    mode: Literal["required", "optional", "off", ""] = ""
+    """`required`, `optional` (as the peer likes), `off`. Default: required once `cert` is given, else off."""
+    ca: str = ""
+    """PEM file with the certificates of the CAs that may vouch for peers."""
+    cert: str = ""
+    """PEM file with our certificate, followed by those of intermediate CAs."""
+    key: str = ""
+    """PEM file with the private key of `cert`, without passphrase."""
+    authenticate: Literal["node", "host", "both", "none"] = "node"
+    """What the peer's certificate must prove: its node ID, its host name or address, both, or nothing."""
+    allow_uri_san: bool = False
+    """Accept a URI entry of a certificate as its node ID (older implementations have no bundleEID entry)."""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    """The oldest TLS version to speak."""
+    key_log: str = ""
+    """File for TLS secrets, for Wireshark; the environment's SSLKEYLOGFILE is honoured too."""
+
+    @property
+    def effective_mode(self) -> str:
+        return self.mode or ("required" if self.cert else "off")
+
+
+class LimitsConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of a tcpcl4 link against hostile or broken peers."""
+
+    max_sessions: Count = 1024
+    """Connections at once; more are closed as they come."""
+    max_handshakes: Count = 128
+    """Of these, connections whose session is not established yet."""
+    max_per_ip: Count = 256
+    """Connections at once from one address."""
+    handshake_s: PositiveSeconds = 20.0
+    """Seconds for each step of establishing a session: contact header, TLS, SESS_INIT."""
+    max_unanswered: Count = 32_768
+    """Received bundles that wait for the store; at the bound nothing more is read from that peer."""
+    max_unanswered_octets: Octets = 32 << 20
+    """The same in octets of bundles held in memory."""
+
+
+class Tcpcl4Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """TCP convergence layer version 4 (RFC 9174)."""
+
+    listen: str | list[str] = msgspec.field(default_factory=list)
+    """Addresses to listen on, such as "[::]:4556" (every address of this machine). Port 0: any free one."""
+    connect: str | list[str] = msgspec.field(default_factory=list)
+    """Peers to hold a session with, such as "relay.example:4556"."""
+    keepalive_s: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 60
+    """Offered interval of KEEPALIVE messages; 0 = none. The smaller of both ends' offers is used."""
+    idle_s: Seconds = 0.0
+    """End a session that a peer opened and nobody used for so long; 0 = never. What we dial is kept."""
+    segment_mru: Octets = 16 << 20
+    """Largest segment to take, in octets."""
+    transfer_mru: Octets = 1 << 40
+    """Largest bundle to take, in octets."""
+    dial_s: PositiveSeconds = 10.0
+    """Seconds to wait for a TCP connection."""
+    retry_s_first: PositiveSeconds = 0.25
+    """Seconds before a lost or refused session is tried again; doubles with each failure."""
+    retry_s_max: PositiveSeconds = 30.0
+    """The longest time between two attempts."""
+    tls: TlsConfig = msgspec.field(default_factory=TlsConfig)
+    """TLS."""
+    limits: LimitsConfig = msgspec.field(default_factory=LimitsConfig)
+    """Bounds."""
+
+    def __post_init__(self) -> None:
+        problems = _tls_problems(self.tls)
+        if self.retry_s_first > self.retry_s_max:
+            problems.append("retry_s_first: longer than retry_s_max; write a smaller one")
+        if problems:
+            raise ValueError("; ".join(problems))  # msgspec adds where it stands
+
+
+def _tls_problems(tls: TlsConfig) -> list[str]:
+    if tls.effective_mode == "off":
+        return []
+    problems = [f"tls.{name}: missing; name a PEM file" for name in ("cert", "key") if not getattr(tls, name)]
+    if tls.authenticate != "none" and not tls.ca:
+        problems.append(
+            'tls.ca: missing; name the PEM file of the CA that vouches for peers (or authenticate = "none")'
+        )
+    return problems
+
+
+def addresses(value: str | list[str]) -> list[str]:
+    """One address or several, as a list."""
+    return [value] if isinstance(value, str) else value
+
+
+def tls_contexts(tls: TlsConfig) -> TlsContexts | None:
+    """None without TLS."""
+    if tls.effective_mode == "off":
+        return None
+    files = TlsFiles(tls.cert, tls.key, tls.ca, tls.authenticate != "none", tls.min_version, tls.key_log)
+    return TlsContexts(files)
+
+
+def asks_for_proof(tls: TlsConfig) -> bool:
+    """Whether a peer's claim to its node ID counts only with a certificate."""
+    return tls.effective_mode != "off" and tls.authenticate != "none"
+
+
+def session_config(
+    config: Tcpcl4Config, node_id: str, ip: str, dialled: Address | None, expected_node_id: str | None
+) -> SessionConfig:
+    """What one session is told; `dialled` is the address that we connected to."""
+    mode = config.tls.effective_mode
+    return SessionConfig(
+        node_id=node_id,
+        keepalive_s=config.keepalive_s,
+        segment_mru=config.segment_mru,
+        transfer_mru=config.transfer_mru,
+        can_tls=mode != "off",
+        require_tls={"required": True, "optional": None, "off": False}[mode],
+        authentication=AuthenticationPolicy.named(config.tls.authenticate, config.tls.allow_uri_san),
+        expected_node_id=expected_node_id,
+        expected_host=dialled.host if dialled is not None and dialled.is_name else None,
+        peer_address=ip,
+        contact_timeout_s=config.limits.handshake_s,
+        tls_timeout_s=config.limits.handshake_s,
+        init_timeout_s=config.limits.handshake_s,
+        idle_s=0.0 if dialled is not None else config.idle_s,
+        unsettled_most=config.limits.max_unanswered,
+        unsettled_octets_most=config.limits.max_unanswered_octets,
+    )

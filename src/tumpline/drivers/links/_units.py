@@ -1,0 +1,99 @@
+"""Units on their way: runs of octets and file ranges as a stream sends them, and into sinks."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol, cast
+
+from tumpline.drivers.links._api import Sink
+from tumpline.drivers.stream import FileSlice, Piece
+from tumpline.errors import StorageError
+from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Handle
+from tumpline.machines.effects import Unit
+
+_ENDED = "a payload file ended before the length it was stored with"
+
+
+class _OpenHandle(Protocol):
+    @property
+    def fd(self) -> int: ...
+
+
+def descriptor(handle: Handle) -> int:
+    """The file descriptor behind a handle of this process's stores."""
+    return cast(_OpenHandle, handle).fd
+
+
+def read_small(unit: Unit) -> bytes | None:
+    """The encoded bundle, wherever it lies, if it is to travel whole; else None. Raises: StorageError."""
+    if unit.length >= FILE_PAYLOAD_OCTETS:
+        return None
+    payload = unit.payload
+    if not isinstance(payload, FileRange):
+        return unit.head + payload.data + unit.tail
+    data = os.pread(descriptor(payload.handle), payload.length, payload.offset)
+    if len(data) < payload.length:
+        raise StorageError(_ENDED)
+    return unit.head + data + unit.tail
+
+
+def whole(unit: Unit) -> bytes | None:
+    """The encoded bundle if it lies in memory and is small, else None."""
+    payload = unit.payload
+    if isinstance(payload, FileRange) or len(payload.data) >= FILE_PAYLOAD_OCTETS:
+        return None
+    data = unit.head + payload.data + unit.tail
+    return data if len(data) < FILE_PAYLOAD_OCTETS else None
+
+
+def unit_range(unit: Unit, offset: int, length: int) -> list[Piece]:
+    """`length` octets of the encoded bundle from `offset`, without copying. No piece is empty."""
+    head_octets, payload = len(unit.head), unit.payload
+    pieces: list[Piece] = []
+    pieces += _memory_range(unit.head, offset, offset + length)
+    begin, end = max(offset - head_octets, 0), min(offset + length - head_octets, payload.length)
+    if begin < end:
+        if isinstance(payload, FileRange):
+            pieces.append(FileSlice(descriptor(payload.handle), payload.offset + begin, end - begin))
+        else:
+            pieces.append(memoryview(payload.data)[begin:end])
+    behind = offset - head_octets - payload.length
+    return pieces + _memory_range(unit.tail, max(behind, 0), behind + length)
+
+
+def _memory_range(data: bytes, begin: int, end: int) -> list[Piece]:
+    part = memoryview(data)[begin:end] if begin < end else None
+    return [part] if part else []
+
+
+def release(unit: Unit) -> None:
+    """The unit has ended: give its payload handle back."""
+    if isinstance(unit.payload, FileRange):
+        unit.payload.handle.release()
+
+
+def put(sink: Sink, data: bytes | memoryview) -> None:
+    """All of `data` goes into the sink. Raises: StorageError, MalformedError."""
+    view = memoryview(data)
+    while view:
+        room = sink.buffer(len(view))
+        count = min(len(room), len(view))
+        room[:count] = view[:count]
+        sink.advance(count)
+        view = view[count:]
+
+
+def copy_into(sink: Sink, unit: Unit, offset: int, length: int) -> int:
+    """The first piece of this range of the unit goes into the sink. Returns its octets.
+
+    Raises: StorageError, MalformedError."""
+    piece = unit_range(unit, offset, length)[0]
+    if not isinstance(piece, FileSlice):
+        put(sink, piece)
+        return len(piece)
+    room = sink.buffer(piece.length)[: piece.length]
+    count = os.preadv(piece.fd, [room], piece.offset)
+    if count == 0:
+        raise StorageError(_ENDED)
+    sink.advance(count)
+    return count

@@ -1,0 +1,267 @@
+"""Operations as SQL: what the writer thread does with a batch of transactions."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, groupby
+from typing import Any, NamedTuple
+
+from tumpline.drivers.stores._files import DiskHandle, FileWriter, PayloadDirectory, disk_full, storage_error
+from tumpline.errors import StorageError
+from tumpline.machines import storage as ops
+from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload, StoredBundle
+
+Operations = Sequence[ops.Operation]
+
+_COLUMNS = (
+    "seq, key, adu_key, destination, expires_ms, received_ms, age_ms, previous, fragment_offset, head, tail,"
+    " octets, file, file_offset, payload_length"
+)
+# Not stored: one whose key is held (the conflict), one whose key or ADU key is remembered as delivered.
+_INSERT = f"""INSERT INTO bundles ({_COLUMNS})
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+WHERE NOT EXISTS (SELECT 1 FROM delivered WHERE key IN (?2, ?3)) ON CONFLICT (key) DO NOTHING"""
+_SELECT = f"SELECT {_COLUMNS} FROM bundles "
+_REMEMBER = """INSERT INTO delivered VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET until_ms = max(until_ms, excluded.until_ms)"""
+_NUMBERS = "seq IN (SELECT value FROM json_each(?))"
+
+
+# SQLite's integers end here. Strangers may claim longer lifetimes and ages: these are as good as endless.
+_LARGEST = (1 << 63) - 1
+
+
+class Committed(NamedTuple):
+    """What a batch of transactions came to, and what the event loop's thread has to do for the handles of files."""
+
+    answers: list[ops.Results | StorageError]  # one for each transaction
+    stored: list[DiskHandle] = []  # once for each bundle stored: the reference of whoever added it is the store's now
+    dropped: list[DiskHandle] = []  # made for bundles that were not stored
+    removed: list[int] = []  # files that no bundle names any more
+
+
+class Engine:
+    """Owns the connection. Everything but the making of it runs on one thread."""
+
+    def __init__(self, connection: sqlite3.Connection, files: PayloadDirectory, last_seq: int) -> None:
+        self._connection = connection
+        self._execute = connection.execute
+        self._files = files
+        self._place = files.place()
+        self._where = str(files.path.parent)
+        self._last_seq = last_seq
+        self._highest = last_seq  # of the transaction under way
+        self._removing = False  # the transaction under way removes something
+        self._named: dict[int, DiskHandle] = {}  # of the bundles being added, by number: their files
+        self._stored: list[DiskHandle] = []  # of the transaction under way: see Committed
+        self._made: list[DiskHandle] = []  # of the transaction under way: files for payloads that came in memory
+        self._handlers: dict[type[Any], Callable[[list[Any]], list[Any]]] = {
+            ops.Add: self._add,
+            ops.Remove: self._remove,
+            ops.Remember: self._remember,
+            ops.Forget: lambda run: [self._forget(op.now_ms) for op in run],
+            ops.PutState: self._put_state,
+            ops.GetState: lambda run: [self._get_state(op) for op in run],
+            ops.Load: lambda run: [self._load(op) for op in run],
+            ops.Get: lambda run: [self._get(op.seqs) for op in run],
+            ops.Expired: lambda run: [self._expired(op) for op in run],
+            ops.NextExpiry: lambda run: [self._next_expiry() for _ in run],
+            ops.Fragments: lambda run: [self._fragments(op.adu_key) for op in run],
+            ops.Listing: lambda run: [self._listing(op) for op in run],
+        }
+
+    def commit(self, transactions: Sequence[Operations]) -> Committed:
+        """Carry them out as one; if that fails, each on its own, so that only those fail that must."""
+        try:
+            results, removed = self._transact([operation for operations in transactions for operation in operations])
+        except Exception as error:  # whatever it is, somebody waits for an answer
+            if len(transactions) == 1:
+                return Committed([self._failure(error)], dropped=self._made)
+            parts = [Committed([], dropped=self._made), *(self.commit([operations]) for operations in transactions)]
+            return Committed(*(list(chain.from_iterable(column)) for column in zip(*parts, strict=True)))
+        answers: list[ops.Results | StorageError] = []
+        begin = 0
+        for operations in transactions:
+            end = begin + len(operations)
+            answers.append(results[begin:end])
+            begin = end
+        dropped = [handle for handle in self._made if handle not in self._stored]
+        return Committed(answers, self._stored, dropped, removed)
+
+    def close(self) -> None:
+        """The log is copied into the database."""
+        self._connection.close()
+
+    # ---- one transaction -----------------------------------------------------------------------------------------
+
+    def _transact(self, operations: Operations) -> tuple[ops.Results, list[int]]:
+        self._highest, self._removing = self._last_seq, False
+        self._named, self._stored, self._made = {}, [], []
+        self._execute("BEGIN")
+        try:
+            results: ops.Results = []
+            for kind, run in groupby(operations, type):
+                results += self._handlers[kind](list(run))
+            removed = self._settle()
+            self._execute("COMMIT")
+        except BaseException:
+            # A full disk has SQLite roll back by itself.
+            if self._connection.in_transaction:
+                self._execute("ROLLBACK")
+            raise
+        self._last_seq = self._highest
+        return results, removed
+
+    def _settle(self) -> list[int]:
+        """What a transaction leaves to its end: the sync of named files, empty counters, the highest number."""
+        if self._stored:
+            self._files.sync(self._stored)
+        if self._highest > self._last_seq:
+            self._execute("UPDATE last SET seq = ?", (self._highest,))
+        if not self._removing:
+            return []
+        self._execute("DELETE FROM queues WHERE bundles = 0")
+        self._execute("DELETE FROM sources WHERE identities = 0")
+        return [number for (number,) in self._execute("DELETE FROM files WHERE bundles = 0 RETURNING number")]
+
+    def _failure(self, error: Exception) -> StorageError:
+        if isinstance(error, StorageError):
+            return error
+        if isinstance(error, OSError):
+            return storage_error(error, self._where)
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            return disk_full(self._where)
+        return StorageError(f"nothing of the transaction was kept in {self._where}: {error}")
+
+    # ---- bundles ----------------------------------------------------------------------------------------------------
+
+    def _add(self, run: list[ops.Add]) -> list[ops.AddResult]:
+        rows = [self._row(bundle) for (bundle,) in run]
+        self._highest = max(self._highest, max(row[0] for row in rows))
+        count = self._connection.executemany(_INSERT, rows).rowcount
+        if count == len(rows):
+            results = [ops.AddResult.STORED] * count
+        else:
+            stored = self._held(row[0] for row in rows)
+            results = [ops.AddResult.STORED if row[0] in stored else ops.AddResult.DUPLICATE for row in rows]
+        for row, result in zip(rows, results, strict=True) if self._named else ():
+            handle = self._named.pop(row[0], None)
+            if handle is not None and result is ops.AddResult.STORED:
+                self._stored.append(handle)
+        return results
+
+    def _row(self, bundle: StoredBundle) -> tuple[Any, ...]:
+        if max(bundle.expires_ms, bundle.age_ms, bundle.fragment_offset) > _LARGEST:
+            bundle = bundle._replace(
+                expires_ms=min(bundle.expires_ms, _LARGEST),
+                age_ms=min(bundle.age_ms, _LARGEST),
+                fragment_offset=min(bundle.fragment_offset, _LARGEST),
+            )
+        payload = bundle.payload
+        if isinstance(payload, Octets):
+            data = payload.data
+            if len(data) < FILE_PAYLOAD_OCTETS:
+                return (*bundle[:10], bundle.tail, data, None, None, len(data))
+            payload = self._outside(data)
+        handle = payload.handle
+        assert isinstance(handle, DiskHandle), "a payload file of another store"
+        self._named[bundle.seq] = handle
+        return (*bundle[:10], bundle.tail, None, handle.number, payload.offset, payload.length)
+
+    def _remove(self, run: list[ops.Remove]) -> list[bool]:
+        self._removing = True
+        cursor = self._execute(f"DELETE FROM bundles WHERE {_NUMBERS} RETURNING seq", (_numbers(op.seq for op in run),))
+        gone = {seq for (seq,) in cursor}
+        results = []
+        for (seq,) in run:
+            results.append(seq in gone)
+            gone.discard(seq)
+        return results
+
+    def _held(self, seqs: Iterable[int]) -> set[int]:
+        return {seq for (seq,) in self._execute(f"SELECT seq FROM bundles WHERE {_NUMBERS}", (_numbers(seqs),))}
+
+    def _load(self, op: ops.Load) -> list[StoredBundle]:
+        return self._bundles(
+            "WHERE destination = ? AND seq > ? ORDER BY seq LIMIT ?", (op.destination, op.after, op.limit)
+        )
+
+    def _get(self, seqs: list[int]) -> list[StoredBundle]:
+        found = {bundle.seq: bundle for bundle in self._bundles(f"WHERE {_NUMBERS}", (_numbers(seqs),))}
+        return [found[seq] for seq in seqs if seq in found]
+
+    def _expired(self, op: ops.Expired) -> list[StoredBundle]:
+        return self._bundles("WHERE expires_ms <= ? ORDER BY expires_ms, seq LIMIT ?", (op.now_ms, op.limit))
+
+    def _next_expiry(self) -> int | None:
+        earliest: int | None
+        (earliest,) = self._execute("SELECT min(expires_ms) FROM bundles").fetchone()
+        return earliest
+
+    def _fragments(self, adu_key: bytes) -> list[StoredBundle]:
+        return self._bundles("WHERE adu_key = ? AND fragment_offset >= 0 ORDER BY fragment_offset, seq", (adu_key,))
+
+    def _listing(self, op: ops.Listing) -> list[StoredBundle]:
+        return self._bundles("WHERE seq > ? ORDER BY seq LIMIT ?", (op.after, op.limit))
+
+    def _bundles(self, condition: str, values: tuple[Any, ...]) -> list[StoredBundle]:
+        found = []
+        for row in self._execute(_SELECT + condition, values).fetchall():
+            octets = row[11]
+            payload: Payload = Octets(octets) if octets is not None else self._range(*row[12:])
+            found.append(StoredBundle._make((*row[:10], payload, row[10])))
+        return found
+
+    # ---- identities, state ------------------------------------------------------------------------------------------
+
+    def _remember(self, run: list[ops.Remember]) -> list[None]:
+        rows = [(key, source, min(until_ms, _LARGEST)) for key, source, until_ms in run]
+        self._connection.executemany(_REMEMBER, rows)
+        return [None] * len(run)
+
+    def _forget(self, now_ms: int) -> dict[str, int]:
+        self._removing = True
+        dropped = dict(
+            self._execute("SELECT source, count(*) FROM delivered WHERE until_ms < ? GROUP BY source", (now_ms,))
+        )
+        if dropped:
+            self._execute("DELETE FROM delivered WHERE until_ms < ?", (now_ms,))
+        return dropped
+
+    def _put_state(self, run: list[ops.PutState]) -> list[None]:
+        for erase, part in groupby(run, lambda op: op.value is None):
+            if erase:
+                self._connection.executemany(
+                    "DELETE FROM state WHERE service = ? AND key = ?", [(op.service, op.key) for op in part]
+                )
+            else:
+                self._connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", part)
+        return [None] * len(run)
+
+    def _get_state(self, op: ops.GetState) -> dict[str, bytes]:
+        return dict(
+            self._execute(
+                "SELECT key, value FROM state WHERE service = ?1 AND key >= ?2 AND substr(key, 1, length(?2)) = ?2"
+                " ORDER BY key",
+                (op.service, op.prefix),
+            )
+        )
+
+    # ---- files ------------------------------------------------------------------------------------------------------
+
+    def _outside(self, data: bytes) -> FileRange:
+        writer = FileWriter(self._place)
+        writer.write(data)
+        payload = writer.finish()
+        assert isinstance(payload.handle, DiskHandle)
+        self._made.append(payload.handle)
+        return payload
+
+    def _range(self, file: int, offset: int, length: int) -> FileRange:
+        return FileRange(self._files.stored(file), offset, length)
+
+
+def _numbers(seqs: Iterable[int]) -> str:
+    return json.dumps(list(seqs))

@@ -1,0 +1,61 @@
+"""Whose node this is, and how many delivered bundles of each source are remembered."""
+
+from __future__ import annotations
+
+from tumpline.errors import ConfigError, MalformedError
+from tumpline.wire.eid import Eid
+
+
+class Names:
+    """The node IDs of this node."""
+
+    def __init__(self, primary: Eid, aliases: tuple[Eid, ...] = ()) -> None:
+        for eid in (primary, *aliases):
+            if not eid.is_administrative or eid.is_local:
+                raise ConfigError(f"{eid} is no node ID; write dtn://NAME/ or ipn:NODE.0")
+        self.primary = primary
+        self.all = frozenset((primary, *aliases))
+
+    def is_own(self, destination: Eid) -> bool:
+        """Whether the endpoint is one of this node's (RFC 9758: ipn:!.N always is)."""
+        return destination.node in self.all or destination.is_local
+
+    def source(self, demux: str) -> Eid:
+        """The local endpoint `demux` as source of a bundle. Raises MalformedError where the primary ID cannot name it."""
+        return self.primary.with_demux(demux)
+
+    def endpoints(self, demux: str) -> list[Eid]:
+        """`demux` below each node ID that can name it (an ipn node has numbered services only)."""
+        found = []
+        for node in self.all:
+            try:
+                found.append(node.with_demux(demux))
+            except MalformedError:  # a name below an ipn node: that node ID has no such endpoint
+                continue
+        return found
+
+
+class Identities:
+    """Counts of remembered identities by source; the store keeps the identities themselves.
+
+    Identities are never evicted to make room: a duplicate delivery is worse than a refused bundle.
+    """
+
+    def __init__(self, per_source: int) -> None:
+        self.per_source = per_source
+        self.counts: dict[str, int] = {}
+
+    def is_full(self, source: str) -> bool:
+        return self.counts.get(source, 0) >= self.per_source
+
+    def remembered(self, source: str) -> None:
+        self.counts[source] = self.counts.get(source, 0) + 1
+
+    def forgotten(self, dropped: dict[str, int]) -> None:
+        """What a sweep of the store dropped."""
+        for source, number in dropped.items():
+            left = self.counts.get(source, 0) - number
+            if left > 0:
+                self.counts[source] = left
+            else:
+                self.counts.pop(source, None)

@@ -1,0 +1,190 @@
+"""Bundle transmission (RFC 9171 §5.2): ADUs of local applications, and of the node itself, become stored bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tumpline.errors import MalformedError
+from tumpline.machines.bpa.accept import MAX_TIME_MS, identity
+from tumpline.machines.bpa.core import Core, release_payload
+from tumpline.machines.bpa.queues import Entry, Queues
+from tumpline.machines.bpa.rewrite import decode_stored
+from tumpline.machines.contract import Octets, StoredBundle
+from tumpline.machines.effects import Adu, AduRefused, AduStored, Split
+from tumpline.machines.storage import Add, Operation, Results
+from tumpline.wire.bundle7 import (
+    BundleFlags,
+    CanonicalBlock,
+    PrimaryBlock,
+    bundle_age_block,
+    bundle_id,
+    encode_head,
+    encode_tail,
+    hop_count_block,
+    payload_block_prefix,
+    payload_crc,
+)
+from tumpline.wire.eid import NULL
+
+# The head, CRC and break of a bundle that this node makes: three EIDs and a few numbers. For judging whether it fits.
+OVERHEAD_OCTETS = 200
+
+
+class Sealed(NamedTuple):
+    """An ADU, with the CRC of its payload block."""
+
+    adu: Adu
+    crc: int
+
+
+class Job(NamedTuple):
+    """ADUs of which some payloads lie in files: their CRCs are being computed."""
+
+    adus: list[Adu]
+    crcs: list[int | None]
+    then: Callable[[list[Sealed], float], None]
+
+
+class Origination:
+    """Makes bundles."""
+
+    def __init__(self, core: Core, queues: Queues) -> None:
+        self._core = core
+        self._queues = queues
+        self._jobs: dict[int, tuple[Job, int]] = {}
+        self._last_job = 0
+        self.on_earliest: Callable[[int, float], None] = lambda *_: None
+
+    # ---- ADUs that applications ask for --------------------------------------------------------------------------
+
+    def originate(self, adus: Sequence[Adu], now: float) -> None:
+        """Store each as a bundle, and answer it with AduStored or AduRefused."""
+        ready: list[Adu] = []
+        for adu in adus:
+            if _needs_crc_job(adu):
+                self.seal([adu], self._store, now)
+            else:
+                ready.append(adu)
+        if ready:
+            self.seal(ready, self._store, now)
+
+    def _store(self, sealed: list[Sealed], now: float) -> None:
+        entries: list[Entry] = []
+        adus: list[Adu] = []
+        for item in sealed:
+            try:
+                if octets_of([item.adu]) > self._core.quota.free:
+                    raise MalformedError("the store is full: remove bundles, raise the quota, or wait")
+                entries.append(self.entry(item, now))
+                adus.append(item.adu)
+            except MalformedError as error:
+                self._refuse(item.adu, str(error))
+        if entries:
+            operations: list[Operation] = [Add(entry[0]) for entry in entries]
+            self._core.transact(operations, (adus, entries), self._stored, self._failed)
+
+    def _stored(self, context: tuple[list[Adu], list[Entry]], results: Results, now: float) -> None:
+        adus, entries = context
+        for adu, entry in zip(adus, entries, strict=True):
+            if adu.token:
+                head = entry[1]
+                assert head is not None
+                self._core.effects.append(AduStored(adu.token, str(bundle_id(head.primary, head.payload_length))))
+        self._queues.added(entries, results, now)
+
+    def _failed(self, context: tuple[list[Adu], list[Entry]], text: str, _: float) -> None:
+        adus, entries = context
+        self._core.quota.held -= sum(entry[3] for entry in entries)
+        for adu in adus:
+            self._refuse(adu, text)
+
+    def _refuse(self, adu: Adu, why: str) -> None:
+        self._core.counters["adus_refused"] += 1
+        if adu.token:
+            self._core.effects.append(AduRefused(adu.token, why))
+        else:
+            release_payload(adu.payload)
+
+    # ---- CRCs over payloads in files ---------------------------------------------------------------------------------
+
+    def seal(self, adus: list[Adu], then: Callable[[list[Sealed], float], None], now: float) -> None:
+        """Call `then` with all of them once their CRCs are known: at once, unless a payload must be read for it."""
+        job = Job(adus, [None] * len(adus), then)
+        for index, adu in enumerate(adus):
+            prefix = payload_block_prefix(0, adu.crc_type, adu.payload.length)
+            if isinstance(adu.payload, Octets):
+                job.crcs[index] = payload_crc(adu.crc_type, prefix, adu.payload.data)
+            elif not adu.crc_type:
+                job.crcs[index] = 0
+            else:
+                self._last_job -= 1  # never the number of a bundle
+                self._jobs[self._last_job] = (job, index)
+                pieces = [(0, adu.payload.length, prefix)]
+                self._core.effects.append(Split(self._last_job, adu.payload, pieces, adu.crc_type))
+        self._finish(job, now)
+
+    def split_done(self, number: int, crcs: list[int], now: float) -> None:
+        """The CRC of one payload is known."""
+        job, index = self._jobs.pop(number)
+        job.crcs[index] = crcs[0]
+        self._finish(job, now)
+
+    def _finish(self, job: Job, now: float) -> None:
+        crcs = [crc for crc in job.crcs if crc is not None]
+        if len(crcs) == len(job.adus):
+            job.then([Sealed(adu, crc) for adu, crc in zip(job.adus, crcs, strict=True)], now)
+
+    # ---- bundles -----------------------------------------------------------------------------------------------------
+
+    def entry(self, sealed: Sealed, now: float) -> Entry:
+        """The bundle to store, counted against the quota. Raises MalformedError if its source cannot be named."""
+        adu, crc = sealed
+        core = self._core
+        core.last_seq = seq = core.last_seq + 1
+        primary = self._primary(adu, seq, now)
+        blocks = _blocks(adu, primary)
+        octets = encode_head(primary, blocks, adu.payload.length, 0, adu.crc_type)
+        tail = encode_tail(adu.crc_type, crc)
+        queue = self._queues.queue(adu.destination)
+        now_ms = core.clock.ms(now)
+        expires_ms = min((primary.created_ms or now_ms) + adu.lifetime_ms, MAX_TIME_MS)
+        key, adu_key = identity(primary, adu.payload.length, seq)
+        bundle = StoredBundle(seq, key, adu_key, queue.name, expires_ms, now_ms, 0, "", -1, octets, adu.payload, tail)
+        length = bundle.length
+        core.quota.held += length
+        self.on_earliest(expires_ms, now)
+        core.counters["bundles_originated"] += 1
+        return bundle, decode_stored(octets), queue, length
+
+    def _primary(self, adu: Adu, seq: int, now: float) -> PrimaryBlock:
+        """RFC 9171 §4.2.7. The node's own bundle number serves as sequence: unique over restarts and clock steps."""
+        core = self._core
+        flags = adu.report_flags & BundleFlags.REPORTS
+        if adu.admin:
+            flags = BundleFlags.ADMIN  # §4.2.3: an administrative record asks for no reports
+        if adu.must_not_fragment:
+            flags |= BundleFlags.MUST_NOT_FRAGMENT
+        created_ms = core.clock.ms(now) if core.clock.known else 0
+        crc_type = adu.crc_type or 2  # §4.3.1: the primary block has a CRC
+        source = core.names.source(adu.source_demux)
+        report_to = adu.report_to if adu.report_to is not None else (source if flags & BundleFlags.REPORTS else NULL)
+        return PrimaryBlock(flags, crc_type, adu.destination, source, report_to, created_ms, seq, adu.lifetime_ms)
+
+
+def octets_of(adus: Sequence[Adu]) -> int:
+    """About as many octets as the bundles of these ADUs will take."""
+    return sum(adu.payload.length + OVERHEAD_OCTETS for adu in adus)
+
+
+def _needs_crc_job(adu: Adu) -> bool:
+    return bool(adu.crc_type) and not isinstance(adu.payload, Octets)
+
+
+def _blocks(adu: Adu, primary: PrimaryBlock) -> tuple[CanonicalBlock, ...]:
+    blocks = []
+    if not primary.created_ms:
+        blocks.append(bundle_age_block(0, 2, primary.crc_type))  # RFC 9171 §4.4.2
+    if adu.hop_limit:
+        blocks.append(hop_count_block(adu.hop_limit, 0, 3, primary.crc_type))
+    return tuple(blocks)

@@ -1,0 +1,1 @@
+"""Control: commands, snapshots and one event stream, over HTTP/JSON and WebSocket."""

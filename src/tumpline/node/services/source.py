@@ -1,0 +1,159 @@
+"""Sends numbered ADUs as fast as the node takes them, or at a rate; in batches, a transaction each."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from typing import Any
+
+import msgspec
+
+from tumpline.errors import MalformedError
+from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets
+from tumpline.machines.effects import Adu, Delivery
+from tumpline.node.services import _numbered
+from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
+from tumpline.node.services._payload import as_payload, send
+from tumpline.wire.eid import Eid
+
+BATCH_BUNDLES = 256  # one transaction; more gain nothing
+BATCH_OCTETS = 16 << 20
+BATCHES_OUT = 4  # in the store's hands while the next one is made
+PROGRESS_S = 1.0
+RATE_SLICE_S = 0.02  # with a rate, how often a batch leaves
+MAX_SIZE_OCTETS = 1 << 30
+MAX_LIFETIME_S = 366 * 86_400.0
+
+
+class SourceConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Sources have nothing to configure."""
+
+
+class SourceRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What to send."""
+
+    to: str
+    """EID, such as a sink's."""
+    count: int = 1
+    """How many ADUs."""
+    size: int = 100
+    """Octets of each payload (28 to 1 GiB)."""
+    rate: float = 0.0
+    """ADUs a second; 0: as many as the node takes."""
+    lifetime_s: float = 86_400.0
+
+
+class SourceProgress(msgspec.Struct, tag="progress", tag_field="event"):
+    """Told about once a second."""
+
+    stored: int
+    total: int
+    bundles_per_s: float
+
+
+class SourceSummary(msgspec.Struct, tag="summary", tag_field="event"):
+    """The last event: all is stored."""
+
+    to: str
+    stored: int
+    octets: int
+    seconds: float
+    bundles_per_s: float
+    octets_per_s: float
+    exit_code: int = 0
+
+
+SourceEvent = SourceProgress | SourceSummary
+
+
+class Source:
+    """All sources that run on this node."""
+
+    name = "source"
+
+    async def start(self, ctx: ServiceContext) -> None:
+        self._ctx = ctx
+
+    async def stop(self) -> None:
+        """Sources belong to the requests that run them."""
+
+    async def run(self, request: SourceRequest) -> AsyncGenerator[SourceEvent, None]:
+        """Send, and tell how it goes. Raises: MalformedError, RefusedError (what was accepted before stays stored)."""
+        destination = check(request)
+        run = secrets.token_bytes(_numbered.RUN_OCTETS)
+        demux = self._ctx.new_demux("source")
+        began = told = self._ctx.now()
+        out: deque[tuple[int, Awaitable[object]]] = deque()
+        made = stored = 0
+        while stored < request.count:
+            while made < request.count and len(out) < BATCHES_OUT:
+                ready = await self._ready(request, made, began)
+                adus = [self._adu(request, destination, demux, run, made + index) for index in range(ready)]
+                out.append((ready, self._send(adus)))
+                made += ready
+            count, all_stored = out.popleft()
+            await all_stored
+            stored += count
+            if (now := self._ctx.now()) - told >= PROGRESS_S:
+                told = now
+                yield SourceProgress(stored, request.count, stored / (now - began))
+        yield self._summary(request, self._ctx.now() - began)
+
+    async def _ready(self, request: SourceRequest, made: int, began: float) -> int:
+        """How many ADUs may leave now, at least one; waits for the rate."""
+        most = min(request.count - made, BATCH_BUNDLES, max(1, BATCH_OCTETS // request.size))
+        if not request.rate:
+            return most
+        due = began + made / request.rate
+        await asyncio.sleep(max(0.0, due - self._ctx.now()))
+        return max(1, min(most, int(request.rate * RATE_SLICE_S)))
+
+    def _send(self, adus: list[Adu]) -> Awaitable[object]:
+        if isinstance(adus[0].payload, Octets):
+            return self._ctx.send_many(adus)
+        # One by one, so that those that are refused can be freed.
+        return asyncio.gather(*(send(self._ctx, adu) for adu in adus))
+
+    def _adu(self, request: SourceRequest, destination: Eid, demux: str, run: bytes, number: int) -> Adu:
+        data = _numbered.make(run, number, request.size)
+        payload = Octets(data) if request.size < FILE_PAYLOAD_OCTETS else as_payload(self._ctx, data)
+        return Adu(destination, payload, demux, int(request.lifetime_s * 1000))
+
+    def _summary(self, request: SourceRequest, seconds: float) -> SourceSummary:
+        octets = request.count * request.size
+        seconds = max(seconds, 1e-9)
+        return SourceSummary(request.to, request.count, octets, seconds, request.count / seconds, octets / seconds)
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Nobody answers a source; whatever comes is of no use."""
+        self._ctx.done([(delivery.seq, NOTHING) for delivery in deliveries])
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def check(request: SourceRequest) -> Eid:
+    """The destination of a request that makes sense. Raises: MalformedError that says what to write."""
+    if request.count < 1:
+        raise MalformedError(f"count {request.count}: write 1 or more")
+    if not _numbered.HEADER_OCTETS <= request.size <= MAX_SIZE_OCTETS:
+        raise MalformedError(f"size {request.size}: write {_numbered.HEADER_OCTETS} to {MAX_SIZE_OCTETS} octets")
+    if not 0 <= request.rate < 1e9:
+        raise MalformedError(f"rate {request.rate}: write ADUs a second, or 0 for no limit")
+    if not 0 < request.lifetime_s <= MAX_LIFETIME_S:
+        raise MalformedError(f"lifetime_s {request.lifetime_s}: write seconds, at most a year")
+    destination = Eid.parse(request.to)
+    if destination.is_null:
+        raise MalformedError("the null endpoint takes nothing: write an EID such as dtn://node/sink")
+    return destination
+
+
+SPEC = ServiceSpec(
+    name="source",
+    summary="sends numbered ADUs",
+    config=SourceConfig,
+    open=lambda _config: Source(),
+    always=True,
+)
