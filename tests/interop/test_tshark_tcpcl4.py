@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import pytest
 
+from tumpline.machines.contract import FILE_PAYLOAD_OCTETS
 from tumpline.machines.tcpcl4.config import SessionConfig
 from tumpline.machines.tcpcl4.events import TransfersAcked
 from tumpline.testing.pcap import Chunk, tcp_conversation
 from tumpline.testing.tcpcl4 import Pair
 from tumpline.wire.bundle7 import Bundle, PrimaryBlock, encode_bundle
 from tumpline.wire.eid import Eid
-from tumpline.wire.tcpcl4 import MessageType, TerminationCode
+from tumpline.wire.tcpcl4 import MessageType, RefusalCode, TerminationCode
 
 TCPCL_PORT = 4556
 PAYLOAD_OCTETS = [0, 1, 100, 200, 999, 1000, 2500, 10_000]
@@ -129,6 +130,23 @@ def test_tshark_decodes_every_transfer(chunks: list[Chunk], tmp_path: Path) -> N
         MessageType.XFER_ACK: segments,
         MessageType.SESS_TERM: 2,
     }
+
+
+def test_tshark_decodes_refusals_and_upkeep(tmp_path: Path) -> None:
+    pair = Pair(SessionConfig(node_id="dtn://active/"), SessionConfig(node_id="dtn://passive/")).connect()
+    pair.passive.decide = lambda _: RefusalCode.NO_RESOURCES
+    pair.active.offer(0, bundle(0, FILE_PAYLOAD_OCTETS), pair.now)
+    pair.settle()
+    pair.advance(59)
+    pair.passive.session.terminate(TerminationCode.BUSY, pair.now)
+    pair.settle()
+    capture = write(tmp_path / "upkeep.pcap", pair.trace)
+    rows = tshark(capture, "tcpcl.v4.mhdr.type", "tcpcl.v4.xfer_refuse.reason", "tcpcl.v4.ses_term.reason")
+    kinds, refused, terminated = ([int(value, 0) for row in rows for value in row[column]] for column in range(3))
+    assert kinds.count(MessageType.KEEPALIVE) == 2
+    assert kinds.count(MessageType.XFER_REFUSE) == 1
+    assert refused == [RefusalCode.NO_RESOURCES]
+    assert terminated == [TerminationCode.BUSY, TerminationCode.BUSY]
 
 
 WHERE: dict[str, tuple[Callable[[bytes], bool], int]] = {  # which chunk, which of its octets

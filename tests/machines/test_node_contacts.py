@@ -22,8 +22,10 @@ def planned(*contacts: Contact) -> LoneNode:
     return node.start()
 
 
-def send(node: LoneNode, count: int = 1, octets: int = 10, **facts: bool) -> None:
-    adus = [Adu(Eid.parse("dtn://rover/x"), Octets(b"x" * octets), "me", hop_limit=0, **facts)] * count
+def send(node: LoneNode, count: int = 1, octets: int = 10, must_not_fragment: bool = False) -> None:
+    adus = [
+        Adu(Eid.parse("dtn://rover/x"), Octets(b"x" * octets), "me", hop_limit=0, must_not_fragment=must_not_fragment)
+    ] * count
     node.machine.originate(adus, node.now)
     node.settle()
 
@@ -182,3 +184,14 @@ def test_an_address_names_a_peer_that_does_not_name_itself() -> None:
     node = planned().path_up(1, None, address=PEER.address)
     send(node)
     assert len(node.forwarded(1)) == 1
+
+
+def test_a_removed_link_is_dialled_no_more() -> None:
+    node = planned()
+    node.took(Connect)
+    node.machine.remove_link("tcp", node.now)
+    node.settle()
+    assert [each.address for each in node.took(Disconnect)] == [PEER.address]
+    node.machine.add_contact(contact(5, 5), node.now)
+    node.run_until(20)
+    assert not node.took(Connect)

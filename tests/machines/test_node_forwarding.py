@@ -98,7 +98,7 @@ def test_without_a_route_bundles_are_kept_until_one_is_there() -> None:
     node.machine.add_route(route("dtn://far/**", "dtn://hub/"), node.now)
     node.settle()
     assert payloads(node, 1) == [0, 1, 2]
-    assert node.machine.remove_route(route("dtn://far/**", "dtn://hub/"), node.now)
+    assert node.machine.remove_route(EidPattern.parse("dtn://far/**"), Eid.parse("dtn://hub/"), node.now)
     send(node, "dtn://far/x")
     assert not node.forwarded()
 

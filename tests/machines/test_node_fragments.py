@@ -43,7 +43,7 @@ def test_a_bundle_is_cut_to_what_the_neighbour_takes() -> None:
 
 def test_a_fragment_is_cut_further() -> None:
     _, fragments = relayed(500, bundle("dtn://a/x", "dtn://b/y", CONTENT[1000:3000], fragment=(1000, 5000)))
-    assert [each.primary.fragment_offset for each in fragments][0] == 1000
+    assert fragments[0].primary.fragment_offset == 1000
     assert b"".join(each.payload for each in fragments) == CONTENT[1000:3000]
     assert {each.primary.total_adu_length for each in fragments} == {5000}
 
@@ -119,6 +119,15 @@ def test_fragments_become_whole(bounds: list[tuple[int, int]]) -> None:
     transfers = node.receive(1, *pieces(*bounds))
     assert set(transfers) <= set(node.acknowledged())
     assert not node.store.bundles, "a fragment of a delivered ADU is a duplicate"
+
+
+def test_a_late_fragment_of_a_whole_adu_is_a_duplicate() -> None:
+    node = serving()
+    node.receive(1, *pieces((0, 2000), (2000, 5000)))
+    node.acknowledged()
+    transfers = node.receive(1, *pieces((1000, 3000)))
+    assert node.acknowledged() == transfers
+    assert len(node.store.bundles) == 1
 
 
 def test_any_order_and_overlap() -> None:

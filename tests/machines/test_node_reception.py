@@ -208,7 +208,8 @@ def test_a_large_bundle_whose_payload_lies_in_a_file() -> None:
     assert isinstance(handle, CountedHandle)
     (transfer,) = node.receive(1, large)
     assert node.acknowledged() == [transfer]
-    assert node.machine.snapshot(0)["store"] | {"quota": 0} == {"octets": len(data), "reserved": 0, "quota": 0}
+    store = node.machine.snapshot(0)["store"]
+    assert (store["bundles"], store["octets"], store["reserved"]) == (1, len(data), 0)
     (unit,) = node.forwarded(2)
     assert handle.readers == 2  # the store's and the unit's
     assert whole(unit).payload == b"p" * 500

@@ -30,14 +30,14 @@ def test_order() -> None:
 
 
 def test_a_hop_is_named_once() -> None:
-    assert hops("ipn:9.1", route("ipn:9.*", "ipn:2.0"), route("ipn:**", "ipn:2.0")) == ["ipn:2.0"]
+    assert hops("ipn:9.1", route("ipn:0.9.*", "ipn:2.0"), route("ipn:**", "ipn:2.0")) == ["ipn:2.0"]
 
 
 def test_adding_again_replaces_and_removing_tells() -> None:
     strategy = SPEC.open(StaticConfig())
-    strategy.add(route("ipn:9.*", "ipn:2.0", 10))
-    strategy.add(route("ipn:9.*", "ipn:2.0", 3))
+    strategy.add(route("ipn:0.9.*", "ipn:2.0", 10))
+    strategy.add(route("ipn:0.9.*", "ipn:2.0", 3))
     assert [each.priority for each in strategy.routes()] == [3]
-    assert strategy.remove(route("ipn:9.*", "ipn:2.0"))
-    assert not strategy.remove(route("ipn:9.*", "ipn:2.0"))
+    assert strategy.remove(EidPattern.parse("ipn:0.9.*"), Eid.parse("ipn:2.0"))
+    assert not strategy.remove(EidPattern.parse("ipn:0.9.*"), Eid.parse("ipn:2.0"))
     assert strategy.next_hops(Eid.parse("ipn:9.1")) == []

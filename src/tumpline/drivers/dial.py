@@ -56,7 +56,7 @@ def _split(text: str) -> tuple[str, str]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or not (rest == "" or rest.startswith(":")):
-            raise TumplineError(f'"{text}" is no address; an IPv6 address with a port is written [v6]:port')
+            raise TumplineError(f'"{text}" is no address; write an IPv6 address with a port as [v6]:port')
         return host, rest[1:]
     if text.count(":") > 1:
         return text, ""

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tumpline.errors import StorageError
+
 BLOCKED = -1  # nothing could be read or written now
 READ_OCTETS = 256 * 1024  # one read: enough for ~2000 small bundles, small enough to stay in the cache
 # Written at once: read from files into a room that stays in the cache. Measured, 1 MiB payloads: sendfile costs two to
@@ -111,14 +113,12 @@ class Stream:
             filled += count
         return filled
 
-    @property
     def holds_octets(self) -> bool:
         """Whether octets wait above the kernel (a TLS record read in part), of which no `readable` will tell."""
         return self._tls is not None and self._tls.pending() > 0
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
-    @property
     def drained(self) -> bool:
         """Whether all that was queued has been given to the kernel."""
         return not self._queue
@@ -128,7 +128,9 @@ class Stream:
         self._queue.extend(pieces)
 
     def write(self) -> bool:
-        """Send what is queued. False: the socket takes no more for now, go on when `writable`. Raises: OSError."""
+        """Send what is queued. False: the socket takes no more for now, go on when `writable`.
+
+        Raises: OSError (the connection), StorageError (a file)."""
         while self._queue:
             staged = self._stage()
             sent = _send_records(self._tls, staged) if self._tls is not None else self._send(staged)
@@ -253,13 +255,15 @@ def _rest(piece: Piece, done: int) -> Piece:
 
 
 def _copy(piece: Piece, room: memoryview) -> int:
-    """Put the first octets of the piece into `room`, all that fit; how many. Raises: OSError."""
+    """Put the first octets of the piece into `room`, all that fit; how many. Raises: OSError, StorageError."""
     count = min(_length(piece), len(room))
     if not isinstance(piece, FileSlice):
         room[:count] = memoryview(piece)[:count]
     elif os.preadv(piece.fd, [room[:count]], piece.offset) != count:
         # A regular file gives all there is: this one was cut. The peer was promised a length it can never have.
-        raise OSError(f"a payload file ended before the length it was stored with ({piece.length} octets are missing)")
+        raise StorageError(
+            f"a payload file ended before the length it was stored with ({piece.length} octets are missing)"
+        )
     return count
 
 

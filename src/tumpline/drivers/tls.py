@@ -165,7 +165,7 @@ def explain(error: Exception) -> str:
         return (
             "the peer closed the connection during the handshake" if isinstance(error, ConnectionError) else str(error)
         )
-    reason = error.reason or ""
+    reason = getattr(error, "reason", None) or ""  # not every way to make one sets it
     if isinstance(error, ssl.SSLEOFError):
         reason = "UNEXPECTED_EOF_WHILE_READING"
     if reason in _OWN:

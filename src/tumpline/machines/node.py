@@ -27,6 +27,8 @@ from tumpline.machines.plan import Contact, Peer, Route
 from tumpline.machines.routing._api import Strategy
 from tumpline.machines.routing.static import StaticRouting
 from tumpline.machines.storage import Recovered, Results
+from tumpline.wire.eid import Eid
+from tumpline.wire.eid_pattern import EidPattern
 
 __all__ = ["NodeConfig", "NodeMachine", "ReportPolicy"]
 
@@ -68,11 +70,17 @@ class NodeMachine:
         self._origination.on_earliest = self._expiry.at
         self._reception.on_earliest = self._expiry.at
         self._reception.fragment_queue = self._reassembly.queue_for
+        self._reception.is_whole = self._reassembly.is_finished
         self._reception.on_fragments = self._reassembly.stored
 
     def _find(self, queue: Queue) -> list[Consumer]:
         """Who can take the bundles of this queue now, best first."""
         return self._deliverer.find(queue) if queue.own else self._forwarding.find(queue)
+
+    @property
+    def config(self) -> NodeConfig:
+        """What it was made with."""
+        return self._core.config
 
     # ---- out ----------------------------------------------------------------------------------------------------------
 
@@ -100,8 +108,9 @@ class NodeMachine:
 
     def set_clock(self, dtn_ms: int | None, now: float) -> None:
         """The DTN time at `now`, or None: the time of day is not known."""
-        self._core.clock.set(dtn_ms, now)
-        self._forwarding.sync(now)
+        if self._core.clock.set(dtn_ms, now) and self._core.started:
+            self._expiry.clock_changed()
+            self._forwarding.sync(now)
 
     def start(self, recovered: Recovered, now: float) -> None:
         """The store is open: take up its bundles, and begin to hold sessions with peers."""
@@ -116,6 +125,7 @@ class NodeMachine:
                 self._reassembly.recovered(queue)
         self._expiry.start(recovered.next_expiry_ms, now)
         self._forwarding.start(now)
+        self._deliverer.start()
 
     # ---- paths and bundles that come over them ----------------------------------------------------------------------
 
@@ -213,9 +223,9 @@ class NodeMachine:
         """Bundles to the pattern may go that way from now on."""
         self._forwarding.add_route(route)
 
-    def remove_route(self, route: Route, now: float) -> bool:  # noqa: ARG002
-        """They may not any more. Returns whether there was such a route (same pattern, same `via`)."""
-        return self._forwarding.remove_route(route)
+    def remove_route(self, pattern: EidPattern, via: Eid, now: float) -> bool:  # noqa: ARG002
+        """They may not any more. Returns whether there was such a route."""
+        return self._forwarding.remove_route(pattern, via)
 
     def add_peer(self, peer: Peer, now: float) -> None:
         """A neighbour's address: a session is held with it from now on, or within its contacts."""
@@ -224,6 +234,10 @@ class NodeMachine:
     def remove_peer(self, peer: Peer, now: float) -> bool:
         """No session is held with that address any more. Returns whether there was such a peer."""
         return self._forwarding.remove_peer(peer, now)
+
+    def remove_link(self, link: str, now: float) -> None:
+        """A link is taken away: nothing is dialled over it any more (its paths go down by themselves)."""
+        self._forwarding.remove_link(link, now)
 
     def add_contact(self, contact: Contact, now: float) -> None:
         """The peer is reachable only inside its windows from now on. Raises: ConfigError (a cron expression)."""
@@ -244,12 +258,16 @@ class NodeMachine:
         core = self._core
         return {
             "node_id": str(core.names.primary),
+            "aliases": sorted(str(alias) for alias in core.names.all if alias != core.names.primary),
             "counters": dict(core.counters),
-            "store": {"octets": core.quota.held, "reserved": core.quota.reserved, "quota": core.quota.limit},
-            "queues": [
-                {"destination": queue.name, "bundles": queue.bundles, "octets": queue.octets, "local": queue.own}
-                for queue in self._queues.by_destination.values()
-                if queue.bundles
-            ],
+            "store": {
+                "bundles": self._queues.bundles,
+                "octets": core.quota.held,
+                "reserved": core.quota.reserved,
+                "quota": core.quota.limit,
+                "identities": sum(core.identities.counts.values()),
+            },
+            "services": self._deliverer.snapshot(),
+            "queues": self._queues.snapshot(),
             **self._forwarding.snapshot(now),
         }

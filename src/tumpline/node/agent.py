@@ -9,27 +9,27 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from tumpline import __version__
-from tumpline.drivers.links._api import BundleLink, LinkContext, Sink
+from tumpline.drivers.links._api import LinkContext, Sink
 from tumpline.drivers.payload import read_range, retain
 from tumpline.drivers.stores._api import PayloadWriter
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import RefusedError
 from tumpline.machines.contract import Payload, StoredBundle
-from tumpline.machines.effects import Adu, Arrival, Notice, RefuseReason
+from tumpline.machines.effects import Adu, Arrival, Notice
 from tumpline.machines.node import NodeConfig, NodeMachine
-from tumpline.machines.plan import Contact, Peer, Route
+from tumpline.machines.plan import Route
 from tumpline.machines.storage import Get, Listing
-from tumpline.node.config import Configuration, LinkSettings
+from tumpline.node.config import Configuration, LinkSettings, ServiceSettings
 from tumpline.node.control.api import NotFoundError
-from tumpline.node.control.server import ControlServer
+from tumpline.node.control.server import ControlServer, tcp_control
 from tumpline.node.endpoints import Endpoints
-from tumpline.node.events import EventStream
+from tumpline.node.events import EventStream, log_to
 from tumpline.node.host import Host, ReservedSink
 from tumpline.node.importing import ImportLink
 from tumpline.node.runtime import Runtime
@@ -54,10 +54,12 @@ class Agent:
         self._state = state
         self._started_at = time.monotonic()
         self._tasks = TaskOwner(self._task_failed)
-        node = NodeConfig(**configuration.node)
+        node = NodeConfig(**configuration.node_config)
         store = configuration.store.spec.open(configuration.store.config, state.directory("store"))
-        self.runtime = Runtime(NodeMachine(node, random.SystemRandom().random), store, self.events, self._spawn)
-        self._node_ids = [node.node_id, *node.aliases]
+        routing = configuration.routing.spec.open(configuration.routing.config)
+        machine = NodeMachine(node, random.SystemRandom().random, routing)
+        self.runtime = Runtime(machine, store, self.events, self._spawn)
+        self.node_ids = [node.node_id, *node.aliases]
         self._endpoints = Endpoints()
         self._service_hosts: list[ServiceHost] = []
         self._plan = configuration.plan(state)
@@ -68,33 +70,31 @@ class Agent:
         """Bring everything up; when it returns, peers and people can reach us. Raises: TumplineError with the remedy."""
         runtime, now = self.runtime, self.runtime.now()
         runtime.start()
-        self._import = ImportLink(runtime)
+        self._import = ImportLink(runtime, self.configuration.node.rules())
         for route in self.configuration.routes:
             runtime.machine.add_route(route, now)
         for contact in self._plan.contacts:
             runtime.machine.add_contact(contact, now)
-        for spec, config in self.configuration.services:
-            await self._start_service(spec.open(config), spec)
-        for settings in self.configuration.links:
-            await self._start_link(settings)
+        for settings in self.configuration.services:
+            await self._start_service(settings)
+        for link in self.configuration.links:
+            await self._start_link(link)
         for peer in self.configuration.peers:
             runtime.machine.add_peer(peer, now)
         runtime.turn()
 
-    async def _start_service(self, service: Service, spec: Any) -> None:
+    async def _start_service(self, settings: ServiceSettings) -> None:
+        service = settings.spec.open(settings.config)
         directory = self._state.directory("services") / service.name
-        host = ServiceHost(self.runtime, self._endpoints, self._node_ids, spec, service, directory)
+        host = ServiceHost(self.runtime, self._endpoints, self.node_ids, settings.spec, service, directory)
         self._service_hosts.append(host)
         await host.start()
 
-    async def _start_link(self, settings: LinkSettings) -> BundleLink:
-        context = LinkContext(settings.name, self._node_ids[0], random.SystemRandom().random)
-        link: BundleLink = settings.spec.open(settings.config, context)
+    async def _start_link(self, settings: LinkSettings) -> None:
+        context = LinkContext(settings.name, self.node_ids[0], random.SystemRandom().random)
+        link = settings.spec.open(settings.config, context)
         await link.start(Host(self.runtime, link))
         self.runtime.links[settings.name] = link
-        for address in settings.connect:
-            self.runtime.machine.add_peer(Peer(None, settings.name, address), self.runtime.now())
-        return link
 
     async def close(self) -> None:
         """End everything, in the order that loses nothing: links first, then services, then the store."""
@@ -119,20 +119,29 @@ class Agent:
 
     def snapshot(self) -> dict[str, Any]:
         machine = self.runtime.machine.snapshot(self.runtime.now())
-        links = [{"name": name, **link.describe()} for name, link in self.runtime.links.items()]
+        held = machine["store"]
         return {
-            **machine,
             "name": self.configuration.name,
-            "node_id": str(self._node_ids[0]),
-            "aliases": [str(eid) for eid in self._node_ids[1:]],
+            "node_id": str(self.node_ids[0]),
+            "aliases": [str(eid) for eid in self.node_ids[1:]],
             "version": __version__,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._started_at, 3),
             "config": str(self.configuration.path) if self.configuration.path else None,
             "state_dir": str(self._state.path),
             "control": [str(path) for path in self.configuration.control_sockets(self._state)],
-            "store": {"kind": self.configuration.store.spec.scheme, **machine["store"]},
-            "links": links,
+            "store": {
+                "kind": self.configuration.store.spec.scheme,
+                "bundles": sum(queue["bundles"] for queue in machine["queues"]),
+                "octets": held["octets"],
+                "quota_octets": held["quota"],
+            },
+            "counters": machine["counters"],
+            "queues": machine["queues"],
+            "peers": [row for neighbour in machine["neighbours"] for row in _peer_rows(neighbour)],
+            "links": [{"name": name, **link.describe()} for name, link in self.runtime.links.items()],
+            "routes": machine["routes"],
+            "contacts": machine["contacts"],
             "services": {host.service.name: host.service.describe() for host in self._service_hosts},
         }
 
@@ -169,14 +178,14 @@ class Agent:
         self.runtime.turn()
 
     def remove_contact(self, peer: str, start: str | None = None, save: bool = False) -> bool:
-        contacts: list[Contact] = self._plan.remove(peer, start, save)
+        contacts = self._plan.remove(peer, start, save)
         for contact in contacts:
             self.runtime.machine.remove_contact(contact, self.runtime.now())
         self.runtime.turn()
         return bool(contacts)
 
     async def add_link(self, config: dict[str, Any], save: bool = False) -> str:
-        settings = self.configuration.read_link(config, self.runtime.links)
+        settings = self.configuration.read_link(config, list(self.runtime.links))
         await self._start_link(settings)
         self.runtime.turn()
         if save:
@@ -187,7 +196,6 @@ class Agent:
         link = self.runtime.links.pop(name, None)
         if link is None:
             return False
-        self.runtime.machine.remove_link(name, self.runtime.now())
         await link.stop()
         if save:
             self.configuration.drop_link(name)
@@ -257,3 +265,37 @@ class Agent:
 
     def send_many(self, adus: Sequence[Adu]) -> asyncio.Future[list[str]]:
         return self.runtime.originate(adus)
+
+
+def _peer_rows(neighbour: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row for each path to a neighbour; one that says "down" where there is none."""
+    common = {"id": neighbour["id"], "state": "up" if neighbour["up"] else "down"}
+    if not neighbour["paths"]:
+        return [{**common, "link": "", "address": "", "security": "none", "authenticated": False, "in_flight": 0}]
+    return [{**common, **path} for path in neighbour["paths"]]
+
+
+async def serve(configuration: Configuration, *, ready: Callable[[], None] | None = None) -> int:
+    """Run an agent until it is told to stop (SIGINT, SIGTERM, control); returns its exit code.
+
+    Raises: TumplineError with the remedy, if it cannot start; nothing runs then."""
+    with contextlib.ExitStack() as held:
+        state = held.enter_context(StateDir.hold(configuration.state_dir, configuration.name))
+        held.enter_context(log_to(configuration.log))
+        agent = Agent(configuration, state)
+        control = ControlServer(agent, configuration.control_sockets(state), tcp_control(configuration.control))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, agent.stop)
+        try:
+            await agent.start()
+            await control.start()
+            agent.events.notice("agent_started", {"node": str(agent.node_ids[0]), "pid": os.getpid()})
+            if ready is not None:
+                ready()
+            await agent.stopped.wait()
+        finally:
+            await control.stop()
+            await agent.close()
+            agent.events.notice("agent_stopped", {"node": str(agent.node_ids[0])})
+    return 0

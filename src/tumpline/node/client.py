@@ -6,9 +6,11 @@ Answers are plain JSON values, as `/openapi.json` of the agent describes them.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import time
+import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -145,7 +147,7 @@ class Client:
         self, path: str, octets: bytes | AsyncIterable[bytes], query: Mapping[str, Any] | None = None
     ) -> Json:
         """POST octets (an async iterable is sent as it comes, without a length)."""
-        return await self._json("POST", path, query=query, body=octets)
+        return await self._json("POST", path, query=query, body=_body(octets))
 
     async def _json(self, method: str, path: str, **how: Any) -> Json:
         try:
@@ -165,7 +167,7 @@ class Client:
         self, path: str, octets: bytes | AsyncIterable[bytes], query: Mapping[str, Any] | None = None
     ) -> AsyncIterator[Json]:
         """As `stream`, with octets as the request's body."""
-        async with self._request("POST", path, query=query, body=octets) as response:
+        async with self._request("POST", path, query=query, body=_body(octets)) as response:
             async for event in _events(response):
                 yield event
 
@@ -279,11 +281,21 @@ class Endpoint:
             await self._socket.send_str(json.dumps({"done": seq}))
 
 
+def quote(name: str) -> str:
+    """A bundle's identity (or any text) as one part of a path."""
+    return urllib.parse.quote(name, safe="")
+
+
 # ---- JSON on the wire ------------------------------------------------------------------------------------------------
 
 
 def _dumps(value: Mapping[str, Any]) -> bytes:
     return json.dumps(dict(value)).encode()
+
+
+def _body(octets: bytes | AsyncIterable[bytes]) -> Any:
+    """Large octets go piece by piece, so that the loop stays responsive."""
+    return io.BytesIO(octets) if isinstance(octets, bytes) else octets
 
 
 def _query(query: Mapping[str, Any] | None) -> dict[str, str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from tumpline.errors import ConfigError
 from tumpline.machines.effects import Notice
+from tumpline.node.config.model import LogSection
 
 log = logging.getLogger("tumpline.node")
 
@@ -40,6 +43,29 @@ class EventStream:
         level = logging.WARNING if name.endswith(LOUD) else logging.DEBUG if "progressed" in name else logging.INFO
         if log.isEnabledFor(level):
             log.log(level, name, extra={"fields": fields})
+
+
+@contextmanager
+def log_to(section: LogSection) -> Iterator[None]:
+    """Write what this package logs as `[log]` says, while the block lasts. Raises: ConfigError (file not writable)."""
+    try:
+        handler = logging.FileHandler(section.file) if section.file is not None else logging.StreamHandler()
+    except OSError as error:
+        raise ConfigError(
+            f"log.file: {section.file} cannot be written: {error.strerror}; choose another file"
+        ) from error
+    handler.setFormatter(JsonFormatter() if section.format == "json" else LineFormatter())
+    root = logging.getLogger("tumpline")
+    level, root.propagate = root.level, False
+    root.addHandler(handler)
+    root.setLevel(section.level.upper())
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        root.propagate = True
+        handler.close()
 
 
 class LineFormatter(logging.Formatter):

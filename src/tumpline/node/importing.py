@@ -9,7 +9,7 @@ from typing import Any
 from tumpline.errors import MalformedError, RefusedError
 from tumpline.machines.effects import Arrival, PathInfo, RefuseReason, Unit
 from tumpline.node.runtime import Runtime
-from tumpline.wire.bundle7 import bundle_id, decode_head_untrusted
+from tumpline.wire.bundle7 import Strictness, bundle_id, decode_head_untrusted
 from tumpline.wire.eid import Eid
 
 
@@ -18,16 +18,17 @@ class ImportLink:
 
     name = "import"
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, strictness: Strictness) -> None:
         self._runtime = runtime
         self._path = runtime.new_path(self)
+        self._strictness = strictness
         self._last_transfer = 0
         self._waiting: dict[int, asyncio.Future[None]] = {}
         runtime.machine.path_up(PathInfo(self._path, self.name, None, "control", True, 0), runtime.now())
 
     async def take(self, arrival: Arrival) -> str:
         """The bundle's identity once it is stored. Raises: MalformedError, RefusedError."""
-        head = decode_head_untrusted(arrival.data, strictness=self._runtime.machine.config.strictness)
+        head = decode_head_untrusted(arrival.data, strictness=self._strictness)
         if head is None:
             raise MalformedError("the file ends before the payload of its bundle begins")
         self._last_transfer += 1

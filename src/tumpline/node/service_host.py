@@ -10,6 +10,7 @@ from typing import Any
 
 from tumpline.drivers.payload import read_range
 from tumpline.drivers.stores._api import PayloadWriter
+from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import ConfigError, RefusedError
 from tumpline.machines.contract import Payload
 from tumpline.machines.effects import Adu, Notice, Outcome
@@ -17,7 +18,6 @@ from tumpline.machines.storage import GetState, PutState
 from tumpline.node.endpoints import Endpoints
 from tumpline.node.runtime import Runtime, dtn_now_ms
 from tumpline.node.services._api import Service, ServiceSpec
-from tumpline.drivers.tasks import TaskOwner
 from tumpline.wire.eid import Eid
 
 # RFC 9758: service numbers from here on are for private use; ephemeral endpoints draw from them.

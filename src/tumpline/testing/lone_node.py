@@ -260,6 +260,13 @@ class LoneNode:
             self._carry_out(self.waiting.pop(0))
         return self.settle()
 
+    def answer_store(self, transactions: int) -> LoneNode:
+        """The store answers the oldest of the transactions that wait, and goes on holding back."""
+        for effect in self.waiting[:transactions]:
+            self.waiting.remove(effect)
+            self._carry_out(effect)
+        return self.settle()
+
     def run_until(self, when: float) -> LoneNode:
         """Let virtual time pass; every deadline is met on its time."""
         while (due := self.machine.next_timeout()) is not None and due <= when:
@@ -270,6 +277,11 @@ class LoneNode:
         return self
 
     # ---- facts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def next_transfer(self) -> int:
+        """The number that the next arrival will have."""
+        return self._transfer + 1
 
     def path_up(self, path: int, peer: str | None, *, mru_octets: int = 1 << 40, **facts: Any) -> LoneNode:
         given: dict[str, Any] = {"link": "tcp", "address": f"192.0.2.{path}:4556", "authenticated": True, **facts}

@@ -58,11 +58,10 @@ class LossyStore:
         return self._disk.writer()
 
     async def close(self) -> None:
-        """Sync what was submitted and free everything."""
+        """Sync what was submitted; the disk keeps it for `reopen`."""
         while self._unsynced:
             self._sync(self._life)
         self._life += 1
-        await self._disk.close()
 
     def state(self, service: str) -> dict[str, bytes]:
         """The durable records of a service, for checkers."""

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tumpline.drivers.stores._api import PayloadWriter
 from tumpline.errors import RefusedError
@@ -18,6 +18,7 @@ from tumpline.node.services._api import Service, ServiceSpec
 from tumpline.wire.eid import IPN, Eid
 
 MAX_OUT = 32  # deliveries that a service is given before it answers one
+T = TypeVar("T")
 _clock_ms = itertools.count(800_000_000_000)
 
 
@@ -82,7 +83,9 @@ class MemoryNode:
         self.contexts: dict[str, MemoryContext] = {}
         self.specs: dict[str, ServiceSpec] = {}
         self.owners: dict[str, str] = {}  # demux -> service
-        self.idle = asyncio.Event()
+        self.transactions = 0
+        self.crash_at: tuple[int, bool] | None = None  # the number of a transaction, and whether it is still committed
+        self.crashed = asyncio.Event()
         self._seqs = itertools.count(1)
         self._group: set[asyncio.Task[None]] = set()
 
@@ -103,6 +106,8 @@ class MemoryNode:
         await self._end_tasks()
         self.contexts.clear()
         self.owners.clear()
+        self.crashed.clear()
+        self.crash_at = None
 
     async def stop(self) -> None:
         for context in self.contexts.values():
@@ -114,6 +119,20 @@ class MemoryNode:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def transact(self, action: Callable[[], None]) -> bool:
+        """Carry out a transaction, unless the node crashes first; False if it has crashed now."""
+        if self.crashed.is_set():
+            return False
+        self.transactions += 1
+        here = self.crash_at is not None and self.crash_at[0] == self.transactions
+        if here and self.crash_at is not None and not self.crash_at[1]:
+            self.crashed.set()
+            return False
+        action()
+        if here:
+            self.crashed.set()
+        return not here
 
     # ---- bundles -----------------------------------------------------------------------------------------------------
 
@@ -152,7 +171,7 @@ class MemoryNode:
         asyncio.get_running_loop().call_soon(self._deliver_waiting)
 
     def _deliver_waiting(self) -> None:
-        for name, context in list(self.contexts.items()):
+        for name, context in list(self.contexts.items()) if not self.crashed.is_set() else ():
             mine = [
                 delivery
                 for seq, delivery in self.waiting.items()
@@ -210,22 +229,28 @@ class MemoryContext:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if self.node.refuse is not None:
             future.set_exception(RefusedError(self.node.refuse))
-        elif not self.dead:
-            future.set_result(self.node.originate(adu))
+        else:
+            self._transact(future, lambda: self.node.originate(adu))
         return future
 
     def send_many(self, adus: Sequence[Adu]) -> asyncio.Future[list[str]]:
         future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         if self.node.refuse is not None:
             future.set_exception(RefusedError(self.node.refuse))
-        elif not self.dead:
-            future.set_result([self.node.originate(adu) for adu in adus])
+        else:
+            self._transact(future, lambda: [self.node.originate(adu) for adu in adus])
         return future
 
+    def _transact(self, future: asyncio.Future[T], action: Callable[[], T]) -> None:
+        """The future ends when the transaction is durable: never, if the node crashed."""
+        results: list[T] = []
+        if not self.dead and self.node.transact(lambda: results.append(action())):
+            future.set_result(results[0])
+
     def done(self, answers: Sequence[tuple[int, Outcome]]) -> None:
-        if not self.dead:
+        if not self.dead and not self.node.crashed.is_set():
             self.given.difference_update(seq for seq, _ in answers)
-            self.node.commit(self.spec.name, answers)
+            self.node.transact(lambda: self.node.commit(self.spec.name, answers))
 
     def failed(self, seq: int, retry_s: float) -> None:
         """The delivery stays out until `retry`."""
@@ -248,8 +273,9 @@ class MemoryContext:
         return {key: value for key, value in records.items() if key.startswith(prefix)}
 
     async def put_state(self, items: Mapping[str, bytes | None]) -> None:
-        if not self.dead:
-            self.node.write(self.spec.name, items)
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transact(durable, lambda: self.node.write(self.spec.name, items))
+        await durable
 
     def register(self, demux: str = "") -> None:
         demuxes = [demux] if demux else [self.spec.demux, str(self.spec.ipn_service)]

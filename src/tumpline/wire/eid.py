@@ -17,6 +17,8 @@ IPN: Final = 2
 
 # The longest SSP in use is a DNS name (253 octets) and a path; what is longer is an attempt to fill tables.
 MAX_EID_OCTETS: Final = 1024
+_MAX_TEXT: Final = 2 * MAX_EID_OCTETS + 5  # "cbor:" and hex
+_MAX_SSP: Final = MAX_EID_OCTETS - 5  # of dtn: array head, scheme, text head
 _MAX_CACHED: Final = 4096  # decoded EIDs kept: 4096 * about 300 octets
 
 # RFC 3986 reg-name (RFC 9171's node-name), never empty here: a node without a name cannot be told from another.
@@ -82,7 +84,7 @@ class Eid:
         """The EID that `text` writes. Raises MalformedError with a sentence that says what to write instead."""
         scheme, colon, rest = text.partition(":")
         scheme = scheme.lower()  # RFC 3986 §3.1: schemes are case-insensitive
-        if not colon or not text.isascii() or len(text) > MAX_EID_OCTETS:
+        if not colon or not text.isascii() or len(text) > _MAX_TEXT:
             raise MalformedError(f"{text[:80]!r} is no endpoint ID: write dtn://node/service or ipn:node.service")
         if scheme == "dtn":
             return cls(DTN, _check_dtn(rest))
@@ -150,7 +152,7 @@ class Eid:
 def _check_dtn(ssp: str) -> str:
     if ssp == "none":
         return ssp
-    if len(ssp) > MAX_EID_OCTETS or not _DTN_SSP.fullmatch(ssp):
+    if len(ssp) > _MAX_SSP or not _DTN_SSP.fullmatch(ssp):
         hint = f"; write dtn:{ssp}/" if _DTN_SSP.fullmatch(ssp + "/") else " or dtn:none"
         raise MalformedError(f"dtn:{ssp[:80]} is not of the form dtn://node/demux{hint} (RFC 9171 §4.2.5.1.1)")
     return ssp

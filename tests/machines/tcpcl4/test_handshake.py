@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy, PeerCertificate
+from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy, Demand, PeerCertificate
 from tumpline.machines.tcpcl4.config import Role, SessionConfig
 from tumpline.machines.tcpcl4.events import (
     Close,
@@ -17,6 +17,7 @@ from tumpline.machines.tcpcl4.events import (
     SessionTerminated,
     TlsStart,
 )
+from tumpline.machines.tcpcl4.negotiate import negotiate
 from tumpline.machines.tcpcl4.session import READ_MOST, Session
 from tumpline.machines.tcpcl4.states import State
 from tumpline.testing.tcpcl4 import MemoryDriver, Pair
@@ -313,6 +314,20 @@ def test_a_host_that_its_certificate_names_vouches_where_policy_lets_it() -> Non
     pair = tls_pair("host", PeerCertificate(ip_addresses=("192.0.2.7",)), peer_address="192.0.2.7")
     (established,) = pair.passive.of(SessionEstablished)
     assert established.authenticated
+
+
+def test_a_host_vouches_for_nobody_unless_policy_requires_hosts() -> None:
+    policy = AuthenticationPolicy(host=Demand.CHECK, node=Demand.CHECK)
+    certificate = PeerCertificate(ip_addresses=("192.0.2.7",))
+    config = replace(ACTIVE, peer_address="192.0.2.7", authentication=policy)
+    assert negotiate(config, PEER_INIT, True, certificate).authenticated is False
+
+
+def test_a_host_vouches_for_no_node_id_that_was_not_given() -> None:
+    config = replace(ACTIVE, peer_address="192.0.2.7", authentication=AuthenticationPolicy.named("host"))
+    certificate = PeerCertificate(ip_addresses=("192.0.2.7",))
+    assert negotiate(config, PEER_INIT, True, certificate).authenticated
+    assert not negotiate(config, PEER_INIT._replace(node_id=b""), True, certificate).authenticated
 
 
 def test_a_host_that_its_certificate_does_not_name_never_sees_our_node_id() -> None:

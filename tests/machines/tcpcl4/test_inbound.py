@@ -423,3 +423,24 @@ def test_a_lost_connection_aborts_what_was_accepted(end: MemoryDriver) -> None:
         SessionTerminated(TerminationCode.UNKNOWN, False, False, text),
         Close(),
     ]
+
+
+def test_octets_without_answer_are_counted_down_by_whole_batches() -> None:
+    end = established(SessionConfig(node_id="dtn://here/", unsettled_octets_most=1000))
+    end.acknowledges = False
+    for turn in range(5):
+        numbers = [2 * turn, 2 * turn + 1]
+        end.feed(b"".join(segment(WHOLE, number, bytes(500)) for number in numbers), 1.0)
+        assert end.session.wants() is None
+        end.session.acknowledge(numbers, 1.0)
+        assert end.session.wants() is not None
+
+
+def test_an_empty_refused_transfer_ends_even_where_the_reading_stops() -> None:
+    end = established(SessionConfig(node_id="dtn://here/", unsettled_most=2, transfer_mru=1))
+    end.acknowledges = False
+    end.feed(segment(WHOLE, 1, b"a") + segment(WHOLE, 2, b"", announce(2)) + segment(END, 2, b""), 1.0)
+    assert end.session.wants() is None
+    end.session.acknowledge([1], 1.0)
+    # Transfer 2 had ended: its second END belongs to nothing.
+    assert answer(end) == ack(WHOLE, 1, 1) + b"\x06\x03\x01" + refusal(RefusalCode.NO_RESOURCES, 2)

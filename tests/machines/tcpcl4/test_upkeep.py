@@ -231,3 +231,17 @@ def test_octets_that_were_left_are_no_sign_of_life() -> None:
         dribbling.feed(b"x", float(now))
         dribbling.session.handle_timeout(float(now))
     assert not dribbling.of(Close)
+
+
+def test_sending_on_is_progress_while_ending() -> None:
+    end = established(replace(ACTIVE, ending_timeout_s=10))
+    end.offer(1, bytes(4 << 20), 1.0, whole=False)
+    end.write(1, 1.0)
+    end.session.terminate(TerminationCode.UNKNOWN, 1.0)
+    for now in (9.0, 17.0, 25.0):
+        end.write(1, now)
+        end.session.handle_timeout(now + 1)
+        assert end.session.state is State.ENDING
+    end.session.handle_timeout(35.0)
+    end.turn(35.0)
+    assert end.of(Close)

@@ -12,33 +12,23 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from tumpline.drivers.links._api import LinkHost, Sink
-from tumpline.drivers.links._units import put, release, unit_range, whole
-from tumpline.drivers.stream import BLOCKED, READ_OCTETS, STAGE_OCTETS, Piece, Stream, new_buffer
+from tumpline.drivers.links._api import LinkHost
+from tumpline.drivers.links._tcpcl4_transfers import REFUSAL_CODES, Transfers
+from tumpline.drivers.stream import BLOCKED, READ_OCTETS, STAGE_OCTETS, Stream, new_buffer
 from tumpline.drivers.tls import TlsContexts, explain
 from tumpline.drivers.x509 import peer_certificate
 from tumpline.errors import MalformedError, StorageError, TumplineError
-from tumpline.machines.effects import Arrival, RefuseReason, Unit
+from tumpline.machines.effects import RefuseReason, Unit
 from tumpline.machines.tcpcl4.events import (
     Body,
-    BodyRange,
     Close,
     Read,
-    SegmentStarted,
     SessionEstablished,
     SessionTerminated,
     TlsStart,
-    TransferAborted,
-    TransferProgress,
-    TransferReceived,
-    TransferRefused,
-    TransfersAcked,
-    TransfersLost,
-    TransfersReceived,
-    TransferStarted,
 )
 from tumpline.machines.tcpcl4.session import BUFFER_OCTETS_LEAST, Session
-from tumpline.wire.tcpcl4 import RefusalCode, TerminationCode
+from tumpline.wire.tcpcl4 import TerminationCode
 
 WAKE_OCTETS = 1 << 20  # read or written in one wake-up: other sessions must have their turn
 PULL_OCTETS = 256 * 1024  # asked of the session at once: what a socket buffer takes without much waiting
@@ -46,14 +36,6 @@ PULL_OCTETS = 256 * 1024  # asked of the session at once: what a socket buffer t
 # lose our last words (SESS_TERM, TLS alerts).
 LINGER_S = 2.0
 BUFFER_OCTETS = READ_OCTETS + BUFFER_OCTETS_LEAST
-
-REFUSAL_CODES = {
-    RefuseReason.NO_RESOURCES: RefusalCode.NO_RESOURCES,
-    RefuseReason.COMPLETED: RefusalCode.COMPLETED,
-    RefuseReason.RETRANSMIT: RefusalCode.RETRANSMIT,
-    RefuseReason.NOT_ACCEPTABLE: RefusalCode.NOT_ACCEPTABLE,
-}
-REFUSE_REASONS = {code: reason for reason, code in REFUSAL_CODES.items()}  # others say: try again
 
 
 class Owner(Protocol):
@@ -108,9 +90,7 @@ class Connection:
         self._scratch = scratch
         self._stream = Stream(sock, self.readable, self.writable, scratch.staged)
         self._rest = b""  # received, but not taken by the session yet
-        self._sinks: dict[int, Sink] = {}
-        self._units: dict[int, Unit] = {}  # those whose octets are taken piece by piece
-        self._ended_units: list[Unit] = []  # to be released once nothing of them waits in the stream
+        self._transfers = Transfers(session, owner.host, remote.address, self._loop.time)
         self._tls_side: bool | None = None  # a TLS handshake is to begin: server_side
         self._handshaking = False
         self._turn_asked = False
@@ -119,15 +99,7 @@ class Connection:
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
-            TransfersReceived: self._on_received,
-            TransfersAcked: self._on_acked,
-            TransferStarted: self._on_started,
-            SegmentStarted: self._on_segment,
-            TransferReceived: self._on_complete,
-            TransferAborted: self._on_aborted,
-            TransferProgress: self._on_progress,
-            TransferRefused: self._on_refused,
-            TransfersLost: self._on_lost,
+            **self._transfers.handlers,
             TlsStart: self._on_tls_start,
             SessionEstablished: self._on_established,
             SessionTerminated: self._on_terminated,
@@ -144,14 +116,7 @@ class Connection:
 
     def offer(self, units: Sequence[Unit]) -> None:
         """LinkHost's `offer`."""
-        send, now = self.session.send, self._loop.time()
-        for unit in units:
-            data = whole(unit)
-            if data is None:
-                self._units[unit.seq] = unit
-                send(unit.seq, unit.length, None, now)
-            else:
-                send(unit.seq, len(data), data, now)
+        self._transfers.offer(units)
         self._ask_turn()
 
     def cancel(self, seq: int) -> None:
@@ -198,14 +163,14 @@ class Connection:
         self._flush()
         if self._stream.closed():
             return
-        if self._tls_side is not None and self._stream.drained:
+        if self._tls_side is not None and self._stream.drained():
             self._start_tls()
-        if self._closing and (self._stream.drained or self._mute):
+        if self._closing and (self._stream.drained() or self._mute):
             self._finish()
             return
         wanted = self._handshaking or self._lingering or self.session.wants() is not None
         self._stream.watch_reads(wanted)
-        if wanted and self._stream.holds_octets:
+        if wanted and self._stream.holds_octets():
             self._loop.call_soon(self._read_on)
         self._arm_timer()
 
@@ -286,9 +251,9 @@ class Connection:
             if count > 0:
                 self.session.body_received(count, self._loop.time())
             return count
-        count = self._stream.read_into(self._sinks[want.transfer].buffer(want.octets)[: want.octets])
+        count = self._stream.read_into(self._transfers.room(want.transfer, want.octets))
         if count > 0:
-            self._advance(want.transfer, count)
+            self._transfers.advance(want.transfer, count)
         return count
 
     def _feed(self, data: memoryview) -> None:
@@ -313,18 +278,11 @@ class Connection:
         if want.transfer is None:
             self.session.body_received(count, self._loop.time())
             return count
-        room = self._sinks[want.transfer].buffer(count)
+        room = self._transfers.room(want.transfer, count)
         count = min(count, len(room))
         room[:count] = data[:count]
-        self._advance(want.transfer, count)
+        self._transfers.advance(want.transfer, count)
         return count
-
-    def _advance(self, transfer: int, count: int) -> None:
-        try:
-            self._sinks[transfer].advance(count)
-        except (StorageError, MalformedError) as error:
-            self._refuse_sink(transfer, error)
-        self.session.body_received(count, self._loop.time())
 
     # ---- octets out --------------------------------------------------------------------------------------------------
 
@@ -339,6 +297,8 @@ class Connection:
             return
         try:
             self._stream.watch_writes(not self._write_some(WAKE_OCTETS))
+        except StorageError as error:
+            self._payload_failed(str(error))
         except OSError as error:
             self._mute = True
             self._read_last_words(error)
@@ -347,25 +307,20 @@ class Connection:
         """False: there is more, but the socket is full or others have their turn. Raises: OSError."""
         stream, session = self._stream, self.session
         while stream.write():
-            if self._ended_units:
-                self._release_ended()
+            self._transfers.release_ended()
             if budget <= 0:
                 return False
             pieces = session.data_to_send(PULL_OCTETS, self._loop.time())
             if not pieces:
                 return True
-            stream.queue(self._resolve(pieces))
+            stream.queue(self._transfers.resolve(pieces))
             budget -= PULL_OCTETS
         return False
 
-    def _resolve(self, pieces: list[bytes | BodyRange]) -> list[Piece]:
-        found: list[Piece] = []
-        for piece in pieces:
-            if isinstance(piece, BodyRange):
-                found += unit_range(self._units[piece.token], piece.offset, piece.length)
-            else:
-                found.append(piece)
-        return found
+    def _payload_failed(self, text: str) -> None:
+        """Octets that were promised to the peer cannot be read: only the end of the connection tells it."""
+        self._owner.host.notice("payload_unreadable", path=self.path, address=self.remote.address, reason=text)
+        self._lose()
 
     def _read_last_words(self, error: OSError) -> None:
         """We cannot write; but acknowledgements, or the TLS alert that says why, may have come before."""
@@ -375,88 +330,10 @@ class Connection:
             error = last
         self._fail(error)
 
-    # ---- events: transfers -------------------------------------------------------------------------------------------
-
-    def _on_received(self, event: TransfersReceived) -> None:
-        self._owner.host.received(self.path, [Arrival(number, data) for number, data in event.transfers])
-
-    def _on_started(self, event: TransferStarted) -> None:
-        number = event.transfer
-        sink = self._owner.host.reserve(self.path, event.octets)
-        now = self._loop.time()
-        if isinstance(sink, RefuseReason):
-            self.session.refuse(number, REFUSAL_CODES[sink], now)
-            return
-        self._sinks[number] = sink
-        self.session.accept(number, now)
-        try:
-            put(sink, event.prefix)
-        except (StorageError, MalformedError) as error:
-            self._refuse_sink(number, error)
-
-    def _on_segment(self, event: SegmentStarted) -> None:
-        sink = self._sinks.get(event.transfer)
-        reason = sink.more(event.octets) if sink is not None else None
-        if reason is not None:
-            self.session.refuse(event.transfer, REFUSAL_CODES[reason], self._loop.time())
-
-    def _on_complete(self, event: TransferReceived) -> None:
-        sink = self._sinks.get(event.transfer)
-        if sink is None:  # it was refused with its last octets
-            return
-        try:
-            arrival = sink.finish(event.transfer)
-        except (StorageError, MalformedError) as error:
-            self._refuse_sink(event.transfer, error)
-            return
-        del self._sinks[event.transfer]
-        self._owner.host.received(self.path, [arrival])
-
-    def _on_aborted(self, event: TransferAborted) -> None:
-        sink = self._sinks.pop(event.transfer, None)
-        if sink is not None:
-            sink.abort()
-
-    def _refuse_sink(self, transfer: int, error: TumplineError) -> None:
-        """What comes cannot be kept: no room (try again), or it is no bundle (never again)."""
-        self._sinks.pop(transfer).abort()
-        reason = RefuseReason.NOT_ACCEPTABLE if isinstance(error, MalformedError) else RefuseReason.NO_RESOURCES
-        self.session.refuse(transfer, REFUSAL_CODES[reason], self._loop.time())
-        self._owner.host.notice("transfer_refused", path=self.path, address=self.remote.address, reason=str(error))
-
-    def _on_acked(self, event: TransfersAcked) -> None:
-        self._end_units(event.tokens)
-        self._owner.host.acked(self.path, event.tokens)
-
-    def _on_lost(self, event: TransfersLost) -> None:
-        self._end_units(event.tokens)
-        self._owner.host.lost(self.path, event.tokens)
-
-    def _on_refused(self, event: TransferRefused) -> None:
-        self._end_units((event.token,))
-        reason = REFUSE_REASONS.get(event.reason, RefuseReason.RETRANSMIT)
-        self._owner.host.refused(self.path, event.token, reason)
-
-    def _on_progress(self, event: TransferProgress) -> None:
-        self._owner.host.progress(self.path, event.token, event.octets)
-
-    def _end_units(self, tokens: Sequence[int]) -> None:
-        """Handles stay retained while octets of them wait in the stream."""
-        if self._units:
-            for token in tokens:
-                unit = self._units.pop(token, None)
-                if unit is not None:
-                    self._ended_units.append(unit)
-
-    def _release_ended(self) -> None:
-        units, self._ended_units = self._ended_units, []
-        for unit in units:
-            release(unit)
-
     # ---- events: the session -----------------------------------------------------------------------------------------
 
     def _on_established(self, event: SessionEstablished) -> None:
-        self.path = self._owner.established(self, event)
+        self.path = self._transfers.path = self._owner.established(self, event)
 
     def _on_terminated(self, event: SessionTerminated) -> None:
         self._owner.terminated(self, event)
@@ -559,6 +436,6 @@ class Connection:
         how()
         if self._timer is not None:
             self._timer.cancel()
-        self._release_ended()
+        self._transfers.release_ended()
         self._rest = b""
         self._owner.closed(self)

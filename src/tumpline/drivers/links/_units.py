@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol, cast
 
 from tumpline.drivers.links._api import Sink
+from tumpline.drivers.payload import descriptor, read_range
+from tumpline.drivers.payload import release as release_payload
 from tumpline.drivers.stream import FileSlice, Piece
 from tumpline.errors import StorageError
-from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Handle
+from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange
 from tumpline.machines.effects import Unit
 
 _ENDED = "a payload file ended before the length it was stored with"
-
-
-class _OpenHandle(Protocol):
-    @property
-    def fd(self) -> int: ...
-
-
-def descriptor(handle: Handle) -> int:
-    """The file descriptor behind a handle of this process's stores."""
-    return cast(_OpenHandle, handle).fd
 
 
 def read_small(unit: Unit) -> bytes | None:
     """The encoded bundle, wherever it lies, if it is to travel whole; else None. Raises: StorageError."""
     if unit.length >= FILE_PAYLOAD_OCTETS:
         return None
-    payload = unit.payload
-    if not isinstance(payload, FileRange):
-        return unit.head + payload.data + unit.tail
-    data = os.pread(descriptor(payload.handle), payload.length, payload.offset)
-    if len(data) < payload.length:
-        raise StorageError(_ENDED)
-    return unit.head + data + unit.tail
+    return unit.head + read_range(unit.payload, 0, unit.payload.length) + unit.tail
 
 
 def whole(unit: Unit) -> bytes | None:
@@ -54,7 +39,7 @@ def unit_range(unit: Unit, offset: int, length: int) -> list[Piece]:
     begin, end = max(offset - head_octets, 0), min(offset + length - head_octets, payload.length)
     if begin < end:
         if isinstance(payload, FileRange):
-            pieces.append(FileSlice(descriptor(payload.handle), payload.offset + begin, end - begin))
+            pieces.append(FileSlice(descriptor(payload), payload.offset + begin, end - begin))
         else:
             pieces.append(memoryview(payload.data)[begin:end])
     behind = offset - head_octets - payload.length
@@ -68,8 +53,7 @@ def _memory_range(data: bytes, begin: int, end: int) -> list[Piece]:
 
 def release(unit: Unit) -> None:
     """The unit has ended: give its payload handle back."""
-    if isinstance(unit.payload, FileRange):
-        unit.payload.handle.release()
+    release_payload(unit.payload)
 
 
 def put(sink: Sink, data: bytes | memoryview) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 from tumpline.drivers.stores._files import DiskHandle, FileWriter, PayloadDirectory, disk_full, storage_error
+from tumpline.drivers.stores._reserve import RESERVE_OCTETS, Reserve
+from tumpline.drivers.stores._sqlite_schema import PAGE_OCTETS
 from tumpline.errors import StorageError
 from tumpline.machines import storage as ops
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload, StoredBundle
@@ -50,6 +53,7 @@ class Engine:
         self._execute = connection.execute
         self._files = files
         self._place = files.place()
+        self._reserve = Reserve(files.path.parent / "reserve")
         self._where = str(files.path.parent)
         self._last_seq = last_seq
         self._highest = last_seq  # of the transaction under way
@@ -72,12 +76,16 @@ class Engine:
             ops.Listing: lambda run: [self._listing(op) for op in run],
         }
 
-    def commit(self, transactions: Sequence[Operations]) -> Committed:
-        """Carry them out as one; if that fails, each on its own, so that only those fail that must."""
+    def commit(self, transactions: Sequence[Operations], *, again: bool = True) -> Committed:
+        """Carry them out as one; if that fails, each on its own, so that only those fail that must;
+        on a full disk it is tried once more (`again`) when the log begins anew."""
         try:
             results, removed = self._transact([operation for operations in transactions for operation in operations])
         except Exception as error:  # whatever it is, somebody waits for an answer
             if len(transactions) == 1:
+                if again and _is_full(error):
+                    self._make_room(adding=any(type(operation) is ops.Add for operation in transactions[0]))
+                    return self.commit(transactions, again=False)
                 return Committed([self._failure(error)], dropped=self._made)
             parts = [Committed([], dropped=self._made), *(self.commit([operations]) for operations in transactions)]
             return Committed(*(list(chain.from_iterable(column)) for column in zip(*parts, strict=True)))
@@ -89,6 +97,22 @@ class Engine:
             begin = end
         dropped = [handle for handle in self._made if handle not in self._stored]
         return Committed(answers, self._stored, dropped, removed)
+
+    def _make_room(self, *, adding: bool) -> None:
+        """Copy the log into the database, so that it can be written from its beginning again. The database may have to
+        grow for that: the reserve is given up for it, but not for those who add more."""
+        if not adding:
+            self._reserve.give_up()
+        with suppress(sqlite3.Error):  # then the transaction fails once more, and says why
+            self._execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def _require_room(self) -> None:
+        """To add needs the reserve, or as much free room inside the database: else to remove may become impossible."""
+        if self._reserve.hold():
+            return
+        (free_pages,) = self._execute("PRAGMA freelist_count").fetchone()
+        if free_pages * PAGE_OCTETS < RESERVE_OCTETS:
+            raise disk_full(self._where)
 
     def close(self) -> None:
         """The log is copied into the database."""
@@ -131,13 +155,14 @@ class Engine:
             return error
         if isinstance(error, OSError):
             return storage_error(error, self._where)
-        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        if _is_full(error):
             return disk_full(self._where)
         return StorageError(f"nothing of the transaction was kept in {self._where}: {error}")
 
     # ---- bundles ----------------------------------------------------------------------------------------------------
 
     def _add(self, run: list[ops.Add]) -> list[ops.AddResult]:
+        self._require_room()
         rows = [self._row(bundle) for (bundle,) in run]
         self._highest = max(self._highest, max(row[0] for row in rows))
         count = self._connection.executemany(_INSERT, rows).rowcount
@@ -261,6 +286,10 @@ class Engine:
 
     def _range(self, file: int, offset: int, length: int) -> FileRange:
         return FileRange(self._files.stored(file), offset, length)
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _numbers(seqs: Iterable[int]) -> str:

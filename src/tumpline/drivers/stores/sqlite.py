@@ -106,7 +106,10 @@ class SqliteStore:
         assert self._engine is not None, "the store is not open"
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
-        self._thread = Thread(target=self._write, args=(self._engine, self._loop), name=f"store {self._directory.name}")
+        # A daemon: a process that dies of a mistake must die. What it was not answered for may be lost, no more.
+        self._thread = Thread(
+            target=self._write, args=(self._engine, self._loop), name=f"store {self._directory.name}", daemon=True
+        )
         self._thread.start()
 
     def _answer(self, group: list[Transaction], committed: Committed) -> None:

@@ -13,6 +13,7 @@ from tumpline.errors import MalformedError
 from tumpline.machines.bpa.core import Core, release_payload
 from tumpline.machines.bpa.queues import Entry, Queue, Queues
 from tumpline.machines.bpa.reports import DELETED, DELETION_REASONS, RECEIVED, Reports
+from tumpline.machines.bpa.rewrite import MAX_SEEN, is_repetitive
 from tumpline.machines.contract import Octets, Payload, StoredBundle
 from tumpline.machines.effects import Acknowledge, Arrival, Refuse, RefuseReason
 from tumpline.machines.storage import Add, AddResult, Operation, Results
@@ -21,6 +22,7 @@ from tumpline.wire.bundle7 import (
     BlockType,
     BundleFlags,
     BundleHead,
+    CanonicalBlock,
     PrimaryBlock,
     ReasonCode,
     bundle_id,
@@ -35,6 +37,7 @@ from tumpline.wire.bundle7 import (
 
 # Stores keep times as 64-bit integers; a lifetime may be any 64-bit number. The year 2^62 ms is far enough.
 MAX_TIME_MS = 1 << 62
+MAX_HOPS = 255  # RFC 9171 §4.4.3; a bundle without a limit has as many left
 _UNDERSTOOD = frozenset((BlockType.PREVIOUS_NODE, BlockType.BUNDLE_AGE, BlockType.HOP_COUNT))
 
 
@@ -50,6 +53,10 @@ class _RefuseError(Exception):
 
     def __init__(self, why: str) -> None:
         self.why = why
+
+
+class _DuplicateError(Exception):
+    """We have it already: taken, and dropped."""
 
 
 class Whole(NamedTuple):
@@ -70,6 +77,15 @@ class Read(NamedTuple):
     previous: str
 
 
+class Facts(NamedTuple):
+    """What extension blocks say."""
+
+    hops_left: int  # below zero: the limit was exceeded
+    age_ms: int
+    previous: str
+    unknown: bool  # there is a block that nobody here understands
+
+
 class Batch(NamedTuple):
     """Arrivals on their way into the store."""
 
@@ -88,6 +104,8 @@ class Reception:
         self._understood = _UNDERSTOOD | core.config.known_blocks
         self.on_fragments: Callable[[list[Entry], float], None] = lambda *_: None
         self.fragment_queue: Callable[[PrimaryBlock, int], Queue | None] = lambda *_: None
+        self._seen: dict[tuple[CanonicalBlock, ...], Facts] = {}
+        self.is_whole: Callable[[PrimaryBlock], bool] = lambda _: False
         self.on_earliest: Callable[[int, float], None] = lambda *_: None
 
     # ---- arrivals ---------------------------------------------------------------------------------------------------
@@ -110,6 +128,10 @@ class Reception:
             except _DeleteError as error:
                 assert whole is not None
                 self._delete(arrival, whole.head, error.reason, now)
+                dropped.append(arrival.transfer)
+            except _DuplicateError:
+                self._core.counters["bundles_duplicate"] += 1
+                self._free(arrival)
                 dropped.append(arrival.transfer)
             else:
                 batch.transfers.append(arrival.transfer)
@@ -178,6 +200,8 @@ class Reception:
             raise _RefuseError(f"too many delivered bundles of {source} are remembered")
         if not primary.flags & BundleFlags.IS_FRAGMENT:
             return queue
+        if self.is_whole(primary):
+            raise _DuplicateError
         waiting = self.fragment_queue(primary, payload_length)
         if waiting is None:
             raise _RefuseError("too many fragments wait for the rest of them")
@@ -198,18 +222,17 @@ class Reception:
 
     def _read_blocks(self, head: BundleHead, octets: bytes, queue: Queue, now: float) -> Read:
         """RFC 9171 §5.6 Step 4 and §4.4. Raises _DeleteError, MalformedError."""
-        age_ms, previous, unknown = 0, "", False
-        for block in head.blocks:
-            if block.type == BlockType.HOP_COUNT:
-                limit, count = decode_hop_count(block.data)
-                if count > limit or (count == limit and not queue.own):
-                    raise _DeleteError(ReasonCode.HOP_LIMIT_EXCEEDED)  # it may not make the hop that it needs
-            elif block.type == BlockType.BUNDLE_AGE:
-                age_ms = min(decode_bundle_age(block.data), MAX_TIME_MS)
-            elif block.type == BlockType.PREVIOUS_NODE:
-                previous = str(decode_previous_node(block.data))
-            elif block.type not in self._understood:
-                unknown = True
+        blocks = head.blocks
+        facts = self._seen.get(blocks)
+        if facts is None:
+            facts = read_blocks(blocks, self._understood)
+            if is_repetitive(blocks):
+                if len(self._seen) >= MAX_SEEN:
+                    self._seen.clear()
+                self._seen[blocks] = facts
+        hops_left, age_ms, previous, unknown = facts
+        if hops_left < 0 or (hops_left == 0 and not queue.own):
+            raise _DeleteError(ReasonCode.HOP_LIMIT_EXCEEDED)  # it may not make the hop that it needs
         if unknown:
             octets, head = self._unknown_blocks(head, octets, now)
         return Read(octets, head, age_ms, previous)
@@ -266,6 +289,11 @@ class Reception:
         self._core.quota.held -= entry[3]
         release_payload(entry[0].payload)
 
+    @staticmethod
+    def _free(arrival: Arrival) -> None:
+        if arrival.payload is not None:
+            release_payload(arrival.payload)
+
     def _malformed(self, path: int, arrival: Arrival, why: str) -> None:
         """RFC 9171 §5.6 Step 3: deleted as unintelligible; there is nobody whose report-to could be believed."""
         self._core.counters["deleted_block_unintelligible"] += 1
@@ -277,15 +305,13 @@ class Reception:
         self._core.notice("transfer_refused", path=path, transfer=arrival.transfer, why=why)
 
     def _refused(self, path: int, arrival: Arrival, reason: RefuseReason) -> None:
-        if arrival.payload is not None:
-            release_payload(arrival.payload)
+        self._free(arrival)
         self._core.counters["transfers_refused"] += 1
         self._core.effects.append(Refuse(path, arrival.transfer, reason))
 
     def _delete(self, arrival: Arrival, head: BundleHead, reason: int, now: float) -> None:
         """RFC 9171 §5.10: deleted before it was stored."""
-        if arrival.payload is not None:
-            release_payload(arrival.payload)
+        self._free(arrival)
         name = DELETION_REASONS[reason][0]
         self._core.counters[f"deleted_{name}"] += 1
         primary = head.primary
@@ -293,11 +319,28 @@ class Reception:
         self._core.notice("bundle_deleted", bundle=str(bundle_id(primary, head.payload_length)), reason=name)
 
 
+def read_blocks(blocks: tuple[CanonicalBlock, ...], understood: frozenset[int]) -> Facts:
+    """What the blocks of RFC 9171 §4.4 say. Raises MalformedError."""
+    hops_left, age_ms, previous, unknown = MAX_HOPS, 0, "", False
+    for block in blocks:
+        if block.type == BlockType.HOP_COUNT:
+            limit, count = decode_hop_count(block.data)
+            hops_left = limit - count
+        elif block.type == BlockType.BUNDLE_AGE:
+            age_ms = min(decode_bundle_age(block.data), MAX_TIME_MS)
+        elif block.type == BlockType.PREVIOUS_NODE:
+            previous = str(decode_previous_node(block.data))
+        elif block.type not in understood:
+            unknown = True
+    return Facts(hops_left, age_ms, previous, unknown)
+
+
 def identity(primary: PrimaryBlock, payload_length: int, seq: int) -> tuple[bytes, bytes]:
     """Key and ADU key. RFC 9171 §4.2.3: anonymous bundles cannot be told apart, so each is one of its own."""
     name = bundle_id(primary, payload_length)
     adu_key = name.adu_key
+    if primary.fragment_offset is not None:
+        return name.key, adu_key
     if primary.source.is_null:
         adu_key += seq.to_bytes(8, "big")
-        return adu_key, adu_key
-    return (adu_key if primary.fragment_offset is None else name.key), adu_key
+    return adu_key, adu_key

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # A DTN time below this (September 2012) is no reading of a right clock: it is what `Clock` counts while none is known.
 UNKNOWN_BELOW_MS = 400_000_000_000
+# Smaller corrections are left to the next reading of each deadline.
+STEP_MS = 100
 
 
 class Clock:
@@ -19,11 +21,15 @@ class Clock:
         self.known = False
         self._offset_ms = 0.0
 
-    def set(self, dtn_ms: int | None, now: float) -> None:
-        """`dtn_ms` is the DTN time at `now`, or None: not known (a scale once set is kept, as the best guess)."""
-        self.known = dtn_ms is not None
-        if dtn_ms is not None:
-            self._offset_ms = dtn_ms - now * 1000
+    def set(self, dtn_ms: int | None, now: float) -> bool:
+        """`dtn_ms` is the DTN time at `now`, or None: not known (a scale once set is kept, as the best guess).
+
+        Returns whether that moved the scale by enough to look at deadlines again."""
+        was_known, self.known = self.known, dtn_ms is not None
+        if dtn_ms is None:
+            return was_known
+        before_ms, self._offset_ms = self._offset_ms, dtn_ms - now * 1000
+        return not was_known or abs(self._offset_ms - before_ms) >= STEP_MS
 
     def ms(self, now: float) -> int:
         """Milliseconds on the node's scale: DTN time if `known`."""

@@ -68,6 +68,9 @@ class Contacts:
         self._peers.remove(peer)
         return True
 
+    def remove_link(self, link: str) -> None:
+        self._peers = [peer for peer in self._peers if peer.link != link]
+
     def peer_at(self, link: str, address: str) -> Eid | None:
         """Who is configured to be at this address."""
         for peer in self._peers:

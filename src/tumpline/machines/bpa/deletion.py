@@ -69,6 +69,10 @@ class Expiry:
         if self._core.identities.counts:
             self.identity_kept(now)
 
+    def clock_changed(self) -> None:
+        """Deadlines have moved."""
+        self._core.transact([NextExpiry()], None, self._next)
+
     # ---- bundles ----------------------------------------------------------------------------------------------------
 
     def at(self, earliest_ms: int, now: float) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tumpline.errors import LocalProtocolError, MalformedError
 from tumpline.machines.bpa.core import Core, release_payload
@@ -105,6 +105,11 @@ class Deliverer:
         self.administration = Administration(core, queues, self, self.records)
         self.on_committed: dict[int, Delivery] = {}
         self.on_identities: Callable[[float], None] = lambda _: None
+
+    def start(self) -> None:
+        """Read what waited for services that have registered already."""
+        for consumer in (self.administration, *self.services.values()):
+            self._queues.pull(consumer)
 
     # ---- registrations ----------------------------------------------------------------------------------------------
 
@@ -265,6 +270,18 @@ class Deliverer:
         self._queues.removed(commit.entries, results, now)
         self._queues.added(commit.made, results, now)
         commit.service.pump(now)
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """The services and what they work on."""
+        return [
+            {
+                "name": service.service,
+                "endpoints": sorted(str(eid) for eid, each in self.endpoints.items() if each is service),
+                "in_hand": len(service.in_flight),
+                "stalled": sum(item[0] is service for item in self._stalled),
+            }
+            for service in self.services.values()
+        ]
 
     def _act(self, seq: int, now: float) -> None:
         delivery = self.on_committed.pop(seq, None)

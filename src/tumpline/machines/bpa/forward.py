@@ -18,6 +18,7 @@ from tumpline.machines.plan import Contact, Peer, Route
 from tumpline.machines.routing._api import Strategy
 from tumpline.wire.bundle7 import BundleHead, ReasonCode
 from tumpline.wire.eid import Eid
+from tumpline.wire.eid_pattern import EidPattern
 
 
 class Forwarding:
@@ -66,8 +67,8 @@ class Forwarding:
         self._routing.add(route)
         self._evaluate(routes_changed=True)
 
-    def remove_route(self, route: Route) -> bool:
-        was_there = self._routing.remove(route)
+    def remove_route(self, pattern: EidPattern, via: Eid) -> bool:
+        was_there = self._routing.remove(pattern, via)
         self._evaluate(routes_changed=True)
         return was_there
 
@@ -91,6 +92,10 @@ class Forwarding:
         was_there = self.contacts.remove_peer(peer)
         self.sync(now)
         return was_there
+
+    def remove_link(self, link: str, now: float) -> None:
+        self.contacts.remove_link(link)
+        self.sync(now)
 
     def add_contact(self, contact: Contact, now: float) -> None:
         self.contacts.add(contact)
@@ -203,6 +208,9 @@ class Forwarding:
         self._core.counters["bundles_forwarded"] += len(done)
         if self._reports.enabled:
             self._report(done, now)
+        if self._core.config.trace_bundles:
+            for entry in done:
+                self._core.notice("bundle_forwarded", seq=entry[0].seq, path=number, to=entry[0].destination)
         self._queues.remove(done)
         if path.neighbour is not None:
             path.neighbour.pump(now)

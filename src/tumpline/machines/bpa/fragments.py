@@ -77,7 +77,7 @@ class Fragmentation:
 
     def _overhead(self, entry: Entry, head: BundleHead, offset: int) -> int:
         """Octets of a fragment apart from its payload's, as it would leave."""
-        octets = encode_head(*self._parts(head, offset, head.payload_length))
+        octets = encode_head(*self._parts(head, offset, head.payload_length - offset))
         out = self._rewriter.head(decode_stored(octets), 0)
         return len(out) + len(entry[0].tail) + GROWTH_OCTETS
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tumpline.machines.bpa.contacts import ALWAYS, Reach
+from tumpline.machines.bpa.clock import UNKNOWN_BELOW_MS
+from tumpline.machines.bpa.contacts import NEVER, Reach
 from tumpline.machines.bpa.core import Core, retain_payload
 from tumpline.machines.bpa.queues import Consumer, Entry, Queues
 from tumpline.machines.bpa.rewrite import Rewriter, decode_stored
@@ -45,7 +46,7 @@ class Path:
         self.previous = previous  # whom bundles that come over it come from, "" if that is not known
         self.in_flight: dict[int, Entry] = {}
         self.octets = 0  # of those
-        self.reach: Reach = ALWAYS
+        self.reach: Reach = NEVER  # until the contact plan was asked
         self.ending = False  # its window closed; the link was told to end it
         self.resume_at = 0.0  # not before: the peer asked for a pause
         self.retry_s = retry_s  # the next pause
@@ -137,7 +138,10 @@ class Neighbour(Consumer):
                 continue  # deleted meanwhile
             if head is None:
                 head = decode_stored(bundle.head)
-            out = rewrite(head, now_ms - bundle.received_ms)
+            residence_ms = now_ms - bundle.received_ms
+            if residence_ms > UNKNOWN_BELOW_MS:
+                residence_ms = 0  # it came before the time of day was known: Expiry is about to put that right
+            out = rewrite(head, residence_ms)
             length = octets + len(out) - len(bundle.head)
             if length > room:
                 self._too_long(self, entry, head, room, path.info.mru_octets, now)

@@ -252,11 +252,11 @@ class Queues:
     def rewind(self, queue: Queue, cursor: int = 0) -> None:
         """Read the queue again from behind `cursor`."""
         queue.epoch += 1
-        if not queue.bundles:  # nothing to read: what comes next is handed straight on
-            queue.cursor = queue.last
+        if not queue.bundles:
+            queue.cursor = queue.last  # nothing to read: what comes next is handed straight on
             return
         queue.cursor = min(queue.cursor, cursor)
-        if queue.consumer is not None and queue.bundles:
+        if queue.consumer is not None:
             queue.consumer.behind[queue] = None
 
     def unload(self, consumer: Consumer) -> None:
@@ -364,6 +364,28 @@ class Queues:
                 self._final.pop(entry[0].seq, None)
         self._core.quota.held -= freed
         self.on_room(now)
+
+    # ---- for people -------------------------------------------------------------------------------------------------
+
+    @property
+    def bundles(self) -> int:
+        """How many the store holds."""
+        return sum(queue.bundles for queue in (*self.by_destination.values(), *self.reassembling.values()))
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """The queues in which something waits. Octets of bundles that an earlier run stored are not counted."""
+        return [
+            {
+                "destination": str(queue.destination),
+                "bundles": queue.bundles,
+                "octets": max(0, queue.octets),
+                "local": queue.own,
+                "reassembly": queue.reassembles,
+                "next": None if queue.consumer is None else queue.consumer.name,
+            }
+            for queue in (*self.by_destination.values(), *self.reassembling.values())
+            if queue.bundles
+        ]
 
     def _drop_idle(self) -> None:
         """Forget the queues in which nothing waits, once there are very many."""

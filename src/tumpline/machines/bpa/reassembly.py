@@ -76,6 +76,7 @@ class Reassembly:
         self._queues = queues
         self._gatherings: dict[bytes, Gathering] = {}
         self._joinings: dict[int, Joining] = {}
+        self._finished: dict[bytes, None] = {}  # made whole in this run: further fragments of them are duplicates
         self._last_join = 0
 
     # ---- fragments that come ------------------------------------------------------------------------------------------
@@ -93,6 +94,10 @@ class Reassembly:
         elif gathering.fragments >= MAX_FRAGMENTS:
             return None
         return self._queues.reassembly_queue(primary.destination)
+
+    def is_finished(self, primary: PrimaryBlock) -> bool:
+        """Whether the ADU was made whole already (once it is delivered, the store knows that too)."""
+        return bool(self._finished) and bundle_id(primary, 0).adu_key in self._finished
 
     def stored(self, entries: list[Entry], _: float) -> None:
         """Fragments are stored: see whether they complete their ADU."""
@@ -217,6 +222,9 @@ class Reassembly:
     def _joined(self, context: tuple[bytes, Entry, list[Entry]], results: Results, now: float) -> None:
         adu_key, entry, parts = context
         self._gatherings.pop(adu_key, None)
+        if len(self._finished) >= MAX_ADUS:
+            self._finished.pop(next(iter(self._finished)))
+        self._finished[adu_key] = None
         self._queues.removed(parts, results, now)
         self._core.counters["bundles_reassembled"] += results[0] is AddResult.STORED
         self._queues.added([entry], results, now)

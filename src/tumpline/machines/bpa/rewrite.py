@@ -13,13 +13,18 @@ from tumpline.wire.bundle7 import (
     decode_bundle_age,
     decode_head_untrusted,
     decode_hop_count,
+    encode_block,
     hop_count_block,
     previous_node_block,
     reencode_head,
 )
 from tumpline.wire.eid import Eid
 
+BUNDLE_START = b"\x9f"  # RFC 9171 §4.1: an array of indefinite length
 FIRST_BLOCK_NUMBER = 2  # RFC 9171 §4.1: 0 is the primary block's, 1 the payload block's
+# Bundles of one path mostly carry the same extension blocks: what becomes of them is worked out once.
+MAX_SEEN = 1024
+MAX_SEEN_OCTETS = 256
 
 
 @lru_cache(maxsize=1024)
@@ -47,13 +52,22 @@ class Rewriter:
 
     def __init__(self, previous: Eid | None) -> None:
         self._previous = previous
-        self._alone = None if previous is None else (previous_node_block(previous, FIRST_BLOCK_NUMBER),)
+        block = b"" if previous is None else encode_block(previous_node_block(previous, FIRST_BLOCK_NUMBER))
+        self._alone = block  # all extension blocks of a bundle that had none
+        self._seen: dict[tuple[CanonicalBlock, ...], bytes] = {}
 
     def head(self, head: BundleHead, residence_ms: int) -> bytes:
         """The octets before the payload, as the next node shall receive them."""
-        if head.blocks:
-            return reencode_head(head, self.blocks(head.blocks, residence_ms))
-        return reencode_head(head, self._alone or ())
+        blocks = head.blocks
+        octets = self._alone if not blocks else self._seen.get(blocks)
+        if octets is not None:
+            return BUNDLE_START + head.primary_octets + octets + head.payload_prefix
+        renewed = self.blocks(blocks, residence_ms)
+        if is_repetitive(blocks):
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
+            self._seen[blocks] = b"".join(map(encode_block, renewed))
+        return reencode_head(head, renewed)
 
     def blocks(self, blocks: tuple[CanonicalBlock, ...], residence_ms: int) -> list[CanonicalBlock]:
         """Extension blocks renewed, each in its place."""
@@ -77,3 +91,13 @@ class Rewriter:
 def free_number(blocks: tuple[CanonicalBlock, ...]) -> int:
     """A block number that no block of the bundle has."""
     return max((block.number for block in blocks), default=1) + 1
+
+
+def is_repetitive(blocks: tuple[CanonicalBlock, ...]) -> bool:
+    """Whether other bundles may well have the very same blocks: few octets, and no age."""
+    octets = 0
+    for block in blocks:
+        if block.type == BlockType.BUNDLE_AGE:
+            return False
+        octets += len(block.data)
+    return octets <= MAX_SEEN_OCTETS

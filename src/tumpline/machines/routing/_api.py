@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from tumpline.machines.plan import Route
 from tumpline.wire.eid import Eid
+from tumpline.wire.eid_pattern import EidPattern
 
 
 class Strategy(Protocol):
@@ -15,7 +16,7 @@ class Strategy(Protocol):
     def add(self, route: Route) -> None:
         """A route is there (again: it replaces the one with the same pattern and `via`)."""
 
-    def remove(self, route: Route) -> bool:
+    def remove(self, pattern: EidPattern, via: Eid) -> bool:
         """The route with this pattern and `via` is gone. Returns whether it was there."""
 
     def routes(self) -> list[Route]:

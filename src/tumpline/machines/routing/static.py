@@ -7,6 +7,7 @@ import msgspec
 from tumpline.machines.plan import Route
 from tumpline.machines.routing._api import RoutingSpec
 from tumpline.wire.eid import Eid
+from tumpline.wire.eid_pattern import EidPattern
 
 
 class StaticConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -20,14 +21,14 @@ class StaticRouting:
         self._routes: list[Route] = []
 
     def add(self, route: Route) -> None:
-        self.remove(route)
+        self.remove(route.pattern, route.via)
         self._routes.append(route)
         self._routes.sort(key=lambda item: item.priority)  # stable: equals stay in order of addition
         self._routes.sort(key=lambda item: item.pattern.specificity, reverse=True)
 
-    def remove(self, route: Route) -> bool:
-        before = len(self._routes)
-        self._routes = [item for item in self._routes if _name(item) != _name(route)]
+    def remove(self, pattern: EidPattern, via: Eid) -> bool:
+        before, name = len(self._routes), (str(pattern), via.node)
+        self._routes = [item for item in self._routes if (str(item.pattern), item.via.node) != name]
         return len(self._routes) < before
 
     def routes(self) -> list[Route]:
@@ -35,10 +36,6 @@ class StaticRouting:
 
     def next_hops(self, destination: Eid) -> list[Eid]:
         return list(dict.fromkeys(route.via.node for route in self._routes if route.pattern.matches(destination)))
-
-
-def _name(route: Route) -> tuple[str, Eid]:
-    return str(route.pattern), route.via.node
 
 
 def _open(config: StaticConfig) -> StaticRouting:  # noqa: ARG001  (the seam's signature)

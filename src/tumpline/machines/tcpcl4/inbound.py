@@ -27,6 +27,7 @@ from tumpline.wire.tcpcl4 import (
     REFUSE,
     SEGMENT_WHOLE,
     TRANSFER_LENGTH,
+    WHOLE,
     Acknowledgment,
     MessageType,
     Refusal,
@@ -115,9 +116,13 @@ class Inbound:
         return self._current is not None and self._current.mode is not _Mode.REFUSED
 
     @property
+    def _is_deciding(self) -> bool:
+        return self._current is not None and self._current.mode is _Mode.DECIDE
+
+    @property
     def is_paused(self) -> bool:
         """Whether nothing may be read: a transfer waits to be accepted, or too many wait for their answer."""
-        if self._current is not None and self._current.mode is _Mode.DECIDE:
+        if self._is_deciding:
             return True
         if self._left:
             return False
@@ -197,8 +202,8 @@ class Inbound:
             return offset  # small: wait until it is there whole
         if not self._open(head) or self._current is None or self._current.mode is not _Mode.GATHER:
             self._left = head.length
-            if not self.is_paused:
-                self.body_received(0)
+            if not self._is_deciding:
+                self.body_received(0)  # an empty segment is complete
             return start
         self._current.gathered += data[start:stop]
         self._segment_done()
@@ -314,7 +319,8 @@ class Inbound:
         in_memory = transfer.received if transfer.mode is _Mode.GATHER else 0
         self._unsettled[transfer.number] = transfer.received
         self._unsettled_octets += in_memory
-        self._special[transfer.number] = head.flags, in_memory
+        if head.flags != WHOLE or in_memory != transfer.received:
+            self._special[transfer.number] = head.flags, in_memory
         if transfer.mode is _Mode.GATHER:
             self._events.arrived.append((transfer.number, bytes(transfer.gathered)))
         else:

@@ -11,9 +11,12 @@ from tumpline.node.control.api import Agent
 from tumpline.node.control.endpoint import endpoint
 from tumpline.node.control.operation import Kind, Operation
 from tumpline.node.control.service import service
+from tumpline.node.services._outgoing import SendEvent
 from tumpline.node.services.ping import Ping, PingEvent, PingRequest
+from tumpline.node.services.send import PipeRequest, Send, SendRequest
 from tumpline.node.services.sink import Sink, SinkReport
 from tumpline.node.services.source import Source, SourceEvent, SourceRequest
+from tumpline.node.services.trace import Trace, TraceEvent, TraceRequest
 
 MAX_PAGE = 1000  # bundles in one listing: about 400 kB of JSON
 
@@ -108,6 +111,20 @@ def ping(agent: Agent, request: PingRequest) -> AsyncGenerator[PingEvent, None]:
     return service(agent, "ping", Ping).run(request)
 
 
+def trace(agent: Agent, request: TraceRequest) -> AsyncGenerator[TraceEvent, None]:
+    return service(agent, "trace", Trace).run(request)
+
+
+# ---- files and streams -----------------------------------------------------------------------------------------------
+
+
+def send(agent: Agent, request: SendRequest) -> AsyncGenerator[SendEvent, None]:
+    return service(agent, "send", Send).run(request)
+
+
+# ---- load ------------------------------------------------------------------------------------------------------------
+
+
 def source(agent: Agent, request: SourceRequest) -> AsyncGenerator[SourceEvent, None]:
     return service(agent, "source", Source).run(request)
 
@@ -187,6 +204,19 @@ OPERATIONS: tuple[Operation, ...] = (
         body=True,
     ),
     Operation("POST", "/v1/ping", "ping", "Measure round trips", ping, PingRequest, PingEvent, Kind.NDJSON),
+    Operation("POST", "/v1/trace", "trace", "Show a bundle's way", trace, TraceRequest, TraceEvent, Kind.NDJSON),
+    Operation("POST", "/v1/send", "send", "Send a file", send, SendRequest, SendEvent, Kind.NDJSON, local=True),
+    Operation(
+        "POST",
+        "/v1/pipe",
+        "pipe",
+        "Send a stream: the answer begins while the request is still coming",
+        stream.pipe,
+        PipeRequest,
+        SendEvent,
+        Kind.HTTP,
+        body=True,
+    ),
     Operation("POST", "/v1/source", "source", "Send numbered ADUs", source, SourceRequest, SourceEvent, Kind.NDJSON),
     Operation("GET", "/v1/sink", "sink", "What the sink has taken", sink, values.SinkRequest, SinkReport),
     Operation(

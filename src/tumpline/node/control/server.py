@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
+from tumpline.drivers.dial import parse_address
 from tumpline.errors import ConfigError, RefusedError, StateError, TumplineError
+from tumpline.node.config.model import ControlSection
 from tumpline.node.control import sockets
 from tumpline.node.control.answers import USAGE_EXIT_CODE, error_response, json_response
 from tumpline.node.control.api import Agent
@@ -20,9 +23,11 @@ from tumpline.node.control.operation import Kind, Operation
 from tumpline.node.control.operations import OPERATIONS
 from tumpline.node.control.stream import ndjson
 from tumpline.node.control.values import Problem
+from tumpline.node.keys import replace_file
 
 MAX_JSON_OCTETS = 1 << 20
 MIN_TOKEN_LENGTH = 16  # shorter ones can be tried out
+DEFAULT_TCP_PORT = 8456
 STOP_S = 2.0  # how long a request under way may take when the agent stops
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -35,6 +40,20 @@ class TcpControl(NamedTuple):
     host: str
     port: int
     token: str
+
+
+def tcp_control(section: ControlSection) -> TcpControl | None:
+    """What `[control]` says of TCP; the token's file is made if it is not there. Raises: ConfigError, StateError."""
+    if section.listen is None or section.token_file is None:
+        return None
+    where = parse_address(section.listen, DEFAULT_TCP_PORT)
+    try:
+        if not section.token_file.exists():
+            replace_file(section.token_file, secrets.token_urlsafe(32).encode() + b"\n")
+        token = section.token_file.read_text().strip()
+    except OSError as error:
+        raise StateError(f"control.token_file: {section.token_file}: {error.strerror}; choose another file") from error
+    return TcpControl(where.host, where.port, token)
 
 
 class ControlServer:

@@ -14,7 +14,9 @@ from aiohttp import WSMsgType, web
 from tumpline.machines.effects import Notice
 from tumpline.node.control.answers import problem_of
 from tumpline.node.control.api import Agent
+from tumpline.node.control.service import service
 from tumpline.node.control.values import EventFilter
+from tumpline.node.services.send import PipeRequest, Send
 
 MAX_WAITING = 10_000  # events that one slow client may have waiting (about 5 MB); then it loses the oldest, and is told
 HEARTBEAT_S = 20.0  # a client that is gone without a word is found out within twice this
@@ -92,6 +94,11 @@ async def until_closed(socket: web.WebSocketResponse) -> None:
 def to_json(value: Any) -> str:
     """JSON for people's eyes: what JSON has no word for (EIDs, enums of other libraries) as text."""
     return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+async def pipe(agent: Agent, request: PipeRequest, http: web.Request) -> web.StreamResponse:
+    """A stream goes in as the request's body while its events come out."""
+    return await ndjson(http, service(agent, "send", Send).run_stream(request, http.content.iter_any()))
 
 
 async def ndjson(http: web.Request, source: AsyncGenerator[Any, None]) -> web.StreamResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import msgspec
@@ -85,32 +85,37 @@ class Source:
         run = secrets.token_bytes(_numbered.RUN_OCTETS)
         demux = self._ctx.new_demux("source")
         began = told = self._ctx.now()
-        out: deque[tuple[int, Awaitable[object]]] = deque()
+        out: deque[tuple[int, asyncio.Future[list[str]]]] = deque()
         made = stored = 0
-        while stored < request.count:
-            while made < request.count and len(out) < BATCHES_OUT:
-                ready = await self._ready(request, made, began)
-                adus = [self._adu(request, destination, demux, run, made + index) for index in range(ready)]
-                out.append((ready, self._send(adus)))
-                made += ready
-            count, all_stored = out.popleft()
-            await all_stored
-            stored += count
-            if (now := self._ctx.now()) - told >= PROGRESS_S:
-                told = now
-                yield SourceProgress(stored, request.count, stored / (now - began))
+        try:
+            while stored < request.count:
+                while made < request.count and len(out) < BATCHES_OUT:
+                    ready = await self._ready(request, made, began)
+                    adus = [self._adu(request, destination, demux, run, made + index) for index in range(ready)]
+                    out.append((ready, self._send(adus)))
+                    made += ready
+                count, all_stored = out.popleft()
+                await all_stored
+                stored += count
+                if (now := self._ctx.now()) - told >= PROGRESS_S:
+                    told = now
+                    yield SourceProgress(stored, request.count, stored / (now - began))
+        finally:
+            for _, unread in out:  # after one refusal, what becomes of the others is told to nobody
+                unread.add_done_callback(_read)
         yield self._summary(request, self._ctx.now() - began)
 
     async def _ready(self, request: SourceRequest, made: int, began: float) -> int:
         """How many ADUs may leave now, at least one; waits for the rate."""
         most = min(request.count - made, BATCH_BUNDLES, max(1, BATCH_OCTETS // request.size))
         if not request.rate:
+            await asyncio.sleep(0)  # a store in memory has its answers at once: others want their turn
             return most
         due = began + made / request.rate
         await asyncio.sleep(max(0.0, due - self._ctx.now()))
         return max(1, min(most, int(request.rate * RATE_SLICE_S)))
 
-    def _send(self, adus: list[Adu]) -> Awaitable[object]:
+    def _send(self, adus: list[Adu]) -> asyncio.Future[list[str]]:
         if isinstance(adus[0].payload, Octets):
             return self._ctx.send_many(adus)
         # One by one, so that those that are refused can be freed.
@@ -132,6 +137,11 @@ class Source:
 
     def describe(self) -> dict[str, Any]:
         return {}
+
+
+def _read(future: asyncio.Future[list[str]]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 def check(request: SourceRequest) -> Eid:

@@ -303,10 +303,10 @@ async def graceful_stop_finishes_what_began(pair: Pair) -> None:
     seqs = pair.offer(pair.unit(b"1"), pair.unit(b"2"))
     await pair.b.until(lambda: len(pair.b.arrivals) == 2)
     path_b, transfers = pair.path_b, [arrival.transfer for _, arrival in pair.b.arrivals]
-    stopping = asyncio.ensure_future(pair.link_a.stop(graceful=True, timeout_s=20))  # noqa: TID251 awaited below
-    await asyncio.sleep(0)
-    pair.link_b.acknowledge(path_b, transfers)
-    await stopping
+    async with asyncio.TaskGroup() as group:
+        group.create_task(pair.link_a.stop(graceful=True, timeout_s=20), name="graceful stop")
+        await asyncio.sleep(0)  # it has begun
+        pair.link_b.acknowledge(path_b, transfers)
     assert [pair.a.ended[seq] for seq in seqs] == ["acked", "acked"]
     assert not pair.a.live
     await pair.b.until(lambda: not pair.b.live, "the end of b's path")

@@ -16,6 +16,7 @@ _BYTES = tuple(cbor_head(2, length) for length in range(0x100))
 _UINT = tuple(encode_uint(value) for value in range(0x100))
 _LONG = Struct(">BQ").pack
 _CRC32C_FIELD = Struct(">BI").pack
+_CRC32C_TAIL = Struct(">BIB").pack
 
 
 def _uint(value: int) -> bytes:
@@ -83,6 +84,8 @@ def payload_crc(crc_type: int, prefix: bytes, payload: bytes | memoryview) -> in
 
 def encode_tail(crc_type: int, crc_value: int) -> bytes:
     """What follows the payload's octets: the CRC of the payload block, and the break that ends the bundle."""
+    if crc_type == 2:
+        return _CRC32C_TAIL(0x44, crc_value, 0xFF)
     return crc_field(crc_type, crc_value) + _BREAK
 
 

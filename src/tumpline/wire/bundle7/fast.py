@@ -16,6 +16,7 @@ from tumpline.wire.eid import CACHE, Eid, remember_eid
 _new = tuple.__new__
 _cached = CACHE.get
 _from_bytes = int.from_bytes
+_UINT_OCTETS = (1,) * 24 + (2, 3, 5, 9)  # by initial octet; an index error for what begins no unsigned integer
 _NO_BLOCKS: tuple[CanonicalBlock, ...] = ()
 
 
@@ -73,17 +74,37 @@ def _eid(data: bytes, offset: int) -> tuple[Eid, int]:
             raise _UnusualError
     elif data[offset + 1] == 2 and (count := data[offset + 2] - 0x80) in (2, 3):
         end = offset + 3
-        for _ in range(count):
-            first = data[end]
-            end += 1 if first < 24 else (2, 3, 5, 9)[first - 24] if first < 28 else _refuse()
+        end += _UINT_OCTETS[data[end]]
+        end += _UINT_OCTETS[data[end]]
+        if count == 3:
+            end += _UINT_OCTETS[data[end]]
     else:
         raise _UnusualError
     octets = data[offset:end]
     return _cached(octets) or remember_eid(octets), end
 
 
-def _refuse() -> int:
-    raise _UnusualError
+# Destination, source and report-to of most bundles are those of a bundle before. Found by the first octets that tell
+# flows apart, and compared whole: an EID's end is part of its octets, so no other three begin with them.
+_Three = tuple[bytes, Eid, Eid, Eid]
+_FLOW_OCTETS = 40
+_MAX_FLOWS = 1024  # of at most three times MAX_EID_OCTETS
+_flows: dict[bytes, _Three] = {}
+
+
+def _eids(data: bytes, offset: int) -> _Three:
+    """The octets of the three EIDs of a primary block, and the EIDs."""
+    key = data[offset : offset + _FLOW_OCTETS]
+    known = _flows.get(key)
+    if known is not None and data.startswith(known[0], offset):
+        return known
+    destination, end = _eid(data, offset)
+    source, end = _eid(data, end)
+    report_to, end = _eid(data, end)
+    if len(_flows) >= _MAX_FLOWS:
+        _flows.clear()
+    _flows[key] = found = (data[offset:end], destination, source, report_to)
+    return found
 
 
 def _check_crc(data: bytes, start: int, crc_type: int, offset: int) -> int:
@@ -135,15 +156,14 @@ def _primary(data: bytes) -> tuple[PrimaryBlock, int]:
     """The primary block behind the head of the bundle's array, and the offset behind it."""
     if data[0] != 0x9F or data[2] != 7:
         raise _UnusualError
-    flags, offset = _uint(data, 3)
+    flags, offset = (data[3], 4) if data[3] < 24 else _uint(data, 3)
     crc_type = data[offset]
-    destination, offset = _eid(data, offset + 1)
-    source, offset = _eid(data, offset)
-    report_to, offset = _eid(data, offset)
+    eids, destination, source, report_to = _eids(data, offset + 1)
+    offset += 1 + len(eids)
     if data[offset] != 0x82:
         raise _UnusualError
     created_ms, offset = _uint(data, offset + 1)
-    sequence, offset = _uint(data, offset)
+    sequence, offset = (data[offset], offset + 1) if data[offset] < 24 else _uint(data, offset)
     lifetime_ms, offset = _uint(data, offset)
     fragment_offset = total = None
     if flags & 1:

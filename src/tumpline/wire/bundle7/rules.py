@@ -42,7 +42,7 @@ def check_head(
         check_once(blocks)
     if rules.require_age and not primary.created_ms and not any(b.type == BlockType.BUNDLE_AGE for b in blocks):
         raise MalformedError("the creation time is zero and there is no Bundle Age block (RFC 9171 §4.4.2)")
-    if rules.require_primary_crc and not primary.crc_type and not any(map(_protects_primary, blocks)):
+    if rules.require_primary_crc and not primary.crc_type and not _primary_may_be_protected(blocks):
         raise MalformedError("the primary block has no CRC, and no BIB targets it (RFC 9171 §4.3.1)")
 
 
@@ -98,15 +98,21 @@ def check_once(blocks: tuple[CanonicalBlock, ...]) -> None:
             seen.add(block.type)
 
 
-def _protects_primary(block: CanonicalBlock) -> bool:
-    """Whether the block is a BIB one of whose targets is the primary block.
+def _primary_may_be_protected(blocks: tuple[CanonicalBlock, ...]) -> bool:
+    """Whether a BIB targets the primary block, or may: the targets of a BIB that a BCB encrypts cannot be read here."""
+    hidden: set[int] = set()
+    for block in blocks:
+        if block.type == BlockType.BLOCK_CONFIDENTIALITY:
+            hidden.update(_targets(block))
+    return any(
+        block.number in hidden or 0 in _targets(block) for block in blocks if block.type == BlockType.BLOCK_INTEGRITY
+    )
 
-    RFC 9172 §3.6: the data of a security block begins with the array of the numbers of its target blocks.
-    """
-    if block.type != BlockType.BLOCK_INTEGRITY:
-        return False
+
+def _targets(block: CanonicalBlock) -> list[int]:
+    """RFC 9172 §3.6: the data of a security block begins with the array of the numbers of its target blocks."""
     try:
         cursor = cbor.Cursor(block.data)
-        return any(cursor.uint("security target") == 0 for _ in range(cursor.array("security targets")))
+        return [cursor.uint("security target") for _ in range(cursor.array("security targets"))]
     except MalformedError:
-        return False  # whoever processes the block says what is wrong with it
+        return []  # whoever processes the block says what is wrong with it

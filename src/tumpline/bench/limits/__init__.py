@@ -1,0 +1,1 @@
+"""The plainest programs that do the same work: straight loops without an agent around them. They are the yardstick."""

@@ -1,0 +1,67 @@
+"""`tumpline up` and `tumpline down`: an agent's life."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tumpline.ui.cli.agent import connected, default_config_path
+from tumpline.ui.cli.common import DEFAULT, Common, Flag
+from tumpline.ui.cli.detach import Detached, told_ready
+from tumpline.ui.cli.output import Output
+
+if TYPE_CHECKING:
+    from tumpline.node.config import Configuration
+
+
+def up(*, config: Path | None = None, detach: Flag = False, common: Common = DEFAULT) -> int:
+    """Run the agent of a configuration until it is stopped (Ctrl-C, SIGTERM, `tumpline down`).
+
+    Parameters
+    ----------
+    config
+        Its file (default: NAME.toml of --node in the configuration directory).
+    detach
+        Return once the agent is ready, and leave it running.
+    """
+    from tumpline.node.config import load
+
+    output = Output(common)
+    configuration = load(config or default_config_path(common.node))
+    if not detach:
+        return asyncio.run(_serve(configuration, output, None))
+    with Detached() as detached:
+        if detached.is_parent:
+            return detached.wait(output)
+        return asyncio.run(_serve(configuration, output, detached))
+
+
+async def _serve(configuration: Configuration, output: Output, detached: Detached | None) -> int:
+    from tumpline.node.agent import serve
+
+    def ready() -> None:
+        line = f"{configuration.node.id} is up"
+        told_ready(line)
+        if detached is not None:
+            detached.ready(line)
+        else:
+            output.event({"event": "ready", "node_id": str(configuration.node.id)}, line)
+
+    return await serve(configuration, ready=ready)
+
+
+async def down(*, now: Flag = False, common: Common = DEFAULT) -> int:
+    """Stop the agent; transfers under way are finished first.
+
+    Parameters
+    ----------
+    now
+        Do not wait for transfers under way.
+    """
+    async with connected(common) as agent:
+        value = await agent.get("/v1/status")
+        await agent.post("/v1/down", {"graceful": not now})
+        await agent.gone(common.timeout)
+    Output(common).result({"node_id": value["node_id"], "stopped": True}, f"{value['node_id']} is down")
+    return 0
