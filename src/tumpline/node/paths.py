@@ -8,6 +8,8 @@ from pathlib import Path
 from tumpline.node.control.sockets import runtime_dir
 
 APPLICATION = "tumpline"
+__all__ = ["SOCKET", "config_dir", "config_path", "control_socket", "runtime_dir", "state_dir"]
+
 SOCKET = "control.sock"  # within a state directory
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Final
 
 from tumpline.errors import ConfigError
@@ -49,26 +50,25 @@ def _quantity(text: str, units: dict[str, int], what: str, example: str) -> int:
     factor = units.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ConfigError(f"{text!r} is no {what}; write {example}")
-    # Whole numbers stay exact: a float has 53 bits only.
-    value = int(match[1]) * factor if match[1].isdecimal() else round(float(match[1]) * factor)
+    value = Decimal(match[1]) * factor  # exact: a float has 53 bits only
     if value > LARGEST:
-        raise ConfigError(f"{text!r} is too large; write at most {LARGEST}")
-    return value
+        raise ConfigError(f"{text[:80]!r} is too large; write at most {LARGEST}")
+    return round(value)
 
 
 def parse_duration_ms(text: str) -> int:
     """Milliseconds: "10m", "1h30m", "500ms", "2 d". Raises: ConfigError."""
-    total, end = 0.0, 0
+    total, end = Decimal(0), 0
     while end < len(text) and (match := _DURATION_PART.match(text, end)) is not None:
         factor = _DURATIONS_MS.get(match[2])
         if factor is None:
             break
-        total += float(match[1]) * factor
+        total += Decimal(match[1]) * factor
         end = match.end()
     if not text.strip() or end != len(text):
         raise ConfigError(f"{text!r} is no duration; write for example 500ms, 30s, 10m, 1h30m or 2d")
     if total > LARGEST:
-        raise ConfigError(f"{text!r} is too long; write at most {LARGEST} ms")
+        raise ConfigError(f"{text[:80]!r} is too long; write at most {LARGEST} ms")
     return round(total)
 
 

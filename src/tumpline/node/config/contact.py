@@ -89,7 +89,9 @@ class Planned(NamedTuple):
 
 
 def planned(section: ContactSection) -> tuple[Planned | None, list[tuple[str, str]]]:
-    """The contact of a section whose values are right each by itself; or, as (key, sentence), why they do not fit."""
+    """The contact of a section; or, as (key, sentence), why its values do not fit each other.
+
+    Raises: ConfigError (a value that is wrong by itself; the checker has excluded that for those of a file)."""
     cron, start = section.cron, section.start
     if cron is not None and start is not None:
         return None, [("cron", "start is there too; write only one of them")]
@@ -97,6 +99,8 @@ def planned(section: ContactSection) -> tuple[Planned | None, list[tuple[str, st
         cron, start = start.removeprefix(CRON).strip(), None
     if cron is not None and section.duration is None:
         return None, [("duration", 'missing; windows by cron have a length: write duration = "10m"')]
+    if cron is not None:
+        Cron.parse(cron)
     after_ms, start_ms = read_start(start) if start is not None else (None, None)
     duration_ms = None if section.duration is None else read_duration(section.duration)
     rate_bps = None if section.rate is None else read_rate(section.rate)

@@ -119,7 +119,7 @@ class _Reader:
         """The fields of a Configuration, as far as the sections are right."""
         self._sections()
         links = self.links()
-        known = {link.name for link in links} | self._named("links")
+        known = {link.name for link in links} | self._named()
         return {
             "node": self._node(),
             "store": self._store(),
@@ -307,9 +307,10 @@ class _Reader:
             if not isinstance(made, Bad):
                 yield path, made
 
-    def _named(self, array: str) -> set[str]:
+    def _named(self) -> set[str]:
         """Names and kinds of all links, right or wrong: a wrong link is no reason to call its name unknown."""
-        tables = [table for _, table in self._list(array) if isinstance(table, dict)] if array in self._data else []
+        links = self._data.get("links", [])
+        tables = [table for table in links if isinstance(table, dict)] if isinstance(links, list) else []
         return {str(table.get("name") or table.get("kind", "")) for table in tables} - {""}
 
 

@@ -55,7 +55,7 @@ def parse(text: str, problems: Problems) -> Document:
         try:
             data = tomllib.loads(joined)
         except tomllib.TOMLDecodeError as error:
-            message, number = _message(error, len(lines))
+            message, number = _message(error, joined.rstrip().count("\n") + 1)
             problems.add_line(number, message)
             if not _stands_alone(lines[number - 1], message):
                 break

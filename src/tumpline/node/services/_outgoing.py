@@ -16,6 +16,7 @@ from tumpline.errors import ConfigError, StateError
 from tumpline.wire import files as wire
 
 _PIECE_OCTETS = 1 << 20
+_TELL_OCTETS = 16 << 20  # progress of hashing: about a hundred times a second
 
 
 class Progress(msgspec.Struct, tag="progress", tag_field="event"):
@@ -147,14 +148,17 @@ def facts(path: Path) -> FileFacts:
 
 
 async def hashed(path: Path, total: int) -> AsyncGenerator[Progress | bytes, None]:
-    """Reads the file once: progress, and at last its SHA-256. Raises: OSError."""
+    """Reads the file once: progress, and at last its SHA-256. Raises: ConfigError (it cannot be read)."""
     found = hashlib.sha256()
     done = 0
-    with await asyncio.to_thread(path.open, "rb", buffering=0) as file:
-        while data := await asyncio.to_thread(file.read, _PIECE_OCTETS * 16):
+    try:
+        async for data in range_of(path, 0, total):
             await asyncio.to_thread(found.update, data)
             done += len(data)
-            yield Progress("hash", done, total)
+            if done % _TELL_OCTETS == 0 or done == total:
+                yield Progress("hash", done, total)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
     yield found.digest()
 
 

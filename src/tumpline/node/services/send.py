@@ -136,39 +136,41 @@ class Send:
         if not path.is_absolute() or found.size > wire.MAX_CHUNKS * request.chunk_octets:
             raise ConfigError(f"{path}: write an absolute path, to a file of at most {wire.MAX_CHUNKS} chunks")
         sha256 = b""
-        try:
-            async with aclosing(out.hashed(path, found.size)) as hashing:
-                async for step in hashing:
-                    if isinstance(step, bytes):
-                        sha256 = step
-                    else:
-                        yield step
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from error
+        async with aclosing(out.hashed(path, found.size)) as hashing:
+            async for step in hashing:
+                if isinstance(step, bytes):
+                    sha256 = step
+                else:
+                    yield step
         base = out.base_of(str(destination), name, sha256, request.chunk_octets)
-        transfer = self._known(base)
-        if transfer is None:
-            attempt = self._next_attempt(base)
-            record = Outgoing(
-                transfer=out.transfer_of(base, attempt),
-                base=base,
-                attempt=attempt,
-                destination=str(destination),
-                name=name,
-                path=str(path),
-                chunk_octets=request.chunk_octets,
-                expires_ms=self._ctx.dtn_ms() + lifetime_ms,
-                size=found.size,
-                sha256=sha256,
-                mtime_ns=found.mtime_ns,
-            )
-            transfer = await self._begin(record)
-        else:
-            transfer.record.path, transfer.record.mtime_ns = str(path), found.mtime_ns
-        if not transfer.record.complete and (transfer.task is None or transfer.task.done()):
-            self._go(transfer)
+        record = Outgoing(
+            transfer=base,
+            base=base,
+            attempt=0,
+            destination=str(destination),
+            name=name,
+            path=str(path),
+            chunk_octets=request.chunk_octets,
+            expires_ms=self._ctx.dtn_ms() + lifetime_ms,
+            size=found.size,
+            sha256=sha256,
+            mtime_ns=found.mtime_ns,
+        )
+        transfer = await self._begin_or_go_on(record)
         async for event in self._watch(transfer, request.wait_s):
             yield event
+
+    async def _begin_or_go_on(self, record: Outgoing) -> _Transfer:
+        transfer = self._known(record.base)
+        if transfer is None:
+            record.attempt = self._next_attempt(record.base)
+            record.transfer = out.transfer_of(record.base, record.attempt)
+            transfer = await self._begin(record)
+        else:  # the same content: it may lie elsewhere now
+            transfer.record.path, transfer.record.mtime_ns = record.path, record.mtime_ns
+        if not transfer.record.complete and (transfer.task is None or transfer.task.done()):
+            self._go(transfer)
+        return transfer
 
     def _known(self, base: bytes) -> _Transfer | None:
         """The attempt at this transfer that has not ended yet."""
