@@ -17,6 +17,7 @@ from tumpline.wire.eid import Eid
 # Shown where there is no default.
 EXAMPLES = {
     "address": "relay.example:4556",
+    "directory": "inbox",
     "duration": "10m",
     "file": "agent.log",
     "id": "dtn://relay/",
