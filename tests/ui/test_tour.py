@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,6 +119,22 @@ def test_an_endpoint_of_ones_own(tour: Tour) -> None:
         assert sent["octets"] == 5
         out, _ = sink.communicate(timeout=60)
     assert json.loads(out)["sha256"] == hashlib.sha256(b"hello").hexdigest()
+
+
+def test_ctrl_c_ends_without_a_word(tour: Tour) -> None:
+    with tour.start("rover", "sink", "mine") as sink:
+        assert sink.stderr is not None
+        assert "receiving" in sink.stderr.readline()
+        sink.send_signal(signal.SIGINT)
+        out, err = sink.communicate(timeout=60)
+    assert (sink.returncode, out, err) == (130, "", "")
+
+
+def test_who_does_not_listen_any_more_is_no_error(tour: Tour) -> None:
+    command = f"{sys.executable} -m tumpline completion bash | head -c 10"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert len(done.stdout) == 10
+    assert done.stderr == ""
 
 
 def test_numbered_adus_reach_the_sink(tour: Tour) -> None:

@@ -377,7 +377,7 @@ def test_source_of_many(agent: Any, tumpline: Any) -> None:
 
 
 def test_trace(agent: Any, tumpline: Any) -> None:
-    events = [
+    events: list[dict[str, Any]] = [
         {"event": "sent", "bundle": "x"},
         {"event": "reported", "node": "dtn://relay/", "did": ["received"], "time_ms": 1, "after_ms": 4.2, "reason": 0},
         {"event": "delivered", "by": "dtn://rover/echo", "after_ms": 9.0},
