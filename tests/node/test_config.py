@@ -16,7 +16,7 @@ from tumpline.machines.node import NodeConfig
 from tumpline.machines.plan import Peer, Route
 from tumpline.node import ca
 from tumpline.node.config import Configuration, effective, load, loads, schema, show, template
-from tumpline.node.config.show import HIDDEN, shown, toml_text
+from tumpline.node.config.write import HIDDEN, shown, toml_text
 from tumpline.node.keys import replace_file
 from tumpline.node.registry import load_registry
 from tumpline.wire.bundle7 import LENIENT, STRICT

@@ -10,7 +10,7 @@ import msgspec
 from tumpline.node.config.contact import ContactSection
 from tumpline.node.config.documentation import field_docs
 from tumpline.node.config.model import ControlSection, LogSection, NodeSection, PeerSection, StoreSection
-from tumpline.node.config.show import shown, table_text
+from tumpline.node.config.write import shown, table_text
 from tumpline.node.names import check_node_id, file_name
 from tumpline.node.registry import Registry, load_registry
 from tumpline.wire.eid import Eid
