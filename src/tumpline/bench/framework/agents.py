@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,10 +19,11 @@ _TAIL_LINES = 15
 
 
 class AgentProcess:
-    """One `tumpline up`. Its name is the first part of its node ID."""
+    """One `tumpline up`. Its name is the first part of its node ID. `prefix`: a command that runs the command after it."""
 
-    def __init__(self, name: str, directory: Path, config: str) -> None:
+    def __init__(self, name: str, directory: Path, config: str, prefix: Sequence[str] = ()) -> None:
         self.name = name
+        self._prefix = prefix
         self.directory = directory / name
         self.directory.mkdir(parents=True)
         self.config_path = self.directory / f"{name}.toml"
@@ -42,7 +44,7 @@ class AgentProcess:
 
     def start(self) -> None:
         """Start it; `wait_ready` tells when it listens."""
-        command = [sys.executable, "-m", "tumpline", "up", "--config", str(self.config_path)]
+        command = [*self._prefix, sys.executable, "-m", "tumpline", "up", "--config", str(self.config_path)]
         with self.log_path.open("a") as log:
             self._process = subprocess.Popen(
                 command,
@@ -61,6 +63,15 @@ class AgentProcess:
         if not self._process.stdout.readline():
             self._process.wait(STOP_S)
             raise TumplineError(f"{self.name} did not start (exit code {self._process.returncode}):\n{self.log_tail()}")
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        process, self._process = self._process, None
+        assert process is not None
+        assert process.stdout is not None
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
     def stop(self) -> None:
         """Ask it to end, make it end, take back what it held. Idempotent."""
@@ -98,9 +109,9 @@ class Agents:
         self._directory = directory
         self.running: dict[str, AgentProcess] = {}
 
-    def start(self, name: str, config: str, wait: bool = True) -> AgentProcess:
+    def start(self, name: str, config: str, wait: bool = True, prefix: Sequence[str] = ()) -> AgentProcess:
         """Write the configuration and start the agent."""
-        agent = AgentProcess(name, self._directory, config)
+        agent = AgentProcess(name, self._directory, config, prefix)
         self.running[name] = agent
         agent.start()
         if wait:

@@ -42,6 +42,7 @@ def _status(value: dict[str, Any], output: Output) -> list[str]:
         f"{f' of {octets(quota)}' if quota else ''}",
     ]
     lines += peer_lines(value.get("peers", []), output)
+    lines += unreachable(value.get("links", []))
     waiting = [
         f"{name} {count}" for name, count in value.get("counters", {}).items() if count and isinstance(count, int)
     ]
@@ -72,3 +73,15 @@ def _peer(peer: dict[str, Any]) -> tuple[str, ...]:
         proved,
         str(peer.get("queue", peer.get("in_flight", "-"))),
     )
+
+
+def unreachable(links: list[dict[str, Any]]) -> list[str]:
+    """A line for each address that a link tries in vain to reach: why, and when it tries again."""
+    found = []
+    for link in links:
+        for each in link.get("dialling", ()):
+            if isinstance(each, dict) and not each["connected"] and each["failures"]:
+                where = "" if each["last_failure"].startswith(each["address"]) else f"{each['address']}: "
+                again = f"attempt {each['failures'] + 1} in {duration(each['retry_in_s'])}"
+                found.append(f"{link['name']}: no session with {where}{each['last_failure']}; {again}")
+    return found
