@@ -24,12 +24,12 @@ BUFFER_OCTETS = 256 * 1024
 # So many idle buffers are kept for the next transfers (4 MiB); more are given back to the system.
 IDLE_BUFFERS_MAX = 16
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def storage_error(error: OSError, where: str) -> StorageError:
     """The error as its user reads it, with the remedy."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return disk_full(where)
     return StorageError(f"cannot write in {where}: {error.strerror or error}; see the system's log for the disk")
 
