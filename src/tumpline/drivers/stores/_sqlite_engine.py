@@ -10,8 +10,8 @@ from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 from tumpline.drivers.stores._files import DiskHandle, FileWriter, PayloadDirectory, disk_full, storage_error
-from tumpline.drivers.stores._reserve import RESERVE_OCTETS, Reserve
-from tumpline.drivers.stores._sqlite_schema import PAGE_OCTETS
+from tumpline.drivers.stores._reserve import Reserve, reserve_octets
+from tumpline.drivers.stores._sqlite_schema import PAGE_OCTETS, is_full
 from tumpline.errors import StorageError
 from tumpline.machines import storage as ops
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload, StoredBundle
@@ -53,7 +53,7 @@ class Engine:
         self._execute = connection.execute
         self._files = files
         self._place = files.place()
-        self._reserve = Reserve(files.path.parent / "reserve")
+        self._reserve = Reserve(files.path.parent / "reserve", reserve_octets(files.path.parent))
         self._where = str(files.path.parent)
         self._last_seq = last_seq
         self._highest = last_seq  # of the transaction under way
@@ -83,7 +83,7 @@ class Engine:
             results, removed = self._transact([operation for operations in transactions for operation in operations])
         except Exception as error:  # whatever it is, somebody waits for an answer
             if len(transactions) == 1:
-                if again and _is_full(error):
+                if again and is_full(error):
                     self._make_room(adding=any(type(operation) is ops.Add for operation in transactions[0]))
                     return self.commit(transactions, again=False)
                 return Committed([self._failure(error)], dropped=self._made)
@@ -111,7 +111,7 @@ class Engine:
         if self._reserve.hold():
             return
         (free_pages,) = self._execute("PRAGMA freelist_count").fetchone()
-        if free_pages * PAGE_OCTETS < RESERVE_OCTETS:
+        if free_pages * PAGE_OCTETS < self._reserve.octets:
             raise disk_full(self._where)
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ class Engine:
             return error
         if isinstance(error, OSError):
             return storage_error(error, self._where)
-        if _is_full(error):
+        if is_full(error):
             return disk_full(self._where)
         return StorageError(f"nothing of the transaction was kept in {self._where}: {error}")
 
@@ -286,10 +286,6 @@ class Engine:
 
     def _range(self, file: int, offset: int, length: int) -> FileRange:
         return FileRange(self._files.stored(file), offset, length)
-
-
-def _is_full(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _numbers(seqs: Iterable[int]) -> str:

@@ -71,10 +71,10 @@ class SqliteStore:
         try:
             found = recovered(connection)
             self._files.recover({number for (number,) in connection.execute("SELECT number FROM files")})
+            self._engine = Engine(connection, self._files, found.last_seq)
         except (sqlite3.Error, OSError) as error:
             connection.close()
             raise unusable(path, error) from error
-        self._engine = Engine(connection, self._files, found.last_seq)
         self._files.discard = self._inbox.put
         return found
 
