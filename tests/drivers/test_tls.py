@@ -20,7 +20,7 @@ def _error(reason: str) -> ssl.SSLError:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (_error("SSLV3_ALERT_CERTIFICATE_EXPIRED"), "our certificate a.pem has expired; `tumpline cert renew a.pem`"),
+        (_error("SSLV3_ALERT_CERTIFICATE_EXPIRED"), "our certificate has expired; `tumpline cert renew a.pem`"),
         (_error("TLSV1_ALERT_UNKNOWN_CA"), "does not know the CA of our certificate"),
         (_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "set tls.cert and tls.key"),
         (_error("TLSV1_ALERT_PROTOCOL_VERSION"), "tls.min_version"),

@@ -29,6 +29,8 @@ BASE = """
 [node]
 id = "dtn://{name}/"
 state_dir = "state"
+retry_s_min = 0.05
+retry_s_max = 0.5
 [[links]]
 kind = "tcpcl4"
 retry_s_first = 0.05
@@ -333,7 +335,7 @@ def test_a_peer_whose_certificate_expired_is_served_once_it_is_renewed(agents: A
     assert f"127.0.0.1:{port}" in mine
     assert "the peer's certificate has expired; renew it there with `tumpline cert renew`" in mine
     [theirs] = logged(east, "warning")
-    assert f"our certificate {certs.directory}/east.pem has expired; `tumpline cert renew" in theirs
+    assert f"our certificate has expired; `tumpline cert renew {certs.directory}/east.pem`" in theirs
     assert held(west) == 5
     certs.issue("east")
     wait_until(lambda: sunk(east) == 5, "the bundles go once the certificate is renewed")

@@ -137,7 +137,7 @@ _PEER_CERTIFICATE = {
 
 # TLS alerts: what the peer found wrong with us.
 _ALERTS = {
-    "CERTIFICATE_EXPIRED": "our certificate {certificate} has expired; `tumpline cert renew {certificate}`",
+    "CERTIFICATE_EXPIRED": "our certificate has expired; `tumpline cert renew {certificate}`",
     "UNKNOWN_CA": "it does not know the CA of our certificate; its tls.ca must contain that CA",
     "BAD_CERTIFICATE": "it does not accept our certificate",
     "CERTIFICATE_UNKNOWN": "it does not accept our certificate",

@@ -10,6 +10,7 @@ from tumpline.drivers.stores._reserve import reserve_octets
 from tumpline.errors import StateError
 from tumpline.machines.storage import Recovered
 
+DATABASE = "store.sqlite"  # within the store's directory
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x74756D70  # "tump", in the header of the file: a database of something else is never touched
 PAGE_OCTETS = 4096  # of 4096 and 8192 the better for small bundles: 10 to 30 % more of them a second were added

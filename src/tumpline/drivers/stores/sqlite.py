@@ -20,11 +20,10 @@ from tumpline.drivers.stores._api import Done, StoreSpec
 from tumpline.drivers.stores._files import FileWriter, PayloadDirectory
 from tumpline.drivers.stores._sink import BundleSink
 from tumpline.drivers.stores._sqlite_engine import Committed, Engine
-from tumpline.drivers.stores._sqlite_schema import open_database, recovered, unusable
+from tumpline.drivers.stores._sqlite_schema import DATABASE, open_database, recovered, unusable
 from tumpline.errors import StateError, StorageError
 from tumpline.machines.storage import Operation, Recovered
 
-DATABASE = "store.sqlite"
 PAYLOADS = "payloads"
 # Operations committed together at most: some 100 ms of work, so that nobody waits much longer for a group's end.
 GROUP_OPERATIONS_MAX = 8192

@@ -15,7 +15,7 @@ from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Flag, Seconds
 from tumpline.ui.cli.output import Output, octets
 from tumpline.ui.cli.progress import Progress
-from tumpline.ui.cli.see import unreachable
+from tumpline.ui.cli.reach import why_waiting
 
 if TYPE_CHECKING:
     from tumpline.node.client import Client
@@ -109,7 +109,7 @@ async def pipe(
 async def _tell_why(agent: Client, code: int, output: Output) -> None:
     """Which peers cannot be reached, of a file that waits here."""
     if code == EXIT_STORED_ONLY:
-        for line in unreachable((await agent.get("/v1/links"))["links"]):
+        for line in await why_waiting(agent):
             output.note(line)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Flag, Seconds
 from tumpline.ui.cli.output import Output, duration, octets, table
+from tumpline.ui.cli.reach import unreachable
 
 
 async def status(*, watch: Flag = False, interval: Seconds = 1.0, common: Common = DEFAULT) -> int:
@@ -73,15 +74,3 @@ def _peer(peer: dict[str, Any]) -> tuple[str, ...]:
         proved,
         str(peer.get("queue", peer.get("in_flight", "-"))),
     )
-
-
-def unreachable(links: list[dict[str, Any]]) -> list[str]:
-    """A line for each address that a link tries in vain to reach: why, and when it tries again."""
-    found = []
-    for link in links:
-        for each in link.get("dialling", ()):
-            if isinstance(each, dict) and not each["connected"] and each["failures"]:
-                where = "" if each["last_failure"].startswith(each["address"]) else f"{each['address']}: "
-                again = f"attempt {each['failures'] + 1} in {duration(each['retry_in_s'])}"
-                found.append(f"{link['name']}: no session with {where}{each['last_failure']}; {again}")
-    return found

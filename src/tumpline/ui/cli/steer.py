@@ -10,7 +10,7 @@ from tumpline.errors import TumplineError
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Flag
 from tumpline.ui.cli.output import Output, table
-from tumpline.ui.cli.see import unreachable
+from tumpline.ui.cli.reach import unreachable
 
 
 class NothingThereError(TumplineError):
