@@ -476,6 +476,32 @@ def test_a_disk_that_the_store_filled_empties_by_itself(agents: Agents, tmp_path
     wait_until(lambda: held(west) == held(east) == 0, "nothing is left behind")
 
 
+def test_a_start_on_a_disk_without_an_octet_left(tmp_path: Path) -> None:
+    file = tmp_path / "ground.toml"
+    file.write_text(config("ground").replace('"state"', f'"{tmp_path}/disk"'))
+    script = 'dd if=/dev/zero of="$0/ballast" bs=4k 2>/dev/null; exec "$@"'
+    fill = ["sh", "-c", script, str(tmp_path / "disk")]
+    said = tumpline(tmp_path, "up", "--config", file, prefix=[*small_disk(tmp_path / "disk", "1m"), *fill])
+    assert_one_line(said, 2, f"{tmp_path}/disk cannot be written: no space left on device", "free some room")
+
+
+def test_a_file_that_is_sent_from_a_full_disk_goes_when_there_is_room(agents: Agents, tmp_path: Path) -> None:
+    port = free_port()
+    disk = small_disk(tmp_path / "disk", "4m")
+    west = agents.start("west", dialling(port).replace('"state"', f'"{tmp_path}/disk"'), prefix=disk)
+    ballast = Path(f"/proc/{west.pid}/root{tmp_path}/disk/ballast")
+    fill_up(ballast)
+    file = tmp_path / "report.bin"
+    file.write_bytes(os.urandom(3000))
+    said = tumpline(west.directory, "send", file, "dtn://east/", "--timeout", "0.5")
+    assert said.code in (1, 3), said
+    assert f"disk full: no room in {tmp_path}/disk/store; free some" in said.lines[-1]
+    ballast.unlink()
+    agents.start("east", listening(port))
+    said = tumpline(west.directory, "send", file, "dtn://east/", "--timeout", "20")
+    assert said.code == 0, said
+
+
 # ---- ends in the middle --------------------------------------------------------------------------------------------------
 
 
