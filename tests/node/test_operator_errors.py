@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tumpline.bench.framework.agents import AgentProcess, Agents, clean_environment
+from tumpline.bench.framework.agents import PROGRAM, AgentProcess, Agents, clean_environment
 from tumpline.node import ca
 from tumpline.node.client import connect, connect_sync
 
@@ -446,7 +446,7 @@ def fill_up(ballast: Path) -> None:
 def test_a_disk_that_others_filled(agents: Agents, tmp_path: Path) -> None:
     port = free_port()
     disk = small_disk(tmp_path / "disk", "4m")
-    east = agents.start("east", listening(port).replace('"state"', f'"{tmp_path}/disk"'), prefix=disk)
+    east = agents.start("east", listening(port).replace('"state"', f'"{tmp_path}/disk"'), program=[*disk, *PROGRAM])
     west = agents.start("west", dialling(port))
     ballast = Path(f"/proc/{east.pid}/root{tmp_path}/disk/ballast")
     fill_up(ballast)
@@ -466,7 +466,7 @@ def test_a_disk_that_others_filled(agents: Agents, tmp_path: Path) -> None:
 def test_a_disk_that_the_store_filled_empties_by_itself(agents: Agents, tmp_path: Path) -> None:
     port = free_port()
     disk = small_disk(tmp_path / "disk", "1m")
-    east = agents.start("east", listening(port).replace('"state"', f'"{tmp_path}/disk"'), prefix=disk)
+    east = agents.start("east", listening(port).replace('"state"', f'"{tmp_path}/disk"'), program=[*disk, *PROGRAM])
     west = agents.start("west", dialling(port))
     source(west, "dtn://east/late", 400, 4000)
     wait_until(lambda: counter(west, "forwards_refused") > 100, "the sender is refused, and tries again")
@@ -488,7 +488,7 @@ def test_a_start_on_a_disk_without_an_octet_left(tmp_path: Path) -> None:
 def test_a_file_that_is_sent_from_a_full_disk_goes_when_there_is_room(agents: Agents, tmp_path: Path) -> None:
     port = free_port()
     disk = small_disk(tmp_path / "disk", "4m")
-    west = agents.start("west", dialling(port).replace('"state"', f'"{tmp_path}/disk"'), prefix=disk)
+    west = agents.start("west", dialling(port).replace('"state"', f'"{tmp_path}/disk"'), program=[*disk, *PROGRAM])
     ballast = Path(f"/proc/{west.pid}/root{tmp_path}/disk/ballast")
     fill_up(ballast)
     file = tmp_path / "report.bin"

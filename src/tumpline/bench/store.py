@@ -216,4 +216,5 @@ SPEC = BenchSpec(
     "adding bundles, starting over a million of them, forwarding among them",
     ("add_per_s", "add_durable_per_s", "start_1M_s", "forward_at_1M_ratio"),
     run,
+    durable=True,
 )

@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from tumpline.drivers.directories import make_directory
 from tumpline.errors import StateError
 
 LOCK = "lock"
-PRIVATE = 0o700
 
 
 class StateDir:
@@ -66,8 +66,7 @@ class StateDir:
 def make_private(path: Path) -> Path:
     """The directory `path`, made with mode 0700 (its parents too) if it is not there. Raises: StateError."""
     try:
-        for missing in reversed([each for each in (path, *path.parents) if not each.exists()]):
-            missing.mkdir(mode=PRIVATE, exist_ok=True)
+        make_directory(path)
         if not path.is_dir():
             raise StateError(f"{path} is not a directory; remove it or choose another state_dir")
     except OSError as error:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from tumpline.drivers.directories import make_directory
 from tumpline.drivers.stores._api import Done, StoreSpec
 from tumpline.drivers.stores._files import FileWriter, PayloadDirectory
 from tumpline.drivers.stores._sink import BundleSink
@@ -63,7 +64,7 @@ class SqliteStore:
         assert self._engine is None, "opened twice"
         path = self._directory / DATABASE
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self._directory)
         except OSError as error:
             raise StateError(f"{self._directory} cannot be made: {error.strerror}") from error
         connection = open_database(path)
