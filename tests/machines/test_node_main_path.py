@@ -4,6 +4,7 @@ from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Adu, AduStored, Outcome
 from tumpline.machines.plan import Route
 from tumpline.testing.lone_node import LoneNode, bundle, read, whole
+from tumpline.wire.bundle7 import BlockType, decode_hop_count
 from tumpline.wire.eid import Eid
 from tumpline.wire.eid_pattern import EidPattern
 
@@ -81,3 +82,13 @@ def test_an_echo_service_answers() -> None:
     assert whole(unit).payload == b"ping"
     node.acked(1, unit)
     assert not node.store.bundles
+
+
+def test_the_node_s_hop_limit_is_for_adus_that_ask_for_none() -> None:
+    for asked, limits in ((None, [9]), (3, [3]), (0, [])):
+        node = LoneNode(hop_limit=9).start().path_up(1, "dtn://peer/")
+        adu = Adu(Eid.parse("dtn://peer/app"), Octets(b"x"), hop_limit=asked)
+        node.machine.originate([adu], node.now)
+        node.settle()
+        blocks = whole(node.forwarded(1)[0]).blocks
+        assert [decode_hop_count(b.data)[0] for b in blocks if b.type == BlockType.HOP_COUNT] == limits

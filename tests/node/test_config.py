@@ -1,17 +1,23 @@
 """Configurations: what they become, and every mistake that can be made in one."""
 
 import os
+import re
 import stat
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tumpline.errors import ConfigError, MalformedError
 from tumpline.machines.node import NodeConfig
 from tumpline.machines.plan import Peer, Route
 from tumpline.node import ca
 from tumpline.node.config import Configuration, effective, load, loads, schema, show, template
+from tumpline.node.config.write import HIDDEN, shown, toml_text
+from tumpline.node.keys import replace_file
 from tumpline.node.registry import load_registry
 from tumpline.wire.bundle7 import LENIENT, STRICT
 from tumpline.wire.eid import Eid
@@ -218,6 +224,8 @@ MISTAKES = [
     (f'{LINK}connect = ["a:1",\n "[::"]\n', '5: links[0].connect: "[::" is no address'),
     (f"{LINK}listen = 4556\n", "5: links[0].listen: this is the value 4556, and must be text; write"),
     (f'{LINK}tls = {{ mode = "requird" }}\n', "5: links[0].tls.mode: 'requird' is none of the choices; did you mean 'required'?"),
+    (f'{LINK}tls = {{ key_log = "a\\u0000b" }}\n', "5: links[0].tls.key_log: a path has no NUL character; write"),
+    (f'{NODE}state_dir = "\\u0000"\n', "3: node.state_dir: a path has no NUL character; write"),
     (f'{LINK}tls = {{ cert = "no.pem" }}\n', "5: links[0].tls.cert: "),
     (f'{LINK}[links.tls]\nmode = "required"\nca = "no.pem"\n', "7: links[0].tls.ca: "),
     (f'{LINK}[links.tls]\nmode = "required"\n', "5: links[0].tls.cert: missing; name a PEM file"),
@@ -385,8 +393,6 @@ def test_cron_and_times_are_shown_so_that_they_can_be_read() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    from tumpline.node.config.show import HIDDEN, shown
-
     table = {"token": "s3cret", "proxy_password": "s3cret", "token_file": "t", "tokens_per_s": 5, "secret": ""}
     assert shown(table) == {
         "token": HIDDEN,
@@ -451,8 +457,6 @@ def test_every_key_is_described() -> None:
 
 
 def test_files_are_written_by_rename_with_their_mode(tmp_path: Path) -> None:
-    from tumpline.node.keys import replace_file
-
     path = tmp_path / "secret"
     replace_file(path, b"one")
     inode = path.stat().st_ino
@@ -461,3 +465,75 @@ def test_files_are_written_by_rename_with_their_mode(tmp_path: Path) -> None:
     assert path.stat().st_ino != inode
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == ["secret"]
+
+
+# ---- whatever a file says, it is a configuration or has mistakes --------------------------------------------------------------
+
+KEYS = [
+    "kind",
+    "id",
+    "name",
+    "listen",
+    "tls",
+    "cert",
+    "mode",
+    "reports",
+    "strictness",
+    "start",
+    "link",
+    "aliases",
+    "odd",
+]
+SCALARS = st.one_of(
+    st.booleans(),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(
+        ["", "tcpcl4", "memory", "dtn://a/", "+5s", "10 GiB", "cron: * * * * *", "[", "\x00", "ü", "/dev/null"]
+    ),
+    st.just(datetime(2030, 1, 1, tzinfo=UTC)),
+    st.just(datetime(2030, 1, 1)),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=8,
+)
+NAMES = [
+    "node",
+    "store",
+    "routing",
+    "links",
+    "peers",
+    "routes",
+    "contacts",
+    "services",
+    "control",
+    "bus",
+    "log",
+    "web",
+    "x",
+]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES), VALUES | st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES), max_size=2)
+    )
+)
+def test_any_file_is_a_configuration_or_has_mistakes(data: dict[str, object]) -> None:
+    for problem in problems_of(toml_text(data)):
+        assert re.match(r"configuration:\d+: \S", problem), problem
+
+
+def problems_of(text: str) -> list[str]:
+    try:
+        loads(text)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), VALUES))
+def test_what_is_shown_is_toml(data: dict[str, object]) -> None:
+    assert tomllib.loads(toml_text(data)) == data

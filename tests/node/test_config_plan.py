@@ -7,7 +7,7 @@ import pytest
 
 from tumpline.errors import ConfigError, MalformedError, StateError
 from tumpline.machines.plan import Contact
-from tumpline.node.config import Configuration, load, loads
+from tumpline.node.config import Configuration, load, loads, read_link
 from tumpline.node.config.plan import Plan
 from tumpline.node.state import StateDir
 from tumpline.wire.eid import Eid
@@ -188,7 +188,7 @@ def test_saved_routes(configuration: Configuration) -> None:
 
 def test_saved_links(configuration: Configuration) -> None:
     table = {"kind": "tcpcl4", "name": "extra", "listen": "127.0.0.1:0", "tls": {"mode": "off"}}
-    settings = configuration.read_link(table)
+    settings = read_link(table, configuration.registry, configuration.base, [])
     assert (settings.name, settings.config.listen) == ("extra", "127.0.0.1:0")
     configuration.save_link(table)
     saved = again(configuration)
@@ -199,11 +199,16 @@ def test_saved_links(configuration: Configuration) -> None:
 
 def test_a_link_by_command_is_checked_like_one_in_the_file(configuration: Configuration) -> None:
     with pytest.raises(ConfigError) as raised:
-        configuration.read_link({"kind": "tcpcl4", "listen": "h:x", "keepalive": 1, "name": "used"}, ["used"])
+        read_link(
+            {"kind": "tcpcl4", "listen": "h:x", "keepalive": 1, "name": "used"},
+            configuration.registry,
+            configuration.base,
+            ["used"],
+        )
     text = str(raised.value)
     assert "links[0].listen" in text
     assert "did you mean 'keepalive_s'?" in text
-    assert configuration.read_link({"kind": "memory"}, ["memory"]).name == "memory-2"
+    assert read_link({"kind": "memory"}, configuration.registry, configuration.base, ["memory"]).name == "memory-2"
 
 
 def test_what_stands_in_one_line_is_left_to_people(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def test_detached_until_down(config: Path, tmp_path: Path) -> None:
     down = _tumpline("down", "--node", str(tmp_path / "state"))
     assert (down.returncode, down.stdout) == (0, "dtn://ground/ is down\n")
     assert _tumpline("status", "--node", "ground").returncode == 4
+    assert "agent_stopped" in (tmp_path / "state" / "agent.log").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -116,13 +117,13 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert told[:2] == ["READY=1", "STATUS=dtn://ground/ is up"]
 
 
-def test_doctor(tumpline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = tumpline("doctor", "--json")
-    assert said.code == 0
+def test_doctor(tumpline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = tumpline("doctor", "--state-dir", str(tmp_path), "--json")
+    assert said.code == 0, said.out
     assert said.value["ok"]
-    assert {"Python", "clock", "open files"} <= {finding["what"] for finding in said.value["findings"]}
+    assert {"Python", "clock", "open files", "agent"} <= {check["name"] for check in said.value["checks"]}
     monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 8, 0))
     said = tumpline("doctor")
     assert said.code == 1
-    assert "MISSING  SQLite" in said.out
+    assert "MISSING   SQLite" in said.out
     assert "fix: " in said.out

@@ -340,11 +340,11 @@ def _with_inbox(agent: Any, inbox: Path) -> None:
 
 def test_recv_tells_of_files(agent: Any, tumpline: Any, tmp_path: Path) -> None:
     _with_inbox(agent, tmp_path / "inbox")
-    fields = {"source": "dtn://ground/send", "name": "a.txt", "octets": 3}
+    fields = {"service": "files", "source": "dtn://ground/send", "file": "a.txt", "octets": 3}
     agent.events = [{"event": "file_received", "fields": fields}]
     said = tumpline("recv", "--count", "1", "--json")
     assert said.code == 0
-    assert said.events == [{"event": "file_received"} | fields]
+    assert said.events == [{"event": "file_received", "path": str(tmp_path / "inbox" / "a.txt")} | fields]
 
 
 def test_recv_moves_and_overwrites_nothing(agent: Any, tumpline: Any, tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_recv_moves_and_overwrites_nothing(agent: Any, tumpline: Any, tmp_path: 
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "a.txt").write_text("old")
     said = tumpline("recv", str(tmp_path / "here"), "--count", "1", "--json")
-    assert said.events[0]["file"] == str(tmp_path / "here" / "a (1).txt")
+    assert said.events[0]["path"] == str(tmp_path / "here" / "a (1).txt")
     assert (tmp_path / "here" / "a.txt").read_text() == "old"
     assert (tmp_path / "here" / "a (1).txt").read_text() == "new"
 
@@ -374,3 +374,20 @@ def test_source_of_many(agent: Any, tumpline: Any) -> None:
     agent.answers["POST /v1/source"] = [summary]
     assert "5 ADUs, 500 B, are stored" in tumpline("source", "dtn://rover/sink", "--count", "5").out
     assert agent.asked[-1].value["count"] == 5
+
+
+def test_trace(agent: Any, tumpline: Any) -> None:
+    events: list[dict[str, Any]] = [
+        {"event": "sent", "bundle": "x"},
+        {"event": "reported", "node": "dtn://relay/", "did": ["received"], "time_ms": 1, "after_ms": 4.2, "reason": 0},
+        {"event": "delivered", "by": "dtn://rover/echo", "after_ms": 9.0},
+        {"event": "summary", "to": "dtn://rover/echo", "reports": 1, "delivered": True, "exit_code": 0},
+    ]
+    agent.answers["POST /v1/trace"] = events
+    said = tumpline("trace", "dtn://rover/")
+    assert said.code == 0
+    assert agent.asked[-1].value == {"to": "dtn://rover/echo", "timeout_s": 10.0}
+    assert "dtn://relay/  received" in said.out
+    assert tumpline("trace", "dtn://rover/", "--json").events == events
+    agent.answers["POST /v1/trace"] = [events[0], events[3] | {"delivered": False, "exit_code": 3}]
+    assert tumpline("trace", "dtn://rover/").code == 3

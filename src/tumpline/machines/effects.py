@@ -130,7 +130,7 @@ class Adu(NamedTuple):
     report_flags: int = 0  # tumpline.wire.bundle7.BundleFlags.REPORT_*
     must_not_fragment: bool = False
     crc_type: int = 2
-    hop_limit: int = 32
+    hop_limit: int | None = None  # None: the node's; 0: none
     admin: bool = False
     token: int = 0  # given back in AduStored / AduRefused
 

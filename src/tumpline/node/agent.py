@@ -25,7 +25,7 @@ from tumpline.machines.effects import Adu, Arrival, Notice
 from tumpline.machines.node import NodeConfig, NodeMachine
 from tumpline.machines.plan import Route
 from tumpline.machines.storage import Get, Listing
-from tumpline.node.config import Configuration, LinkSettings, ServiceSettings
+from tumpline.node.config import Configuration, LinkSettings, ServiceSettings, read_link
 from tumpline.node.control.api import NotFoundError
 from tumpline.node.control.server import ControlServer, tcp_control
 from tumpline.node.endpoints import Endpoints
@@ -185,7 +185,8 @@ class Agent:
         return bool(contacts)
 
     async def add_link(self, config: dict[str, Any], save: bool = False) -> str:
-        settings = self.configuration.read_link(config, list(self.runtime.links))
+        known = self.configuration
+        settings = read_link(config, known.registry, known.base, list(self.runtime.links))
         await self._start_link(settings)
         self.runtime.turn()
         if save:

@@ -22,8 +22,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tumpline.drivers.x509 import BUNDLE_EID, peer_certificate
 from tumpline.errors import ConfigError, MalformedError
 from tumpline.machines.tcpcl4.authenticate import PeerCertificate
-from tumpline.node.config.model import check_node_id
 from tumpline.node.keys import key_pem, load_identity, new_key, read_file, replace_file
+from tumpline.node.names import check_node_id, file_name
 from tumpline.node.state import make_private
 from tumpline.wire.eid import Eid
 
@@ -294,13 +294,6 @@ def _ip(text: str) -> str:
         return str(ip_address(text))
     except ValueError:
         raise ConfigError(f"{text!r} is no IP address; write for example 192.0.2.7 or 2001:db8::7") from None
-
-
-def file_name(node_id: str) -> str:
-    """A file's name for a node: dtn://ground/ is ground, ipn:12.0 is ipn-12."""
-    eid = Eid.parse(node_id)
-    text = str(eid.ssp)[2:].partition("/")[0] if isinstance(eid.ssp, str) else f"ipn-{str(eid)[4:].rpartition('.')[0]}"
-    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".") or "node"
 
 
 def _names_of(extensions: x509.Extensions) -> Names:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from logging.handlers import WatchedFileHandler
 from typing import Any
 
 from tumpline.errors import ConfigError
@@ -49,7 +50,7 @@ class EventStream:
 def log_to(section: LogSection) -> Iterator[None]:
     """Write what this package logs as `[log]` says, while the block lasts. Raises: ConfigError (file not writable)."""
     try:
-        handler = logging.FileHandler(section.file) if section.file is not None else logging.StreamHandler()
+        handler = WatchedFileHandler(section.file) if section.file is not None else logging.StreamHandler()
     except OSError as error:
         raise ConfigError(
             f"log.file: {section.file} cannot be written: {error.strerror}; choose another file"

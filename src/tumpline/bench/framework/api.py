@@ -47,7 +47,7 @@ class Effort(NamedTuple):
 
     def scaled(self, count: int) -> int:
         """How many units of work a run does, `count` being the full amount."""
-        return max(1, count // 10) if self.quick else count
+        return max(1, count // 20) if self.quick else count
 
 
 class BenchSpec(NamedTuple):

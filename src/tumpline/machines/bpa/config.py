@@ -34,6 +34,7 @@ class NodeConfig:
     fragment: bool = True  # cut what a neighbour cannot take whole, where the bundle allows it
     reports: ReportPolicy = field(default_factory=ReportPolicy)
     strictness: Strictness = STRICT  # what is demanded of the encoding of bundles from others
+    hop_limit: int = 32  # of local ADUs that ask for no other (RFC 9171 §4.4.3); 0: no Hop Count block
     known_blocks: frozenset[int] = frozenset()  # extension block types that others of this node process (BPSec, ...)
     retry_s_min: float = (
         1.0  # back-off of a path that refused or lost a bundle, and of a store that failed: from here ...

@@ -143,7 +143,8 @@ class Origination:
         core = self._core
         core.last_seq = seq = core.last_seq + 1
         primary = self._primary(adu, seq, now)
-        blocks = _blocks(adu, primary)
+        hop_limit = core.config.hop_limit if adu.hop_limit is None else adu.hop_limit
+        blocks = _blocks(primary, hop_limit)
         octets = encode_head(primary, blocks, adu.payload.length, 0, adu.crc_type)
         tail = encode_tail(adu.crc_type, crc)
         queue = self._queues.queue(adu.destination)
@@ -181,10 +182,10 @@ def _needs_crc_job(adu: Adu) -> bool:
     return bool(adu.crc_type) and not isinstance(adu.payload, Octets)
 
 
-def _blocks(adu: Adu, primary: PrimaryBlock) -> tuple[CanonicalBlock, ...]:
+def _blocks(primary: PrimaryBlock, hop_limit: int) -> tuple[CanonicalBlock, ...]:
     blocks = []
     if not primary.created_ms:
         blocks.append(bundle_age_block(0, 2, primary.crc_type))  # RFC 9171 §4.4.2
-    if adu.hop_limit:
-        blocks.append(hop_count_block(adu.hop_limit, 0, 3, primary.crc_type))
+    if hop_limit:
+        blocks.append(hop_count_block(hop_limit, 0, 3, primary.crc_type))
     return tuple(blocks)

@@ -2,7 +2,7 @@
 
 from tumpline.node.config.contact import contact_from_text
 from tumpline.node.config.plan import Plan
-from tumpline.node.config.read import load, loads
+from tumpline.node.config.read import load, loads, read_link
 from tumpline.node.config.schema import schema
 from tumpline.node.config.show import effective, show
 from tumpline.node.config.template import template
@@ -19,6 +19,7 @@ __all__ = [
     "effective",
     "load",
     "loads",
+    "read_link",
     "schema",
     "show",
     "template",

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec.inspect as mi
 
-from tumpline.errors import TumplineError
+from tumpline.errors import ConfigError, TumplineError
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.registry import did_you_mean
 from tumpline.node.units import parse_duration_ms, parse_rate, parse_size
@@ -78,7 +78,9 @@ class Checker:
         return self._made(cls, arguments, path)
 
     def file(self, text: str) -> FilePath:
-        """A path as the file means it."""
+        """A path as the file means it. Raises: ConfigError."""
+        if "\0" in text:
+            raise ConfigError("a path has no NUL character; write where the file is")
         return self._base / FilePath(text).expanduser()
 
     def _made(self, cls: type[Any], arguments: dict[str, Any], path: Path) -> Any:
@@ -168,7 +170,10 @@ class Checker:
         if kind.pattern is not None and not re.search(kind.pattern, value):
             self.problems.add(path, f"{value!r} is not allowed; write text that matches {kind.pattern}")
             return BAD
-        return str(self.file(value)) if value and name in FILES else value
+        if not value or name not in FILES:
+            return value
+        made = self._custom(value, FilePath, path)
+        return made if isinstance(made, Bad) else str(made)
 
     def _number(self, value: Any, kind: mi.IntType | mi.FloatType, path: Path, name: str) -> Any:
         unit = unit_of(name)

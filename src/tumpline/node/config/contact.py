@@ -11,7 +11,8 @@ from msgspec import Meta
 from tumpline.errors import ConfigError
 from tumpline.machines.cron import Cron
 from tumpline.machines.plan import Contact
-from tumpline.node.config.model import NodeId, Section, check_node_id
+from tumpline.node.config.model import NodeId, Section
+from tumpline.node.names import check_node_id
 from tumpline.node.units import parse_duration_ms, parse_rate, parse_time_ms
 from tumpline.wire.eid import Eid
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tumpline.errors import ConfigError
-from tumpline.node.config.show import table_text
 from tumpline.node.config.toml import positions
+from tumpline.node.config.write import table_text
 from tumpline.node.keys import replace_file
 
 _HEADER = re.compile(r"\s*\[")

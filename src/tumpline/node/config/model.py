@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from tumpline.drivers.dial import parse_address
-from tumpline.errors import ConfigError
 from tumpline.machines.bpa.config import NodeConfig, ReportPolicy
+from tumpline.node.names import check_node_id
 from tumpline.wire.bundle7 import LENIENT, STRICT, Strictness
 from tumpline.wire.eid import Eid
 from tumpline.wire.eid_pattern import EidPattern
@@ -27,14 +27,6 @@ Count = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 Octets = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 Seconds = Annotated[float, Meta(ge=0)]
 PositiveSeconds = Annotated[float, Meta(gt=0)]
-
-
-def check_node_id(eid: Eid) -> None:
-    """RFC 9171 §4.2.5.2: a node ID is the ID of an administrative endpoint. Raises: ConfigError."""
-    if eid.is_null or eid.is_local:
-        raise ConfigError(f"{eid} names no node that others can send to; write for example dtn://ground/ or ipn:12.0")
-    if not eid.is_administrative:
-        raise ConfigError(f"{eid} is an endpoint, not a node; write {eid.node}")
 
 
 def check_address(text: str) -> None:

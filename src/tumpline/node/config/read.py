@@ -224,7 +224,9 @@ class _Reader:
                 self._identities(value, (*path, name))
         if {"cert", "ca"} & set(table):
             files = (table.get(field) for field in ("cert", "key", "ca"))
-            cert, key, ca = (self._checker.file(each) if each and isinstance(each, str) else None for each in files)
+            # What is no path is told where the section is checked.
+            named = (each if isinstance(each, str) and "\0" not in each else "" for each in files)
+            cert, key, ca = (self._checker.file(each) if each else None for each in named)
             for mistake in examine(cert, key, ca)[1]:
                 self._problems.add((*path, mistake.field), mistake.sentence)
 

@@ -21,7 +21,7 @@ from tumpline.node.config.model import (
     RoutingSection,
     StoreSection,
 )
-from tumpline.node.config.show import shown
+from tumpline.node.config.write import shown
 from tumpline.node.registry import Registry, Room, load_registry
 
 Schema = dict[str, Any]

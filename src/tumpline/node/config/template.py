@@ -9,14 +9,16 @@ import msgspec
 
 from tumpline.node.config.contact import ContactSection
 from tumpline.node.config.documentation import field_docs
-from tumpline.node.config.model import ControlSection, LogSection, NodeSection, PeerSection, StoreSection, check_node_id
-from tumpline.node.config.show import shown, table_text
+from tumpline.node.config.model import ControlSection, LogSection, NodeSection, PeerSection, StoreSection
+from tumpline.node.config.write import shown, table_text
+from tumpline.node.names import check_node_id, file_name
 from tumpline.node.registry import Registry, load_registry
 from tumpline.wire.eid import Eid
 
 # Shown where there is no default.
 EXAMPLES = {
     "address": "relay.example:4556",
+    "directory": "inbox",
     "duration": "10m",
     "file": "agent.log",
     "id": "dtn://relay/",
@@ -58,12 +60,11 @@ def template(node_id: str = "dtn://node/", listen: str = "127.0.0.1:4556", regis
     eid = Eid.parse(node_id)
     check_node_id(eid)
     parts = registry or load_registry()
-    name = str(eid.ssp)[2:-1] if isinstance(eid.ssp, str) else f"ipn-{str(eid)[4:].rpartition('.')[0]}"
     sections = [
         _HEAD,
         f"# {_doc(NodeSection)}\n[node]\n" + table_text({"id": str(eid)}) + _keys(NodeSection, {"id"}),
         f"# {_doc(StoreSection)}\n#[store]\n" + _keys(StoreSection),
-        _LINKS.format(node_id=eid, listen=listen, name=name),
+        _LINKS.format(node_id=eid, listen=listen, name=file_name(node_id)),
         f"# {_doc(PeerSection)}\n#[[peers]]\n" + _keys(PeerSection),
         f"# {_doc(ContactSection)}\n#[[contacts]]\n" + _keys(ContactSection, {"cron"}),
         *(f"# {spec.summary}\n#[services.{key}]\n" + _keys(spec.config) for key, spec in parts.services.parts.items()),

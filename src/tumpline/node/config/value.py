@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -105,6 +104,7 @@ class Configuration:
             "previous_node": node.previous_node,
             "fragment": node.fragment,
             "reports": node.report_policy(),
+            "hop_limit": node.hop_limit,
             "strictness": node.rules(),
             "retry_s_min": node.retry_s_min,
             "retry_s_max": node.retry_s_max,
@@ -143,12 +143,6 @@ class Configuration:
         needed(self._editor).drop(
             "routes", lambda table: (str(EidPattern.parse(table["to"])), Eid.parse(table["via"])) == wanted
         )
-
-    def read_link(self, table: dict[str, Any], taken: Iterable[str] = ()) -> LinkSettings:
-        """What would stand in `[[links]]`, checked. `taken`: names in use. Raises: ConfigError."""
-        from tumpline.node.config.read import read_link
-
-        return read_link(table, self.registry, self.base, list(taken))
 
     def save_link(self, table: dict[str, Any]) -> None:
         """Write a link into the file. Raises: ConfigError."""

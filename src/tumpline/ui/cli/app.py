@@ -103,6 +103,11 @@ TREE: tuple[Verb | Family, ...] = (
         ),
     ),
     Family(
+        "keys",
+        "The identities of a configuration.",
+        (Verb("ls", "keys:ls", "List certificates and keys, whom they name, how long they are good."),),
+    ),
+    Family(
         "cert",
         "A private CA, and certificates with node IDs.",
         (

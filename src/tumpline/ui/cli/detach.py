@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -69,13 +70,13 @@ class Detached:
                     output.error(line.decode(errors="replace").rstrip())
         return code
 
-    def ready(self, line: str) -> None:
-        """Let the parent go; from here on nothing more is shown."""
+    def ready(self, line: str, log: Path) -> None:
+        """Let the parent go; from here on what would be shown goes to the file `log`."""
         self._is_ready = True
         os.write(self._writer, _READY + f"{os.getpid()} {line}\n".encode())
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.close(null)
+        file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(file, 2)
+        os.close(file)
         os.close(self._writer)
 
 

@@ -160,12 +160,11 @@ async def recv(directory: Path | None = None, /, *, count: int | None = None, co
             waiting = _lying(inbox) if directory is not None else []
             output.note(f"receiving into {directory or inbox}")
             taken = 0
-            async for fields in _files(waiting, events):
-                if directory is not None and not _move(inbox / fields["name"], directory, fields):
+            async for event in _files(waiting, events):
+                if (path := _placed(inbox / event["file"], directory)) is None:
                     continue
-                output.event(
-                    fields, f"{fields['name']}  {octets(fields['octets'])}  {fields.get('source', '')}".rstrip()
-                )
+                event["path"] = str(path)
+                output.event(event, f"{path}  {octets(event['octets'])}  {event.get('source', '')}".rstrip())
                 taken += 1
                 if taken == count:
                     break
@@ -179,8 +178,7 @@ async def _inbox(agent: Client) -> Path:
     service = status["services"].get("files")
     if service is None:
         raise ConfigError("this agent receives no files: add [services.files] with a directory to its configuration")
-    # A relative directory lies below the service's part of the state directory.
-    return Path(status["state_dir"], "services", "files", service["directory"])
+    return Path(service["directory"])
 
 
 def _lying(inbox: Path) -> list[Path]:
@@ -189,13 +187,15 @@ def _lying(inbox: Path) -> list[Path]:
 
 async def _files(waiting: list[Path], events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
     for path in waiting:
-        yield {"event": "file_received", "name": path.name, "octets": path.stat().st_size}
+        yield {"event": "file_received", "file": path.name, "octets": path.stat().st_size}
     async for event in events:
         yield {"event": event["event"], **event["fields"]}
 
 
-def _move(source: Path, directory: Path, fields: dict[str, Any]) -> bool:
-    """Whether the file was still there. Nothing is overwritten: a number is added to the name."""
+def _placed(source: Path, directory: Path | None) -> Path | None:
+    """Where the file is now; None if it is not there any more. Nothing is overwritten: a number is added to the name."""
+    if directory is None:
+        return source
     directory.mkdir(parents=True, exist_ok=True)
     target, number = directory / source.name, 0
     while target.exists():
@@ -204,6 +204,5 @@ def _move(source: Path, directory: Path, fields: dict[str, Any]) -> bool:
     try:
         shutil.move(source, target)
     except FileNotFoundError:
-        return False  # it lay there when we began, and was told as an event as well
-    fields["file"] = str(target)
-    return True
+        return None  # it lay there when we began, and an event told of it as well
+    return target

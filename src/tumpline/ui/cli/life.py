@@ -14,6 +14,8 @@ from tumpline.ui.cli.output import Output
 if TYPE_CHECKING:
     from tumpline.node.config import Configuration
 
+LOG = "agent.log"  # below the state directory, for agents without a terminal whose [log] names no file
+
 
 def up(*, config: Path | None = None, detach: Flag = False, common: Common = DEFAULT) -> int:
     """Run the agent of a configuration until it is stopped (Ctrl-C, SIGTERM, `tumpline down`).
@@ -44,7 +46,7 @@ async def _serve(configuration: Configuration, output: Output, detached: Detache
         line = f"{configuration.node.id} is up"
         told_ready(line)
         if detached is not None:
-            detached.ready(line)
+            detached.ready(line, configuration.state_dir / LOG)
         else:
             output.event({"event": "ready", "node_id": str(configuration.node.id)}, line)
 

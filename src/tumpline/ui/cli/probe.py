@@ -75,17 +75,30 @@ def _summary_lines(event: dict[str, Any]) -> list[str]:
 
 
 async def trace(to: str, /, *, common: Common = DEFAULT) -> int:
-    """Show which nodes a bundle passes (they must be willing to send status reports).
+    """Show which nodes a bundle passes. Only nodes that are configured to send status reports are seen; exits 3 if
+    nobody says in time that it arrived.
 
     Parameters
     ----------
     to
-        EID to trace to.
+        EID to trace to, best a node's (its echo endpoint is meant) or an echo endpoint.
     """
     output = Output(common)
-    arrived = False
+    wait_s = _DEFAULT_WAIT_S if common.timeout is None else common.timeout
+    code = NoAnswerError.exit_code
     async with connected(common) as agent:
-        async for event in agent.stream("/v1/trace", {"to": to, "timeout_s": common.timeout or _DEFAULT_WAIT_S}):
-            arrived = arrived or event.get("event") == "delivered"
-            output.event(event, str(event))
-    return 0 if arrived else NoAnswerError.exit_code
+        async for event in agent.stream("/v1/trace", {"to": echo_endpoint(to), "timeout_s": wait_s}):
+            output.event(event, _trace_lines(event))
+            code = event.get("exit_code", code)
+    return code
+
+
+def _trace_lines(event: dict[str, Any]) -> list[str]:
+    if event["event"] == "reported":
+        reason = f" (reason {event['reason']})" if event["reason"] else ""
+        return [f"{event['after_ms']:8.1f} ms  {event['node']}  {', '.join(event['did'])}{reason}"]
+    if event["event"] == "delivered":
+        return [f"{event['after_ms']:8.1f} ms  {event['by']}  answered: it arrived"]
+    if event["event"] == "summary" and not event["delivered"]:
+        return [f"nobody said that it arrived ({event['reports']} reports)"]
+    return []
