@@ -66,15 +66,6 @@ class AgentProcess:
             self._process.wait(STOP_S)
             raise TumplineError(f"{self.name} did not start (exit code {self._process.returncode}):\n{self.log_tail()}")
 
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        process, self._process = self._process, None
-        assert process is not None
-        assert process.stdout is not None
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
     def stop(self) -> None:
         """Ask it to end, make it end, take back what it held. Idempotent."""
         process, self._process = self._process, None

@@ -34,6 +34,7 @@ from tumpline.wire.bundle7.encode import (
 )
 from tumpline.wire.bundle7.values import (
     LENIENT,
+    MAX_BLOCKS,
     MAX_HEAD_OCTETS,
     STRICT,
     VERSION,
@@ -53,6 +54,7 @@ from tumpline.wire.crc import CrcType
 
 __all__ = [
     "LENIENT",
+    "MAX_BLOCKS",
     "MAX_HEAD_OCTETS",
     "MAX_HOPS",
     "STRICT",

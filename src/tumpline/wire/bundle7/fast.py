@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from tumpline.errors import MalformedError
 from tumpline.wire.bundle7.rules import SPECIAL_FLAGS, check_head
-from tumpline.wire.bundle7.values import BlockType, BundleHead, CanonicalBlock, PrimaryBlock, Strictness
+from tumpline.wire.bundle7.values import (
+    MAX_BLOCKS,
+    BlockType,
+    BundleHead,
+    CanonicalBlock,
+    PrimaryBlock,
+    Strictness,
+)
 from tumpline.wire.crc import crc16_x25, crc32c
 from tumpline.wire.eid import CACHE, Eid, remember_eid
 
@@ -232,7 +239,7 @@ def _string(data: bytes, offset: int) -> tuple[int, int]:
 
 def _extensions(data: bytes, offset: int) -> tuple[tuple[CanonicalBlock, ...], int]:
     """The blocks up to the payload block, and where that begins."""
-    blocks = []
+    blocks: list[CanonicalBlock] = []
     while data[offset + 1] != 1:
         start = offset
         block_type, offset = _uint(data, start + 1)
@@ -244,5 +251,7 @@ def _extensions(data: bytes, offset: int) -> tuple[tuple[CanonicalBlock, ...], i
         length, offset = _string(data, offset + 1)
         content = data[offset : offset + length]
         offset = _check_crc(data, start, crc_type, offset + length)
+        if len(blocks) == MAX_BLOCKS:
+            raise _UnusualError
         blocks.append(_new(CanonicalBlock, (block_type, number, flags, crc_type, content)))
     return tuple(blocks), offset
