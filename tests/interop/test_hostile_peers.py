@@ -68,7 +68,7 @@ class Network:
             assert time.monotonic() - begin < HANG_S, f"the stream has come to a halt: {report}"
             time.sleep(0.005)
         assert (report["verified"], report["missing"]) == (BUNDLES, 0)
-        return BUNDLES / (time.monotonic() - begin - report["last_s"])
+        return BUNDLES / (time.monotonic() - begin - float(report["last_s"]))
 
     @contextmanager
     def attacked(self, attack: str) -> Iterator[None]:
