@@ -142,3 +142,15 @@ def test_payload_lengths(length: int, crc_type: int) -> None:
     data = b7.encode_bundle(bundle)
     assert b7.decode_bundle_untrusted(data) == bundle
     assert b7.decode_bundle_untrusted(memoryview(data)) == bundle
+
+
+@pytest.mark.parametrize("length", [23, 24, 255, 256, 0xFFFF, 0x1_0000, 0xFFFF_FFFF, 0x1_0000_0000])
+def test_a_head_that_is_not_there_whole_is_no_head(length: int) -> None:
+    eid = Eid.parse("dtn://a/b")
+    primary = b7.PrimaryBlock(0, 2, eid, eid, eid, 1, 2, 3, None, None)
+    octets = b7.encode_head(primary, (b7.hop_count_block(30, 0, 2),), length)
+    for end in range(len(octets)):
+        assert b7.decode_head_untrusted(octets[:end]) is None
+    head = b7.decode_head_untrusted(octets)
+    assert head is not None
+    assert head.payload_length == length

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tumpline.drivers.stores._api import Done, StoreSpec
-from tumpline.drivers.stores._files import FileWriter, MemoryHandle, Place
+from tumpline.drivers.stores._files import FileWriter, MemoryFiles, Place
 from tumpline.drivers.stores._ordered import OrderedBundles
 from tumpline.drivers.stores._sink import BundleSink
 from tumpline.errors import StorageError
@@ -42,7 +42,8 @@ class MemoryStore:
         self._state: dict[str, dict[str, bytes]] = {}
         self.octets = 0  # of the encoded bundles held
         self._last_seq = 0
-        self._place = Place(MemoryHandle, "memory")
+        self._files = MemoryFiles()
+        self._place = Place(self._files.create, "memory")
         self._handlers: dict[type[Any], Callable[[list[Any]], list[Any]]] = {
             ops.Add: self._add,
             ops.Remove: self._remove,
@@ -92,6 +93,7 @@ class MemoryStore:
         self._all = OrderedBundles()
         self._queues.clear()
         self._fragments.clear()
+        self._files.close()
 
     # ---- bundles --------------------------------------------------------------------------------------------------
 

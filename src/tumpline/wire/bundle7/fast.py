@@ -196,6 +196,10 @@ def _string(data: bytes, offset: int) -> tuple[int, int]:
         return data[offset + 1], offset + 2
     if first == 0x59 and data[offset + 1]:
         return data[offset + 1] << 8 | data[offset + 2], offset + 3
+    if first == 0x5A and (end := offset + 5) <= len(data):
+        length = _from_bytes(data[offset + 1 : end], "big")
+        if length > 0xFFFF:
+            return length, end
     raise _UnusualError
 
 
