@@ -49,6 +49,10 @@ class StorageError(TumplineError):
     """The store could not do its work: disk full, file system error."""
 
 
+class PayloadGoneError(StorageError):
+    """Octets that were stored are not on the disk any more (removed or cut from outside): trying again is of no use."""
+
+
 class NoAnswerError(TumplineError):
     """Nothing came back in time."""
 

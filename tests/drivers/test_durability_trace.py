@@ -36,7 +36,9 @@ WAITING = "dtn://rover/nobody"  # no service has it: the bundle stays in rover's
 def record(directory: Path, sizes: Sequence[int], fault: str = "") -> list[Call]:
     """Send an ADU of each size, one after the other has been acknowledged, to an agent that is watched."""
     log = directory / "strace.log"
-    program = [sys.executable, "-m", "tumpline.testing.unsynced", fault] if fault else list(PROGRAM)
+    program = (
+        [sys.executable, "-m", "tumpline.testing.durability_faults", fault, "tumpline"] if fault else list(PROGRAM)
+    )
     with Agents(directory) as agents:
         rover = agents.start("rover", CONFIG.format(name="rover", connect=""), program=strace.command(log) + program)
         connect = f'connect = ["{address_of(rover)}"]'
@@ -151,8 +153,13 @@ def check_file(calls: list[Call], begin: bytes, acked: int) -> int:
 SIZES = (SMALL, LARGE, SMALL, LARGE)
 
 
-def test_everything_is_synced_before_the_last_segment_is_acknowledged(tmp_path: Path) -> None:
-    check_order(record(tmp_path, SIZES), SIZES)
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
+    return record(tmp_path_factory.mktemp("recorded"), SIZES)
+
+
+def test_everything_is_synced_before_the_last_segment_is_acknowledged(recorded: list[Call]) -> None:
+    check_order(recorded, SIZES)
 
 
 @pytest.mark.parametrize(
@@ -165,16 +172,15 @@ def test_a_sync_that_is_left_out_is_found(tmp_path: Path, fault: str, found: str
         check_order(calls, SIZES[:2])
 
 
-def test_an_acknowledgement_that_leaves_early_is_found(tmp_path: Path) -> None:
+def test_an_acknowledgement_that_leaves_early_is_found(recorded: list[Call]) -> None:
     """The same record with the syncs of the log that come before an acknowledgement put behind it."""
-    calls = record(tmp_path, SIZES[:2])
     before = 0
-    for ack in acknowledgements(calls):
+    for ack in acknowledgements(recorded):
         late = ack.begin + 1
         moved = [
             call._replace(begin=late, end=late) if is_log(call, "fdatasync") and before < call.begin < late else call
-            for call in calls
+            for call in recorded
         ]
         with pytest.raises(AssertionError, match="left before the log was synced"):
-            check_order(sorted(moved, key=lambda call: call.end), SIZES[:2])
+            check_order(sorted(moved, key=lambda call: call.end), SIZES)
         before = late

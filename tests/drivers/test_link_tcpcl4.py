@@ -486,15 +486,16 @@ async def test_a_snapshot_for_people() -> None:
     assert at_b["handshakes"] == 0
 
 
-async def test_a_payload_that_cannot_be_read_loses_its_unit_once() -> None:
-    """The peer was promised these octets: the session ends, the unit is lost, and people are told why."""
+async def test_a_payload_that_is_gone_ends_one_session_and_is_not_tried_again() -> None:
+    """The peer was promised these octets: the session ends, and people are told why. What waited is lost with it, to be
+    sent again; the unit itself is given up, or it would end every session to come."""
     pair = pair_of({"retry_s_first": 0.01}, {})
     await pair.start()
     file = MemoryFile(bytes(400_000))
     os.ftruncate(file.fd, 1000)
-    (seq,) = pair.offer(pair.file_unit(file, 400_000))
+    seq, behind = pair.offer(pair.file_unit(file, 400_000), pair.unit(b"behind it"))
     await pair.all_ended()
-    assert pair.a.ended == {seq: "lost"}
+    assert pair.a.ended == {seq: RefuseReason.NOT_ACCEPTABLE.value, behind: "lost"}
     await told(pair.a, "ended before the length it was stored with")
     await pair.b.until(lambda: bool(pair.b.down))
     assert all(sink.aborted for sink in pair.b.sinks)

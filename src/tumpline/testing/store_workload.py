@@ -20,7 +20,7 @@ from tumpline.drivers.stores import _sqlite_schema, sqlite
 from tumpline.drivers.stores._api import Store
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets, StoredBundle
 from tumpline.machines.storage import Add, Operation, PutState, Remember, Remove, Results
-from tumpline.testing.unsynced import FAULTS
+from tumpline.testing.durability_faults import FAULTS
 
 SERVICE, COUNTER = "workload", "count"
 UNDER_WAY = 3  # transactions submitted and not answered: some are committed together

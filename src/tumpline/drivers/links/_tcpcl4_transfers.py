@@ -8,7 +8,7 @@ from typing import Any
 from tumpline.drivers.links._api import LinkHost, Sink
 from tumpline.drivers.links._units import put, release, unit_range, whole
 from tumpline.drivers.stream import Piece
-from tumpline.errors import MalformedError, StorageError, TumplineError
+from tumpline.errors import MalformedError, PayloadGoneError, StorageError, TumplineError
 from tumpline.machines.effects import Arrival, RefuseReason, Unit
 from tumpline.machines.tcpcl4.events import (
     BodyRange,
@@ -45,6 +45,7 @@ class Transfers:
         self._time = time
         self._sinks: dict[int, Sink] = {}
         self._units: dict[int, Unit] = {}  # those whose octets are taken piece by piece
+        self._unreadable: int | None = None  # the unit whose payload is gone from the disk
         self._ended: list[Unit] = []  # to be released once nothing of them waits in the stream
         self.handlers: dict[type[Any], Callable[[Any], None]] = {
             TransfersReceived: self._on_received,
@@ -72,11 +73,15 @@ class Transfers:
                 send(unit.seq, len(data), data, now)
 
     def resolve(self, pieces: list[bytes | BodyRange]) -> list[Piece]:
-        """What the session gave to be sent, as the stream sends it."""
+        """What the session gave to be sent, as the stream sends it. Raises: StorageError."""
         found: list[Piece] = []
         for piece in pieces:
             if isinstance(piece, BodyRange):
-                found += unit_range(self._units[piece.token], piece.offset, piece.length)
+                try:
+                    found += unit_range(self._units[piece.token], piece.offset, piece.length)
+                except PayloadGoneError:
+                    self._unreadable = piece.token
+                    raise
             else:
                 found.append(piece)
         return found
@@ -87,7 +92,13 @@ class Transfers:
 
     def _on_lost(self, event: TransfersLost) -> None:
         self._end_units(event.tokens)
-        self._host.lost(self.path, event.tokens)
+        tokens = event.tokens
+        if self._unreadable in tokens:
+            # Offered again, it would end each session to come, and nothing behind it would ever get through.
+            self._host.refused(self.path, self._unreadable, RefuseReason.NOT_ACCEPTABLE)
+            tokens = [token for token in tokens if token != self._unreadable]
+        if tokens:
+            self._host.lost(self.path, tokens)
 
     def _on_refused(self, event: TransferRefused) -> None:
         self._end_units((event.token,))

@@ -8,7 +8,7 @@ from tumpline.drivers.links._api import Sink
 from tumpline.drivers.payload import descriptor, read_range
 from tumpline.drivers.payload import release as release_payload
 from tumpline.drivers.stream import FileSlice, Piece
-from tumpline.errors import StorageError
+from tumpline.errors import PayloadGoneError, StorageError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange
 from tumpline.machines.effects import Unit
 
@@ -32,14 +32,19 @@ def whole(unit: Unit) -> bytes | None:
 
 
 def unit_range(unit: Unit, offset: int, length: int) -> list[Piece]:
-    """`length` octets of the encoded bundle from `offset`, without copying. No piece is empty."""
+    """`length` octets of the encoded bundle from `offset`, without copying. No piece is empty.
+
+    Raises: PayloadGoneError if the file is gone or shorter than it was stored; StorageError."""
     head_octets, payload = len(unit.head), unit.payload
     pieces: list[Piece] = []
     pieces += _memory_range(unit.head, offset, offset + length)
     begin, end = max(offset - head_octets, 0), min(offset + length - head_octets, payload.length)
     if begin < end:
         if isinstance(payload, FileRange):
-            pieces.append(FileSlice(descriptor(payload), payload.offset + begin, end - begin))
+            fd = descriptor(payload)
+            if os.fstat(fd).st_size < payload.offset + end:
+                raise PayloadGoneError(_ENDED)
+            pieces.append(FileSlice(fd, payload.offset + begin, end - begin))
         else:
             pieces.append(memoryview(payload.data)[begin:end])
     behind = offset - head_octets - payload.length

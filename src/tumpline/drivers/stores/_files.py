@@ -16,7 +16,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from tumpline.drivers.directories import sync_directory
-from tumpline.errors import StorageError
+from tumpline.errors import PayloadGoneError, StorageError
 from tumpline.machines.contract import FileRange
 
 # Received octets are gathered in a page-aligned buffer of this size and leave it in whole pages. It stays within a
@@ -241,6 +241,10 @@ class PayloadDirectory:
         """A descriptor for reading. Raises: StorageError."""
         try:
             return os.open(self.path / str(number), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise PayloadGoneError(
+                f"payload file {self.path / str(number)} is gone; see the system's log for the disk"
+            ) from error
         except OSError as error:
             raise StorageError(f"payload file {self.path / str(number)} cannot be read: {error.strerror}") from error
 
