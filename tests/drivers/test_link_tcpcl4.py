@@ -384,6 +384,30 @@ async def test_a_tls_handshake_that_stalls_is_given_up(ca: Authority) -> None:
     await told(pair.b, "TLS handshake did not end")
 
 
+async def test_connections_one_after_the_other_are_paced() -> None:
+    pair = await alone(limits={"max_per_ip_burst": 2, "max_per_ip_s": 0.001})
+    for _ in range(2):
+        stranger = await established(pair)
+        stranger.reset()
+        await pair.b.until(lambda: not pair.b.live)
+    third = await apart(lambda: Stranger(pair.address))
+    await apart(lambda: third.say(CONTACT))
+    try:
+        assert await apart(lambda: third.hear(6)) == b""
+    except ConnectionResetError:
+        pass
+    await told(pair.b, "max_per_ip_s (0.001) is passed")
+
+
+async def test_a_flood_of_keepalives_ends_its_session_only() -> None:
+    pair = await alone(limits={"max_idle_messages_s": 1.0})
+    hostile, honest = await established(pair), await established(pair)
+    await apart(lambda: hostile.say(b"\x04" * 10_000))
+    await told(pair.b, "floods the session")
+    assert len(pair.b.live) == 1
+    honest.reset()
+
+
 async def test_sessions_are_bounded() -> None:
     pair = await alone(limits={"max_sessions": 3, "max_per_ip": 2})
     first, second = await established(pair), await established(pair)

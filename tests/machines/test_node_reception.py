@@ -171,10 +171,20 @@ def test_over_quota_is_refused_for_now() -> None:
 
 def test_reservations_count() -> None:
     node = LoneNode(quota_octets=1000).start().path_up(1, "dtn://a/")
-    assert node.machine.may_receive(900) is None
+    assert node.machine.may_receive(800) is None
     assert node.machine.may_receive(200) is RefuseReason.NO_RESOURCES
-    node.machine.release(900)
+    node.machine.release(800)
     assert node.machine.may_receive(200) is None
+
+
+def test_promises_leave_room_for_small_bundles() -> None:
+    data = bundle("dtn://a/x", "dtn://b/y")
+    node = LoneNode(quota_octets=1000).start().path_up(1, "dtn://a/")
+    assert node.machine.may_receive(876) is RefuseReason.NO_RESOURCES
+    assert node.machine.may_receive(875) is None
+    assert node.machine.may_receive(1) is RefuseReason.NO_RESOURCES
+    [transfer] = node.receive(1, data)
+    assert node.acknowledged() == [transfer]
 
 
 def test_a_store_that_fails_refuses_the_transfers() -> None:

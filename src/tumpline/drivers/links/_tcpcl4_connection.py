@@ -31,6 +31,8 @@ from tumpline.machines.tcpcl4.session import BUFFER_OCTETS_LEAST, Session
 from tumpline.wire.tcpcl4 import TerminationCode
 
 WAKE_OCTETS = 1 << 20  # read or written in one wake-up: other sessions must have their turn
+WAKE_S = 0.005  # and no further read once so much time has gone: small messages cost more than their octets
+LAST_WORDS_S = 0.1  # for what a peer said before it closed the connection
 PULL_OCTETS = 256 * 1024  # asked of the session at once: what a socket buffer takes without much waiting
 # After our FIN we wait so long for the peer's: closing with octets unread would reset the connection, and the peer would
 # lose our last words (SESS_TERM, TLS alerts).
@@ -214,9 +216,10 @@ class Connection:
         except OSError as error:
             self._fail(error)
 
-    def _read_some(self, budget: int) -> None:
+    def _read_some(self, budget: int, seconds: float = WAKE_S) -> None:
         """Raises: OSError."""
-        while budget > 0:
+        until = self._loop.time() + seconds
+        while budget > 0 and self._loop.time() < until:
             want = self.session.wants()
             if want is None:
                 return
@@ -325,7 +328,7 @@ class Connection:
     def _read_last_words(self, error: OSError) -> None:
         """We cannot write; but acknowledgements, or the TLS alert that says why, may have come before."""
         try:
-            self._read_some(1 << 30)
+            self._read_some(1 << 30, LAST_WORDS_S)
         except OSError as last:
             error = last
         self._fail(error)

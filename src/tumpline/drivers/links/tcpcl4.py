@@ -28,6 +28,7 @@ from tumpline.drivers.links._units import release
 from tumpline.drivers.listen import Registration, listen
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.backoff import Backoff
+from tumpline.machines.bucket import Bucket
 from tumpline.machines.effects import PathInfo, RefuseReason, Unit
 from tumpline.machines.tcpcl4.authenticate import node_id_or_none
 from tumpline.machines.tcpcl4.config import Role
@@ -35,6 +36,9 @@ from tumpline.machines.tcpcl4.events import SessionEstablished, SessionTerminate
 from tumpline.machines.tcpcl4.session import Session
 from tumpline.wire.eid import Eid
 from tumpline.wire.tcpcl4 import VERSION
+
+TOLD_AT_ONCE = 16  # rejected connections; then one notice a second with their number
+ADDRESSES_MAX = 16_384  # whose connections are counted: some 4 MB
 
 
 class Tcpcl4Link:
@@ -53,6 +57,9 @@ class Tcpcl4Link:
         self._connections: set[Connection] = set()
         self._paths: dict[int, Connection] = {}
         self._per_ip: Counter[str] = Counter()
+        self._tell = Bucket(TOLD_AT_ONCE, TOLD_AT_ONCE, 1.0, 0.0)  # of rejected connections
+        self._untold = 0
+        self._arrivals: dict[str, Bucket] = {}  # of connections, by address
         self._diallers: dict[Address, Dialler] = {}
         self._dialled: dict[Connection, Dialler] = {}
         self._all_closed = asyncio.Event()
@@ -167,7 +174,12 @@ class Tcpcl4Link:
     # ---- connections -------------------------------------------------------------------------------------------------
 
     def _rejected(self, address: str, reason: str) -> None:
-        self.host.notice("connection_rejected", link=self.name, address=address, reason=reason)
+        """Told to people, but not for each connection of a flood: the log is a disk that can be filled."""
+        self._untold += 1
+        if self._tell.take(asyncio.get_running_loop().time()):
+            fields = {"address": address, "reason": reason, "rejected": self._untold}
+            self._untold = 0
+            self.host.notice("connection_rejected", link=self.name, **fields)
 
     def _accepted(self, sock: socket.socket, sockaddr: tuple[str | int, ...], first: bytes) -> None:
         """A peer has connected and spoken."""
@@ -212,7 +224,19 @@ class Tcpcl4Link:
             return f"limits.max_handshakes ({limits.max_handshakes}) is reached"
         if self._per_ip[ip] >= limits.max_per_ip:
             return f"limits.max_per_ip ({limits.max_per_ip}) is reached"
+        if not self._take_arrival(ip):
+            return f"limits.max_per_ip_s ({limits.max_per_ip_s:g}) is passed"
         return ""
+
+    def _take_arrival(self, ip: str) -> bool:
+        """Whether one more connection from there is not too soon after the others."""
+        limits, now = self._config.limits, asyncio.get_running_loop().time()
+        if ip not in self._arrivals and len(self._arrivals) >= ADDRESSES_MAX:
+            self._arrivals = {key: bucket for key, bucket in self._arrivals.items() if not bucket.is_full(now)}
+            if len(self._arrivals) >= ADDRESSES_MAX:
+                return False  # an attack from thousands of addresses
+        most = limits.max_per_ip_burst
+        return self._arrivals.setdefault(ip, Bucket(most, most, limits.max_per_ip_s, now)).take(now)
 
     def _connection(self, sock: socket.socket, session: Session, remote: Remote) -> Connection:
         connection = Connection(self, session, remote, self._scratch, sock)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# One eighth of the room is never promised to bundles that have only begun to arrive: peers that announce much and send
+# little would otherwise keep out everyone's small bundles for as long as they like.
+ASIDE = 8
+
 
 class Quota:
     """Octets held in the store (or on their way into it) and reserved for bundles that are arriving."""
@@ -20,7 +24,7 @@ class Quota:
 
     def reserve(self, octets: int) -> bool:
         """Promise room for a bundle that begins to arrive. False: there is none."""
-        if octets > self.free:
+        if octets > self.free - self.limit // ASIDE:
             return False
         self.reserved += octets
         return True

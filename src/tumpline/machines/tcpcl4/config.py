@@ -54,6 +54,12 @@ class SessionConfig:
     unsettled_octets_most: int = 32 << 20
     # Acknowledgements and the like that the peer does not read: some hundred thousand of them end the session.
     control_octets_most: int = 8 << 20
+    # Messages that move no transfer: KEEPALIVE, SESS_INIT and SESS_TERM again, MSG_REJECT, what is answered with MSG_REJECT,
+    # segments without octets. So many a second; a session is born with few, so that a new one after the next gains
+    # nothing, and saves up more than KEEPALIVEs a second can pile up in an hour in which we did not read.
+    idle_messages_per_s: float = 100.0
+    idle_messages_first: int = 64
+    idle_messages_most: int = 4096
     first_transfer_id: int = 0  # §5.2.1
 
     def __post_init__(self) -> None:

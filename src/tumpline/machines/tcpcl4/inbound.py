@@ -6,7 +6,7 @@ driver into a sink. Until it is answered by `acknowledge` or `refuse`, a complet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from itertools import repeat
 
@@ -88,11 +88,14 @@ class Inbound:
         "_refusals",
         "_segment",
         "_special",
+        "_take_idle",
         "_unsettled",
         "_unsettled_octets",
     )
 
-    def __init__(self, config: SessionConfig, events: EventQueue, out: Outbox) -> None:
+    def __init__(self, config: SessionConfig, events: EventQueue, out: Outbox, take_idle: Callable[[], None]) -> None:
+        """`take_idle` is told of each segment that moves nothing, and raises RemoteProtocolError in a flood of them."""
+        self._take_idle = take_idle
         self._config = config
         self._events = events
         self._out = out
@@ -191,6 +194,8 @@ class Inbound:
         if parsed is None:
             return offset
         head, start = parsed
+        if not head.length and not head.flags & SegmentFlag.END:
+            self._take_idle()
         if head.length > self._config.segment_mru:  # RFC 9174 §4.6: SHALL have a data payload no longer than the MRU
             self._out.put(encode_rejection(Rejection(RejectionCode.UNSUPPORTED, MessageType.XFER_SEGMENT)))
             raise RemoteProtocolError(
@@ -237,6 +242,7 @@ class Inbound:
         if not expected:
             self._out.put(encode_rejection(Rejection(RejectionCode.UNEXPECTED, MessageType.XFER_SEGMENT)))
             self._segment = None
+            self._take_idle()
             return False
         self._segment = head
         try:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tumpline.errors import LocalProtocolError, MalformedError, RemoteProtocolError
+from tumpline.machines.bucket import Bucket
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS
 from tumpline.machines.tcpcl4.authenticate import PeerCertificate
 from tumpline.machines.tcpcl4.config import Role, SessionConfig
@@ -48,6 +49,7 @@ from tumpline.wire.tcpcl4 import MessageType, RefusalCode, RejectionCode, Termin
 READ_MOST = 262_144  # octets of one read: thousands of small bundles, little enough to stay in the processor's cache
 # The longest thing that `receive` wants to see whole: a small segment with its head and extension items.
 BUFFER_OCTETS_LEAST = FILE_PAYLOAD_OCTETS + wire.EXTENSION_OCTETS_MOST + wire.NODE_ID_OCTETS_MOST + 64
+_IDLE = frozenset({MessageType.KEEPALIVE, MessageType.SESS_TERM, MessageType.MSG_REJECT, MessageType.SESS_INIT})
 _MESSAGING = frozenset({State.INIT, State.ESTABLISHED, State.ENDING})
 
 
@@ -63,7 +65,9 @@ class Session:
         self._random = random
         self._events = EventQueue()
         self._out = Outbox(config.control_octets_most)
-        self._inbound = Inbound(config, self._events, self._out)
+        self._idle = Bucket(0, 0, 0, 0.0)  # filled by `connected`
+        self._now = 0.0  # of the octets that are read
+        self._inbound = Inbound(config, self._events, self._out, self._take_idle)
         self._outbound = Outbound(self._events, config.first_transfer_id)
         self._contact = bytearray()
         self._tls = False
@@ -90,6 +94,8 @@ class Session:
     def connected(self, now: float) -> None:
         """The TCP connection is there."""
         self._go(Step.CONNECTED, now)
+        config = self._config
+        self._idle = Bucket(config.idle_messages_first, config.idle_messages_most, config.idle_messages_per_s, now)
         self._upkeep.received_at = now
         if self._role is Role.ACTIVE:  # RFC 9174 §4.1: the passive entity waits
             self._send_contact()
@@ -140,7 +146,7 @@ class Session:
             return self._receive_contact(data, now)
         if self.state is State.CLOSED:
             return len(data)
-        offset = 0
+        offset, self._now = 0, now
         try:
             while offset < len(data) and isinstance(self.wants(), Read):
                 taken = self._receive_message(data, offset, now)
@@ -379,6 +385,8 @@ class Session:
             raise RemoteProtocolError("a transfer before SESS_INIT", TerminationCode.CONTACT_FAILURE)
         if kind != MessageType.KEEPALIVE:
             self._upkeep.active_at = now
+        if kind in _IDLE:
+            self._take_idle()
         return handler(data, offset, now)
 
     def _receive_segments(self, data: memoryview, offset: int, _now: float) -> int:
@@ -400,6 +408,7 @@ class Session:
             raise
         if not is_known:
             self._reject(RejectionCode.UNEXPECTED, MessageType.XFER_ACK)
+            self._take_idle()
         return offset
 
     def _receive_refusal(self, data: memoryview, offset: int, _now: float) -> int:
@@ -409,6 +418,7 @@ class Session:
         refusal, offset = parsed
         if not self._outbound.receive_refusal(refusal):
             self._reject(RejectionCode.UNEXPECTED, MessageType.XFER_REFUSE)
+            self._take_idle()
         return offset
 
     def _receive_keepalive(self, _data: memoryview, offset: int, _now: float) -> int:
@@ -442,6 +452,13 @@ class Session:
             # Which transfer it was is not said: none can be relied on to be acknowledged. Begin anew.
             self.terminate(TerminationCode.UNKNOWN, now, "the peer rejected a segment")
         return offset
+
+    def _take_idle(self) -> None:
+        """A message that moves no transfer. Raises: RemoteProtocolError (RFC 9174 §7.10: a flood of them)."""
+        if not self._idle.take(self._now):
+            raise RemoteProtocolError(
+                "the peer floods the session with messages that move no transfer", TerminationCode.RESOURCE_EXHAUSTION
+            )
 
     def _reject(self, reason: RejectionCode, header: int) -> None:
         self._out.put(wire.encode_rejection(wire.Rejection(reason, header)))
