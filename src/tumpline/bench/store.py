@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import tempfile
 import time
@@ -24,6 +25,7 @@ from tumpline.wire.eid import NULL, Eid
 
 ADDED = 50_000
 MANY, FEW = 1_000_000, 1_000
+OCTETS = 1024  # of a payload
 BATCH = 256  # operations of one transaction: about what one read from a fast link brings
 _UNDER_WAY = 8  # transactions submitted and not answered, as under load
 _FORWARDED = 10_000
@@ -39,14 +41,12 @@ def run(effort: Effort) -> Mapping[str, Figure]:
     figures = dict(_adding(effort))
     with tempfile.TemporaryDirectory(prefix="tumpline-bench-") as name:
         directory = Path(name)
-        asyncio.run(_fill(directory, many))
-        figures["start_1M_s"] = _start(directory, many, effort)
-        at_many = asyncio.run(_forward_cost(directory, effort))
+        asyncio.run(_fill(sqlite.SPEC, directory / "many", many))
+        figures["start_1M_s"] = _start(directory / "many", many, effort)
+        asyncio.run(_fill(sqlite.SPEC, directory / "few", FEW))
+        figures["forward_at_1M_ratio"] = asyncio.run(_forward_ratio(sqlite.SPEC, directory, many, effort))
     with tempfile.TemporaryDirectory(prefix="tumpline-bench-") as name:
-        asyncio.run(_fill(Path(name), FEW))
-        at_few = asyncio.run(_forward_cost(Path(name), effort))
-    told = f"a cost that does not grow (measured {at_few * 1e6:.1f} us at {FEW}, {at_many * 1e6:.1f} us at {many})"
-    figures["forward_at_1M_ratio"] = latency(at_many / at_few, "times", 1.0, told)
+        figures["forward_at_1M_memory_ratio"] = asyncio.run(_forward_ratio(memory.SPEC, Path(name), many, effort))
     return figures
 
 
@@ -80,11 +80,11 @@ def _adding(effort: Effort) -> Iterator[tuple[str, Figure]]:
 
 
 def _bundles(first: int, count: int) -> Iterator[StoredBundle]:
-    prefix = payload_block_prefix(0, _CRC, 100)
+    prefix = payload_block_prefix(0, _CRC, OCTETS)
     for seq in range(first, first + count):
         primary = PrimaryBlock(0, _CRC, _DESTINATION, _SOURCE, NULL, _CREATED_MS, seq, _LIFETIME_MS, None, None)
-        payload = seq.to_bytes(100, "big")
-        key = bundle_id(primary, 100).key
+        payload = seq.to_bytes(OCTETS, "big")
+        key = bundle_id(primary, OCTETS).key
         yield StoredBundle(
             seq=seq,
             key=key,
@@ -95,7 +95,7 @@ def _bundles(first: int, count: int) -> Iterator[StoredBundle]:
             age_ms=0,
             previous="",
             fragment_offset=-1,
-            head=encode_head(primary, (), 100),
+            head=encode_head(primary, (), OCTETS),
             payload=Octets(payload),
             tail=encode_tail(_CRC, payload_crc(_CRC, prefix, payload)),
         )
@@ -158,11 +158,17 @@ def _add_plain(bundles: Sequence[StoredBundle]) -> int:
         return count
 
 
-async def _fill(directory: Path, count: int) -> None:
-    store = sqlite.SPEC.open(sqlite.SPEC.config(), directory)
-    store.open()
-    await _submit_all(store, _batches(map(Add, _bundles(1, count))))
+async def _fill(spec: StoreSpec, directory: Path, count: int) -> None:
+    store = await _filled(spec, directory, count)
     await store.close()
+
+
+async def _filled(spec: StoreSpec, directory: Path, count: int) -> Store:
+    """A store with at least so many bundles in it; one that was filled before is not filled again."""
+    store = spec.open(spec.config(), directory)
+    if not store.open().bundles:
+        await _submit_all(store, _batches(map(Add, _bundles(1, count))))
+    return store
 
 
 def _start(directory: Path, count: int, effort: Effort) -> Figure:
@@ -185,20 +191,30 @@ async def _open(directory: Path, count: int) -> float:
     return elapsed
 
 
-async def _forward_cost(directory: Path, effort: Effort) -> float:
-    """Seconds a bundle to load, remove and replace it: the store stays as full as it was."""
-    store = sqlite.SPEC.open(sqlite.SPEC.config(), directory)
-    last = store.open().last_seq
-    costs = []
-    for _ in range(effort.runs):
+async def _forward_ratio(spec: StoreSpec, directory: Path, many: int, effort: Effort) -> Figure:
+    """What a bundle costs among many, over what it costs among few: both in turns, as disks have good and bad minutes."""
+    stores = [await _filled(spec, directory / name, size) for name, size in (("many", many), ("few", FEW))]
+    lasts = [many, FEW]
+    costs: tuple[list[float], list[float]] = ([], [])
+    for index in range(2 * effort.runs):
+        which = (index + index // 2) % 2  # many, few, few, many, ...
         count = effort.scaled(_FORWARDED)
-        fresh = list(_bundles(last + 1, count))
-        begin = time.perf_counter()
-        await _forward(store, fresh)
-        costs.append((time.perf_counter() - begin) / count)
-        last += count
-    await store.close()
-    return statistics.median(costs)
+        fresh = list(_bundles(lasts[which] + 1, count))
+        lasts[which] += count
+        costs[which].append(await _forward_cost(stores[which], fresh))
+    for store in stores:
+        await store.close()
+    at_many, at_few = map(statistics.median, costs)
+    told = f"a cost that does not grow (measured {at_few * 1e6:.1f} us at {FEW}, {at_many * 1e6:.1f} us at {many})"
+    return latency(at_many / at_few, "times", 1.0, told)
+
+
+async def _forward_cost(store: Store, fresh: list[StoredBundle]) -> float:
+    """Seconds a bundle to load, remove and replace it: the store stays as full as it was."""
+    gc.collect()
+    begin = time.perf_counter()
+    await _forward(store, fresh)
+    return (time.perf_counter() - begin) / len(fresh)
 
 
 async def _forward(store: Store, fresh: list[StoredBundle]) -> None:
@@ -214,7 +230,7 @@ async def _forward(store: Store, fresh: list[StoredBundle]) -> None:
 SPEC = BenchSpec(
     "store",
     "adding bundles, starting over a million of them, forwarding among them",
-    ("add_per_s", "add_durable_per_s", "start_1M_s", "forward_at_1M_ratio"),
+    ("add_per_s", "add_durable_per_s", "start_1M_s", "forward_at_1M_ratio", "forward_at_1M_memory_ratio"),
     run,
     durable=True,
 )

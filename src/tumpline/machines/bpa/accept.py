@@ -12,9 +12,10 @@ from typing import NamedTuple
 from tumpline.errors import MalformedError
 from tumpline.machines.bpa.core import Core, release_payload
 from tumpline.machines.bpa.queues import Entry, Queue, Queues
+from tumpline.machines.bpa.quota import FIRST_HOP
 from tumpline.machines.bpa.reports import DELETED, DELETION_REASONS, RECEIVED, Reports
 from tumpline.machines.bpa.rewrite import MAX_SEEN, is_repetitive
-from tumpline.machines.contract import Octets, Payload, StoredBundle
+from tumpline.machines.contract import FileRange, Octets, Payload, StoredBundle
 from tumpline.machines.effects import Acknowledge, Arrival, Refuse, RefuseReason
 from tumpline.machines.storage import Add, AddResult, Operation, Results
 from tumpline.wire.bundle7 import (
@@ -179,7 +180,7 @@ class Reception:
             queue = self._check_local(primary, queue, payload.length)
         length = len(octets) + payload.length + len(tail)
         core = self._core
-        if length > core.quota.free:
+        if length > core.quota.free_to_all and length > self._room(head, queue, payload):
             raise _RefuseError("the store is full")
         core.quota.held += length
         if self._reports.enabled:
@@ -191,6 +192,12 @@ class Reception:
             seq, key, adu_key, queue.name, expires_ms, now_ms, age_ms, previous, fragment_offset, octets, payload, tail
         )
         return bundle, head, queue, length
+
+    def _room(self, head: BundleHead, queue: Queue, payload: Payload) -> int:
+        """Octets that this bundle may take of a store that is filling up."""
+        # What came into a file had its room reserved before it came.
+        arrived = queue.own or isinstance(payload, FileRange)
+        return self._core.quota.room(hops_made(head), arrived=arrived)
 
     def _check_local(self, primary: PrimaryBlock, queue: Queue, payload_length: int) -> Queue:
         """Where a bundle for this node waits. Raises _RefuseError if its source has too many remembered ones."""
@@ -342,6 +349,14 @@ def read_blocks(blocks: tuple[CanonicalBlock, ...], understood: frozenset[int]) 
         elif block.type not in understood:
             unknown = True
     return Facts(hops_left, age_ms, previous, unknown)
+
+
+def hops_made(head: BundleHead) -> int:
+    """How far a bundle from a neighbour came (RFC 9171 §4.4.3). Its blocks were read before."""
+    for block in head.blocks:
+        if block.type == BlockType.HOP_COUNT:
+            return max(FIRST_HOP, decode_hop_count(block.data)[1])
+    return FIRST_HOP
 
 
 def identity(primary: PrimaryBlock, payload_length: int, seq: int) -> tuple[bytes, bytes]:

@@ -233,8 +233,11 @@ class Forwarding:
         self._core.counters["forwards_refused"] += 1
         if reason is RefuseReason.NOT_ACCEPTABLE and path.neighbour is not None:
             self._reject(entry, path.neighbour, now)
-        else:
-            self._back_off(path, [entry], now)
+            return
+        self._back_off(path, [entry], now)
+        if path.neighbour is not None:
+            path.neighbour.pushed_back.setdefault(entry[2])
+            self._queues.scout(path.neighbour)
 
     def lost(self, number: int, seqs: Sequence[int], now: float) -> None:
         """Send them again, in order, when the path is back."""
@@ -254,6 +257,10 @@ class Forwarding:
             self._queues.unload(neighbour)
             self._core.timers.set(("path", path.info.path), path.resume_at, neighbour.pump)
         self._queues.give_back([entry for entry in entries if self._queues.held.get(entry[0].seq) is entry])
+        # A better neighbour may have come up since these were handed to this one: it does not know of them yet.
+        for consumer in {entry[2].consumer: None for entry in entries}:
+            if consumer is not None and consumer is not neighbour:
+                consumer.pump(now)
 
     def _reject(self, entry: Entry, neighbour: Neighbour, now: float) -> None:
         """This neighbour will never take this bundle: another one may, even one that is down now."""

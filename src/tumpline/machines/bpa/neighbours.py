@@ -114,9 +114,11 @@ class Neighbour(Consumer):
     def pump(self, now: float) -> None:
         """Offer what is ready to the paths, as far as their windows allow, and read on."""
         for path in self.paths:
-            if not self.ready:
+            if not (self.ready or self.scouts):
                 break
             if path.is_usable and now >= path.resume_at:
+                if self.scouts:
+                    self.send_scouts()
                 self._fill(path, now)
         self._queues.pull(self)
 

@@ -75,7 +75,7 @@ class Origination:
         adus: list[Adu] = []
         for item in sealed:
             try:
-                if octets_of([item.adu]) > self._core.quota.free:
+                if octets_of([item.adu]) > self._room(item.adu):
                     raise MalformedError("the store is full: remove bundles, raise the quota, or wait")
                 entries.append(self.entry(item, now))
                 adus.append(item.adu)
@@ -84,6 +84,10 @@ class Origination:
         if entries:
             operations: list[Operation] = [Add(entry[0]) for entry in entries]
             self._core.transact(operations, (adus, entries), self._stored, self._failed)
+
+    def _room(self, adu: Adu) -> int:
+        """Octets that this ADU may take: fewer than what comes from others, which could otherwise not pass through."""
+        return self._core.quota.room(0, arrived=self._core.names.is_own(adu.destination))
 
     def _stored(self, context: tuple[list[Adu], list[Entry]], results: Results, now: float) -> None:
         adus, entries = context

@@ -20,6 +20,8 @@ from tumpline.wire.eid import Eid
 PAGE_BUNDLES = 256  # most bundles read at once: 256 of 100 kB are 25 MB
 # Fragments for this node wait apart until they are whole: this, then the destination, names their queue in the store.
 REASSEMBLY = "reassembly:"
+# Bundles from further back in a queue that are tried first after a pause: enough to find out, too few to be felt.
+SCOUTS = 64
 MAX_QUEUES = 16_384  # destinations remembered while nothing waits for them: strangers choose destinations
 MAX_REJECTED = 65_536  # bundles for which neighbours that cannot take them are remembered
 
@@ -36,6 +38,9 @@ class Consumer:
         self.ready_octets = 0
         self.behind: dict[Queue, None] = {}  # queues to read from, in turn
         self.loading = False
+        self.scouts: deque[Entry] = deque()  # go first when this consumer takes bundles again
+        self.scouting = False
+        self.pushed_back: dict[Queue, None] = {}  # queues of bundles it refused for now, in turn
         self._most_bundles = core.config.window_bundles
         self._most_octets = core.config.window_octets
 
@@ -54,6 +59,17 @@ class Consumer:
         average = max(1, queue.octets // max(1, queue.bundles))
         by_octets = (self._most_octets - self.ready_octets) // average
         return max(1, min(PAGE_BUNDLES, self._most_bundles - len(self.ready), by_octets))
+
+    @property
+    def scout_limits(self) -> tuple[int, int]:
+        """How many bundles, and octets, may go first: no more than fit into one window."""
+        return max(1, min(SCOUTS, self._most_bundles // 2)), self._most_octets // 2
+
+    def send_scouts(self) -> None:
+        """The scouts stand at the head of what is ready."""
+        self.ready_octets += sum(entry[3] for entry in self.scouts)
+        self.ready.extendleft(reversed(self.scouts))
+        self.scouts.clear()
 
     def pump(self, now: float) -> None:
         """Hand on what is ready, as far as windows allow."""
@@ -77,6 +93,7 @@ class Queue:
         "octets",
         "own",
         "reassembles",
+        "scouted",
     )
 
     def __init__(self, name: str, destination: Eid, own: bool) -> None:
@@ -89,6 +106,7 @@ class Queue:
         self.octets = 0
         self.last = 0  # number of the newest bundle
         self.cursor = 0
+        self.scouted = 0  # number of the last bundle that was sent ahead as a scout
         self.epoch = 0  # changes when the cursor goes back: a page under way is then out of date
         self.hops: list[Eid] | None = None  # node IDs that lead there, best first; None: to be asked for
         self.live: list[Consumer] = []  # who can take its bundles now, best first
@@ -241,6 +259,41 @@ class Queues:
             queue.cursor = bundle.seq
         return True
 
+    # ---- scouts -----------------------------------------------------------------------------------------------------
+
+    def scout(self, consumer: Consumer) -> None:
+        """A consumer that refuses the first of a queue may have room for one further back (see quota.py): each time it
+        pauses, some that it was not offered yet are read, to be the first it is offered after the pause."""
+        if consumer.scouting or consumer.scouts:
+            return
+        queue = next((each for each in consumer.pushed_back if each.bundles), None)
+        if queue is None:
+            return
+        others = [each for each in consumer.pushed_back if each.bundles and each is not queue]
+        consumer.pushed_back = dict.fromkeys([*others, queue])  # the next scouts are another queue's
+        consumer.scouting = True
+        load: list[Operation] = [Load(queue.name, queue.scouted, consumer.scout_limits[0])]
+        self._core.transact(load, (consumer, queue), self._scouted)
+
+    def _scouted(self, context: tuple[Consumer, Queue], results: Results, now: float) -> None:
+        consumer, queue = context
+        consumer.scouting = False
+        page: list[StoredBundle] = results[0]
+        most_bundles, most_octets = consumer.scout_limits
+        octets = 0
+        for bundle in page:
+            queue.scouted = bundle.seq
+            if bundle.seq in self.held or bundle.seq in self._doomed or self._pick(queue, bundle) is not consumer:
+                continue
+            self.held[bundle.seq] = entry = (bundle, None, queue, bundle.length)
+            consumer.scouts.append(entry)
+            octets += entry[3]
+            if octets >= most_octets:
+                break
+        if not page or (len(page) < most_bundles and queue.scouted == page[-1].seq):
+            queue.scouted = 0  # that was the end of the queue: begin again
+        consumer.pump(now)
+
     # ---- back into the store ----------------------------------------------------------------------------------------
 
     def give_back(self, entries: Iterable[Entry]) -> None:
@@ -263,6 +316,12 @@ class Queues:
         """Nothing waits in memory for this consumer any more."""
         entries, consumer.ready, consumer.ready_octets = consumer.ready, deque(), 0
         self.give_back(entries)
+
+    def recall(self, consumer: Consumer) -> None:
+        """Nor do scouts."""
+        entries, consumer.scouts = consumer.scouts, deque()
+        self.give_back(entries)
+        self.unload(consumer)
 
     def reject(self, entry: Entry, consumer: Consumer, *, for_ever: bool = False) -> None:
         """This consumer cannot take this bundle: let another one, if there is any; else it stays in the store."""
@@ -304,7 +363,7 @@ class Queues:
         """Something changed about who can be reached: all that waits in memory goes back and is given out anew."""
         consumers = list(consumers)
         for consumer in consumers:
-            self.unload(consumer)
+            self.recall(consumer)
         for queue in self.by_destination.values():
             if routes_changed:
                 queue.hops = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tumpline.machines.node import NodeConfig
@@ -20,6 +20,10 @@ from tumpline.wire.eid_pattern import EidPattern
 TROUBLE_S = 120.0
 # After the trouble every promise must be kept within this time: the longest back-off is a minute.
 PEACE_S = 3600.0
+# Where stores are small: so many octets, and ADUs that fit into a stair of such a quota (tumpline.machines.bpa.quota), many
+# enough to fill it.
+SMALL_QUOTA_OCTETS = 40_000
+SMALL_ADU_OCTETS = (20, 100, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Shape:
     pulls: int
     planned: float  # share of wires that are open in planned windows only
     sync_s: float
+    quota_octets: int | None  # None: more than they can fill
 
     @classmethod
     def draw(cls, chance: random.Random) -> Shape:
@@ -45,7 +50,7 @@ class Shape:
             stalls_per_s=chance.choice([0.0, 0.02]),
             chunk_octets=chance.choice([61, 1000, 1 << 16]) if chance.random() < 0.3 else 1 << 16,
         )
-        return cls(
+        shape = cls(
             nodes=chance.randint(2, 5),
             extra_wires=chance.randint(0, 2),
             adus=chance.randint(5, 40),
@@ -54,7 +59,11 @@ class Shape:
             pulls=chance.randint(0, 4),
             planned=chance.choice([0.0, 0.0, 0.5, 1.0]),
             sync_s=chance.choice([0.001, 0.02, 0.5]),
+            quota_octets=None,
         )
+        if chance.random() < 0.2:
+            return replace(shape, quota_octets=SMALL_QUOTA_OCTETS, adus=10 * shape.adus)
+        return shape
 
 
 class Scenario:
@@ -86,7 +95,10 @@ class Scenario:
 
     def _node(self, node_type: type[SimNode], index: int) -> SimNode:
         text = f"dtn://n{index}/" if self._chance.random() < 0.7 else f"ipn:{index + 10}.0"
-        return node_type(self.world, f"n{index}", NodeConfig(Eid.parse(text)), sync_s=self.shape.sync_s)
+        config = NodeConfig(Eid.parse(text))
+        if self.shape.quota_octets is not None:
+            config = replace(config, quota_octets=self.shape.quota_octets)
+        return node_type(self.world, f"n{index}", config, sync_s=self.shape.sync_s)
 
     def _wire_up(self) -> None:
         """A random tree, and some wires more."""
@@ -155,7 +167,8 @@ class Scenario:
 
     def _send(self, number: int) -> Callable[[], None]:
         source, to = self._chance.sample(self.nodes, 2)
-        octets = self._chance.choice([20, 100, 1000, 30_000, 150_000])
+        sizes = (20, 100, 1000, 30_000, 150_000) if self.shape.quota_octets is None else SMALL_ADU_OCTETS
+        octets = self._chance.choice(sizes)
         lifetime_s = self._chance.choice([5.0, 60.0, 86_400.0, 86_400.0])
 
         def send() -> None:
