@@ -11,7 +11,14 @@ from fuzz.registry import find_targets
 from fuzz import targets
 
 # One to two seconds each under tracemalloc; `./dev fuzz` and the soak go on.
-EXAMPLES = {"session": 400, "node": 600, "describe": 700, "bundle7_head": 700, "bundle7_whole": 1_000}
+EXAMPLES = {
+    "session": 400,
+    "node": 600,
+    "describe": 700,
+    "bundle7_head": 700,
+    "bundle7_whole": 1_000,
+    "bundle7_tail": 1_500,
+}
 EXAMPLES_ELSE = 5_000
 SOAK_S = 120
 TARGETS = find_targets()

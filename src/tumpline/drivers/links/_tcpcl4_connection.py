@@ -31,7 +31,7 @@ from tumpline.machines.tcpcl4.session import BUFFER_OCTETS_LEAST, Session
 from tumpline.wire.tcpcl4 import TerminationCode
 
 WAKE_OCTETS = 1 << 20  # read or written in one wake-up: other sessions must have their turn
-WAKE_S = 0.005  # and no further read once so much time has gone: small messages cost more than their octets
+WAKE_S = 0.01  # and no further read once so much time has gone: small messages cost more than their octets
 LAST_WORDS_S = 0.1  # for what a peer said before it closed the connection
 PULL_OCTETS = 256 * 1024  # asked of the session at once: what a socket buffer takes without much waiting
 # After our FIN we wait so long for the peer's: closing with octets unread would reset the connection, and the peer would
