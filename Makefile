@@ -1,4 +1,4 @@
-.PHONY: setup demo test soak check
+.PHONY: setup demo test soak check interop
 
 setup:
 	./dev setup
@@ -14,3 +14,6 @@ soak:
 
 check:
 	./dev check
+
+interop:
+	./dev interop

@@ -68,6 +68,10 @@ class Capture:
         """Decode the capture."""
         return find(self.path, self.port, key_log)
 
+    def values(self, field: str) -> list[str]:
+        """All that tshark has for this field, in order."""
+        return [value for row in _fields(self.path, self.port, None, field) for value in row]
+
 
 def find(path: Path, port: int, key_log: Path | None = None) -> Found:
     """Bundles and complaints of a capture whose TCPCL runs on this port."""

@@ -305,3 +305,42 @@ def test_the_end_of_the_transfer_ids(length: int) -> None:
         acks = [ack(WHOLE, number, 1)] if length == 1 else [ack(START, number, 4), ack(END, number, 6)]
         end.feed(b"".join(acks), 1.0)
     assert [event.tokens for event in end.of(TransfersAcked)] == [[0], [1]]
+
+
+# ---- peers that keep not all of RFC 9174 (docs/interop.md) --------------------------------------------------------------
+
+
+def test_reserved_flags_of_an_acknowledgement_are_ignored(narrow: MemoryDriver) -> None:
+    """RFC 9174 §5.2.3, Table 5: "All reserved header flag bits SHALL be ignored by the receiver"."""
+    narrow.offer(1, b"abcd", 1.0)
+    narrow.offer(2, b"abcdefgh", 1.0)
+    write(narrow)
+    write(narrow, ack(WHOLE | 0xF0, 0, 4) + ack(START | 0x80, 1, 4) + ack(END | 0x04, 1, 8))
+    assert narrow.log == [TransfersAcked([1]), TransferProgress(2, 4), TransfersAcked([2])]
+
+
+def test_acknowledgements_without_flags_are_taken_where_configured() -> None:
+    end = established(SessionConfig(lenient_acks=True), PEER_INIT._replace(segment_mru=4, transfer_mru=100))
+    end.offer(1, b"abcd", 1.0)
+    end.offer(2, b"abcdefgh", 1.0)
+    write(end)
+    write(end, ack(0, 0, 4) + ack(0, 1, 4) + ack(0, 1, 8))
+    assert end.log == [TransfersAcked([1]), TransferProgress(2, 4), TransfersAcked([2])]
+
+
+def test_no_leniency_covers_a_wrong_length() -> None:
+    end = established(SessionConfig(lenient_acks=True))
+    end.offer(1, b"abcd", 1.0)
+    write(end)
+    write(end, ack(WHOLE, 0, 3))
+    assert end.session.state is not State.ESTABLISHED
+
+
+def test_a_single_segment_takes_all_that_the_peers_mru_allows() -> None:
+    octets = bytes(3 << 20)
+    end = established(SessionConfig(single_segment=True), PEER_INIT._replace(segment_mru=len(octets)))
+    assert end.session.established is not None
+    assert end.session.established.transfer_mru == len(octets), "longer ones are to be fragmented"
+    end.offer(1, octets, 1.0)
+    (sent,) = end.session.data_to_send(1 << 30, 1.0)
+    assert sent == segment(WHOLE, 0, octets)

@@ -82,6 +82,10 @@ class Tcpcl4Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Largest segment to take, in octets."""
     transfer_mru: Octets = 1 << 40
     """Largest bundle to take, in octets."""
+    lenient_acks: bool = False
+    """Take acknowledgements whose flags are not those of the segment (RFC 9174 section 5.2.3), as dtn7-rs sends them."""
+    single_segment: bool = False
+    """Send no bundle in several segments: what the peer cannot take in one is fragmented. For dtn7-go."""
     dial_s: PositiveSeconds = 10.0
     """Seconds to wait for a TCP connection."""
     retry_s_first: PositiveSeconds = 0.25
@@ -140,6 +144,8 @@ def session_config(
         keepalive_s=config.keepalive_s,
         segment_mru=config.segment_mru,
         transfer_mru=config.transfer_mru,
+        lenient_acks=config.lenient_acks,
+        single_segment=config.single_segment,
         can_tls=mode != "off",
         require_tls={"required": True, "optional": None, "off": False}[mode],
         authentication=AuthenticationPolicy.named(config.tls.authenticate, config.tls.allow_uri_san),

@@ -27,6 +27,9 @@ class SessionConfig:
     transfer_mru: int = 1 << 40
     segment_mru_least: int = 1  # of the peer (§4.7, §7.10)
     transfer_mru_least: int = 0  # of the peer; 0 suits a node that only sends
+    # For peers that keep not all of RFC 9174 (docs/interop.md).
+    lenient_acks: bool = False  # take an XFER_ACK whose flags are not those of its segment (§5.2.3)
+    single_segment: bool = False  # never send a transfer in several segments: the peer's Segment MRU bounds it too
     segments_most: int = 1_000_000  # a transfer that would need more is refused here ("data dribble", §7.10)
 
     can_tls: bool = False

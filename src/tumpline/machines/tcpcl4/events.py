@@ -56,7 +56,7 @@ class SessionEstablished(NamedTuple):
 
     node_id: str
     segment_mru: int  # the peer's: octets
-    transfer_mru: int  # the peer's: octets
+    transfer_mru: int  # the peer's: octets; with `single_segment` no more than its Segment MRU
     keepalive_s: int  # negotiated, 0 = none
     authenticated: bool  # the certificate vouches for the node ID
     how: str  # a sentence for people

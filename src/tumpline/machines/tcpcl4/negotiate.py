@@ -42,7 +42,8 @@ def negotiate(
     if 0 < keepalive_s < config.keepalive_s_least:
         raise _failure(f"a keepalive interval of {keepalive_s} s is too short")
     authenticated, how = _authenticate(config, node_id, tls, certificate)
-    return SessionEstablished(node_id, init.segment_mru, init.transfer_mru, keepalive_s, authenticated, how)
+    transfer_mru = min(init.transfer_mru, init.segment_mru) if config.single_segment else init.transfer_mru
+    return SessionEstablished(node_id, init.segment_mru, transfer_mru, keepalive_s, authenticated, how)
 
 
 def _check_extensions(extensions: bytes) -> None:

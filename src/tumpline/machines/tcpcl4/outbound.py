@@ -69,6 +69,7 @@ class Outbound:
         "_awaiting",
         "_current",
         "_events",
+        "_lenient_acks",
         "_next",
         "_queue",
         "_refused",
@@ -77,8 +78,9 @@ class Outbound:
         "sizer",
     )
 
-    def __init__(self, events: EventQueue, first_transfer_id: int) -> None:
+    def __init__(self, events: EventQueue, first_transfer_id: int, lenient_acks: bool = False) -> None:
         self._events = events
+        self._lenient_acks = lenient_acks
         self._next = first_transfer_id
         self._queue: deque[_Unit] = deque()
         self._current: _Transfer | None = None
@@ -225,12 +227,12 @@ class Outbound:
         token, length = entry
         sent = self._segments.get(ack.transfer)
         expected = _Sent(int(WHOLE), length, 0, 0.0) if sent is None else (sent[0] if sent else None)
-        if expected is None or (ack.flags, ack.length) != (expected.flags, expected.acknowledged):
+        if expected is None or ack.length != expected.acknowledged or not self._may_answer(ack.flags, expected.flags):
             raise RemoteProtocolError(
                 f"XFER_ACK of {ack.length} octets, flags {ack.flags}, for transfer {ack.transfer}: not what was sent",
                 TerminationCode.UNKNOWN,
             )
-        if ack.flags & SegmentFlag.END:
+        if expected.flags & SegmentFlag.END:
             del self._awaiting[ack.transfer]
             self._segments.pop(ack.transfer, None)
             self._events.acked.append(token)
@@ -240,6 +242,12 @@ class Outbound:
         self.sizer.sample(expected.octets, now - expected.at)
         self._events.emit(TransferProgress(token, ack.length))
         return True
+
+    def _may_answer(self, flags: int, sent: int) -> bool:
+        """Whether an XFER_ACK with these flags is the one of a segment with those.
+
+        RFC 9174 §5.2.3: they SHALL match, but reserved bits SHALL be ignored by whoever receives them."""
+        return self._lenient_acks or flags & WHOLE == sent
 
     def receive_refusal(self, refusal: Refusal) -> bool:
         """An XFER_REFUSE. False: there is no such transfer."""

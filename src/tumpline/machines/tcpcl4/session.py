@@ -68,7 +68,7 @@ class Session:
         self._idle = Bucket(0, 0, 0, 0.0)  # filled by `connected`
         self._now = 0.0  # of the octets that are read
         self._inbound = Inbound(config, self._events, self._out, self._take_idle)
-        self._outbound = Outbound(self._events, config.first_transfer_id)
+        self._outbound = Outbound(self._events, config.first_transfer_id, config.lenient_acks)
         self._contact = bytearray()
         self._tls = False
         self._certificate: PeerCertificate | None = None
@@ -360,12 +360,11 @@ class Session:
         self.established = session
         self._upkeep.start(session.keepalive_s, self._random(), now)
         config = self._config
-        self._outbound.sizer = SegmentSizer(
-            config.segment_octets_first,
-            config.segment_octets_least,
-            min(config.segment_octets_most, session.segment_mru),
-            config.segment_ack_s,
-        )
+        most = min(config.segment_octets_most, session.segment_mru)
+        first, least = config.segment_octets_first, config.segment_octets_least
+        if config.single_segment:  # all of the largest transfer that `negotiate` left
+            first = least = most = min(session.segment_mru, session.transfer_mru)
+        self._outbound.sizer = SegmentSizer(first, least, most, config.segment_ack_s)
         self._length_most = min(session.transfer_mru, session.segment_mru * config.segments_most)
         self._events.emit(session)
 
