@@ -41,8 +41,7 @@ class StateDir:
                 f"the state directory {path} is held by the agent with pid {holder}; stop it with "
                 f"`tumpline down --node {name}` or give this one its own state_dir"
             ) from error
-        os.ftruncate(lock_fd, 0)
-        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+        _write_pid(path, lock_fd)
         return cls(path, lock_fd)
 
     def directory(self, name: str) -> Path:
@@ -85,6 +84,19 @@ def _open_lock(path: Path) -> int:
     except OSError as error:
         raise StateError(
             f"the state directory {path.parent} cannot be written: {_words(error)}; free it or choose another state_dir"
+        ) from error
+
+
+def _write_pid(path: Path, lock_fd: int) -> None:
+    text = f"{os.getpid()}\n".encode()
+    try:
+        # In this order: over the last pid there is room on a full disk too.
+        os.pwrite(lock_fd, text, 0)
+        os.ftruncate(lock_fd, len(text))
+    except OSError as error:
+        os.close(lock_fd)
+        raise StateError(
+            f"the state directory {path} cannot be written: {_words(error)}; free some room or choose another state_dir"
         ) from error
 
 

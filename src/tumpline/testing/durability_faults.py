@@ -8,7 +8,9 @@ import runpy
 import sqlite3
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -34,8 +36,8 @@ def _names(_directory: PayloadDirectory, handles: list[DiskHandle]) -> None:
         handle.synced = True
 
 
-def _log(configure: Callable[[sqlite3.Connection], None], connection: sqlite3.Connection) -> None:
-    configure(connection)
+def _log(configure: Callable[[sqlite3.Connection, Path], None], connection: sqlite3.Connection, path: Path) -> None:
+    configure(connection, path)
     connection.execute("PRAGMA synchronous = OFF")
 
 
@@ -58,7 +60,7 @@ def _make() -> dict[str, Callable[[], Any]]:
     return {
         "octets": lambda: mock.patch.object(PayloadDirectory, "sync", _octets),
         "names": lambda: mock.patch.object(PayloadDirectory, "sync", _names),
-        "log": lambda: mock.patch.object(_sqlite_schema, "_configure", lambda connection: _log(configure, connection)),
+        "log": lambda: mock.patch.object(_sqlite_schema, "_configure", partial(_log, configure)),
         "commit": lambda: mock.patch.object(Engine, "__init__", lambda *all_: _late(begin, *all_)),
     }
 

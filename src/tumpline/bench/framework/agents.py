@@ -21,7 +21,7 @@ _TAIL_LINES = 15
 
 class AgentProcess:
     """One `tumpline up`. Its name is the first part of its node ID. `program` stands in for `tumpline`, such as one that
-    watches it."""
+    watches it or confines it."""
 
     def __init__(self, name: str, directory: Path, config: str, program: Sequence[str] = PROGRAM) -> None:
         self.name = name

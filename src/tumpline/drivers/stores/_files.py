@@ -29,12 +29,12 @@ IDLE_BUFFERS_MAX = 16
 # of the time that a fresh one takes, whose pages the system must clear first.
 IDLE_MEMORY_OCTETS_MAX = 64 << 20
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def storage_error(error: OSError, where: str) -> StorageError:
     """The error as its user reads it, with the remedy."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return disk_full(where)
     return StorageError(f"cannot write in {where}: {error.strerror or error}; see the system's log for the disk")
 
