@@ -24,7 +24,7 @@ from tumpline.wire.eid import Eid
 
 HANG_S = 120.0
 COUNT = 100_000
-LIFETIME_S = 15.0
+LIFETIME_S = 25.0
 LIFETIME_MS = 3_600_000
 MOST_S = 0.05  # between two bundles of a steady stream
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Several times the log between two checkpoints, as a large transaction makes it longer: enough to copy all of it into the
-# database and begin it anew.
+# Twice the log at its longest between two checkpoints: enough to copy all of it into the database and begin it anew.
 RESERVE_OCTETS = 32 << 20
 
 
