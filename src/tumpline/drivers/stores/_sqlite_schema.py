@@ -15,9 +15,10 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x74756D70  # "tump", in the header of the file: a database of something else is never touched
 PAGE_OCTETS = 4096  # of 4096 and 8192 the better for small bundles: 10 to 30 % more of them a second were added
 CACHE_KIB = 32 * 1024
-# A checkpoint copies the log into the database and syncs both: seldom enough not to be felt, and the log (16 MiB)
-# short enough to be read at a start in a moment and to fit into the reserve (_reserve.py) of a full disk.
-CHECKPOINT_PAGES = 4096
+# A checkpoint copies the log into the database and syncs both, and whoever waits for a commit waits for it. A log of 4 MiB
+# is copied in some 20 ms, one of 16 MiB takes twice to three times as long and gains no more bundles a second. Such a log
+# is read at a start in a moment, and fits into the reserve (_reserve.py) of a full disk.
+CHECKPOINT_PAGES = 1024
 
 # Counters are kept by triggers, in the same transaction as what they count: a start reads counters, not bundles.
 TABLES = """

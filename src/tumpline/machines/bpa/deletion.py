@@ -13,7 +13,9 @@ from tumpline.machines.contract import StoredBundle
 from tumpline.machines.storage import Expired, Forget, Get, NextExpiry, Results
 from tumpline.wire.bundle7 import PrimaryBlock, ReasonCode
 
-PAGE_BUNDLES = 256  # expired bundles dealt with at once: whatever else is due comes in between
+PAGE_BUNDLES = 256  # expired bundles dealt with at once: a few milliseconds of work
+# Between two pages, so that whatever else is due comes in between, however fast the store answers.
+PAGE_PAUSE_S = 0.005
 # A look for expired bundles may come this late, and not more often: it is one store query.
 GRAIN_S = 0.01
 
@@ -96,7 +98,7 @@ class Expiry:
         self._deletion.delete(pared, ReasonCode.TRAFFIC_PARED, now)
         self._keep([bundle for bundle in page if self._came_without_clock(bundle)], now)
         if len(page) == PAGE_BUNDLES:
-            self._look(now)
+            self._core.timers.set_earlier("expiry", now + PAGE_PAUSE_S, self._look)
         else:
             self._core.transact([NextExpiry()], None, self._next)
 
