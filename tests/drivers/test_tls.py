@@ -20,7 +20,7 @@ def _error(reason: str) -> ssl.SSLError:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (_error("SSLV3_ALERT_CERTIFICATE_EXPIRED"), "our certificate has expired"),
+        (_error("SSLV3_ALERT_CERTIFICATE_EXPIRED"), "our certificate has expired; `tumpline cert renew a.pem`"),
         (_error("TLSV1_ALERT_UNKNOWN_CA"), "does not know the CA of our certificate"),
         (_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "set tls.cert and tls.key"),
         (_error("TLSV1_ALERT_PROTOCOL_VERSION"), "tls.min_version"),
@@ -34,7 +34,7 @@ def _error(reason: str) -> ssl.SSLError:
     ],
 )
 def test_failures_are_explained(error: Exception, text: str) -> None:
-    assert text in explain(error)
+    assert text in explain(error, "a.pem")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_failures_are_explained(error: Exception, text: str) -> None:
 def test_what_is_wrong_with_a_certificate(code: int, text: str) -> None:
     error = ssl.SSLCertVerificationError(1, "failed")
     error.verify_code, error.verify_message = code, "odd thing"
-    assert text in explain(error)
+    assert text in explain(error, "a.pem")
 
 
 def test_contexts_follow_their_files(tmp_path: Path) -> None:

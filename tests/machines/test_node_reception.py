@@ -188,6 +188,14 @@ def test_a_store_that_fails_refuses_the_transfers() -> None:
     assert node.acknowledged() == [transfer]
 
 
+def test_of_a_batch_that_does_not_fit_the_store_takes_what_fits() -> None:
+    node = LoneNode().start().path_up(1, "dtn://a/")
+    node.store_most = 1
+    transfers = node.receive(1, *(bundle("dtn://a/x", "dtn://b/y", sequence=number) for number in range(5)))
+    assert sorted(node.acknowledged()) == transfers
+    assert not node.refusals()
+
+
 def test_local_adus_over_quota_are_refused() -> None:
     node = LoneNode(quota_octets=500).start()
     node.machine.originate([Adu(Eid.parse("dtn://a/x"), Octets(b"x" * 600), token=3)], node.now)

@@ -229,7 +229,7 @@ def test_an_expired_certificate_says_when_and_how_to_renew(tmp_path: Path) -> No
     issued = ca.issue(tmp_path, ["dtn://ground/"], days=10, now=past)
     sentence = sentences(issued.cert, issued.key, None)["cert"]
     assert "expired on 2020-01-12 03:04:05 UTC" in sentence
-    assert "`tumpline cert issue dtn://ground/`" in sentence
+    assert f"`tumpline cert renew {issued.cert} --directory {tmp_path}`" in sentence
 
 
 def test_a_certificate_of_the_future(tmp_path: Path) -> None:

@@ -344,7 +344,9 @@ def test_certificates_are_looked_at(directory: Path) -> None:
         configured(directory, text)
     expired, mismatch = raised.value.problems
     assert ":14: links[0].tls.cert: " in expired
-    assert "expired on 2020-12-31 00:00:00 UTC; issue it anew with `tumpline cert issue dtn://ground/`" in expired
+    assert (
+        f"expired on 2020-12-31 00:00:00 UTC; renew it with `tumpline cert renew {directory}/old/ground.pem" in expired
+    )
     assert ":14: links[0].tls.key: " in mismatch
 
 

@@ -145,6 +145,7 @@ def agent(own_directories: Path) -> Iterator[FakeAgent]:
     directory.mkdir()
     fake = FakeAgent(directory / "ground.sock")
     fake.answers["GET /v1/status"] = STATUS
+    fake.answers["GET /v1/links"] = {"links": STATUS["links"]}
     fake.start()
     yield fake
     fake.stop()

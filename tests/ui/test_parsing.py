@@ -87,7 +87,7 @@ def test_options_come_from_the_environment(agent: Any, tumpline: Any, monkeypatc
     monkeypatch.setenv("TUMPLINE_COUNT", "9")
     agent.answers["POST /v1/ping"] = []
     tumpline("ping", "dtn://rover/echo", "--interval", "250ms")
-    asked = agent.asked[-1].value
+    asked = agent.asked[0].value
     assert (asked["count"], asked["interval_s"]) == (9, 0.25)
     assert tumpline("status").value["name"] == "ground"
 

@@ -202,8 +202,9 @@ def test_ping_without_answer(agent: Any, tumpline: Any) -> None:
     agent.answers["POST /v1/ping"] = [SUMMARY | nothing | {"received": 0, "loss": 1.0, "exit_code": 3}]
     said = tumpline("ping", "dtn://rover/echo", "--timeout", "2s")
     assert said.code == 3
-    assert agent.asked[-1].value["timeout_s"] == 2
+    assert agent.asked[0].value["timeout_s"] == 2
     assert "100% lost" in said.out
+    assert said.err == "tumpline: no answer from dtn://rover/echo within 2 s\n"
 
 
 # ---- the store -------------------------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ def test_send_ends_as_the_transfer_does(code: int, agent: Any, tumpline: Any, fi
     said = tumpline("send", str(file), "dtn://rover/", "--timeout", "5s", "--json")
     assert said.code == code
     assert said.events == _finished(code)
-    asked = agent.asked[-1].value
+    asked = agent.asked[0].value
     assert asked == {"path": str(file), "to": "dtn://rover/", "lifetime_s": 604_800.0, "wait_s": 5.0}
 
 

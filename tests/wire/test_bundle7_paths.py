@@ -165,3 +165,42 @@ def test_anonymous_bundle_goes_both_ways() -> None:
     bundle = PLAIN._replace(primary=PRIMARY._replace(source=NULL, flags=b7.BundleFlags.MUST_NOT_FRAGMENT))
     data = b7.encode_bundle(bundle)
     assert fast_alone(data) == careful_alone(data) == bundle
+
+
+def test_blocks_that_were_verified_before_are_compared_whole() -> None:
+    """The fast decoder remembers extension blocks: one altered octet of them must still be found, wherever it is."""
+    eid = Eid.parse("dtn://a/b")
+    primary = b7.PrimaryBlock(0, 2, eid, eid, eid, 1, 2, 3, None, None)
+    blocks = (
+        b7.hop_count_block(30, 4, 2),
+        b7.previous_node_block(eid.node, 3),
+        b7.CanonicalBlock(200, 4, 0, 1, b"x" * 30),
+    )
+    octets = b7.encode_bundle(b7.Bundle(primary, blocks, b"payload"))
+    first = len(b7.encode_primary(primary)) + 1
+    behind = first + sum(len(b7.encode_block(block)) for block in blocks)
+    for _ in range(2):  # the second time they are known
+        assert b7.split_whole(octets)[0].blocks == blocks
+    for offset in range(first, behind):
+        altered = bytearray(octets)
+        altered[offset] ^= 0x01
+        with pytest.raises(MalformedError):
+            b7.split_whole(bytes(altered))
+
+
+def test_blocks_without_crc_are_told_apart_by_their_octets() -> None:
+    eid = Eid.parse("dtn://a/b")
+    primary = b7.PrimaryBlock(0, 2, eid, eid, eid, 1, 2, 3, None, None)
+    for last in (b"a", b"b", b"a"):
+        block = b7.CanonicalBlock(200, 2, 0, 0, b"sixteen octets and more " + last)
+        octets = b7.encode_bundle(b7.Bundle(primary, (block,), b""))
+        assert b7.split_whole(octets)[0].blocks == (block,)
+
+
+def test_a_head_made_is_the_head_decoded() -> None:
+    eid = Eid.parse("ipn:5.7")
+    primary = b7.PrimaryBlock(0, 2, eid, eid, eid, 1, 2, 3, None, None)
+    blocks = (b7.hop_count_block(30, 4, 2),)
+    octets, head = b7.make_head(primary, blocks, b7.encode_block(blocks[0]), 300, 2)
+    assert octets == b7.encode_head(primary, blocks, 300)
+    assert b7.decode_head_untrusted(octets) == head

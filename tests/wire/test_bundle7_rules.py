@@ -176,3 +176,13 @@ def test_what_is_no_bundle(octets: str, rules: b7.Strictness) -> None:
     rules = rules._replace(allow_trailing=False)
     with pytest.raises(MalformedError):
         b7.decode_bundle_untrusted(bytes.fromhex(octets), rules)
+
+
+@pytest.mark.parametrize("crc_type", [0, 2])
+@pytest.mark.parametrize("rules", [b7.STRICT, b7.LENIENT])
+def test_more_blocks_than_anyone_needs_are_refused(crc_type: int, rules: b7.Strictness) -> None:
+    blocks = [b7.CanonicalBlock(200, number, 0, crc_type, b"") for number in range(2, b7.MAX_BLOCKS + 3)]
+    most = bundle(PRIMARY, *blocks[:-1])
+    assert b7.decode_bundle_untrusted(b7.encode_bundle(most), rules) == most
+    with pytest.raises(MalformedError, match="more than 256 blocks"):
+        b7.decode_bundle_untrusted(b7.encode_bundle(bundle(PRIMARY, *blocks)), rules)

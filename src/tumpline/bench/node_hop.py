@@ -75,4 +75,5 @@ SPEC = BenchSpec(
         "rss_max_mib",
     ),
     run,
+    durable=True,
 )

@@ -15,6 +15,7 @@ from tumpline.bench.framework.measure import alternate, rate_per_s
 from tumpline.bench.limits import store as limit
 from tumpline.drivers.stores import memory, sqlite
 from tumpline.drivers.stores._api import Store, StoreSpec
+from tumpline.drivers.stores._sqlite_schema import DATABASE
 from tumpline.errors import StorageError
 from tumpline.machines.contract import Octets, StoredBundle
 from tumpline.machines.storage import Add, Load, Operation, Remove, Results
@@ -167,7 +168,7 @@ async def _fill(directory: Path, count: int) -> None:
 def _start(directory: Path, count: int, effort: Effort) -> Figure:
     pair = alternate(
         lambda: asyncio.run(_open(directory, count)),
-        lambda: limit.open_seconds(directory / sqlite.DATABASE),
+        lambda: limit.open_seconds(directory / DATABASE),
         effort.runs,
     )
     return latency(pair.ours, "s", pair.limit, f"sqlite3.connect and SELECT max(seq), at {count} bundles")
@@ -215,4 +216,5 @@ SPEC = BenchSpec(
     "adding bundles, starting over a million of them, forwarding among them",
     ("add_per_s", "add_durable_per_s", "start_1M_s", "forward_at_1M_ratio"),
     run,
+    durable=True,
 )

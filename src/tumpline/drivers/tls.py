@@ -31,6 +31,11 @@ class TlsContexts:
         self._files = files
         self._made: dict[bool, tuple[object, ssl.SSLContext]] = {}
 
+    @property
+    def certificate(self) -> str:
+        """The file of ours."""
+        return self._files.certificate
+
     def context(self, server_side: bool) -> ssl.SSLContext:
         """Raises: TumplineError naming the file and the remedy."""
         stamp = tuple(_stamp(path) for path in (self._files.certificate, self._files.key, self._files.ca))
@@ -121,7 +126,7 @@ def _refuse_password() -> str:
 # OpenSSL's X509_V_ERR_*: what we found wrong with the peer's certificate.
 _PEER_CERTIFICATE = {
     9: "is not valid yet; compare the clocks of both machines",
-    10: "has expired; the peer needs a new one",
+    10: "has expired; renew it there with `tumpline cert renew`",
     18: "is self-signed and not in our tls.ca",
     19: "comes from a CA that is not in our tls.ca",
     20: "comes from a CA that is not in our tls.ca",
@@ -132,7 +137,7 @@ _PEER_CERTIFICATE = {
 
 # TLS alerts: what the peer found wrong with us.
 _ALERTS = {
-    "CERTIFICATE_EXPIRED": "our certificate has expired; renew tls.cert",
+    "CERTIFICATE_EXPIRED": "our certificate has expired; `tumpline cert renew {certificate}`",
     "UNKNOWN_CA": "it does not know the CA of our certificate; its tls.ca must contain that CA",
     "BAD_CERTIFICATE": "it does not accept our certificate",
     "CERTIFICATE_UNKNOWN": "it does not accept our certificate",
@@ -156,8 +161,8 @@ _OWN = {
 }
 
 
-def explain(error: Exception) -> str:
-    """What went wrong with TLS, as a sentence that says whose part it is."""
+def explain(error: Exception, certificate: str) -> str:
+    """What went wrong with TLS, as a sentence that says whose part it is. `certificate`: the file of ours."""
     if isinstance(error, ssl.SSLCertVerificationError):
         fault = _PEER_CERTIFICATE.get(error.verify_code, f"is not valid: {error.verify_message}")
         return f"the peer's certificate {fault}"
@@ -172,5 +177,6 @@ def explain(error: Exception) -> str:
         return _OWN[reason]
     _, is_alert, alert = reason.partition("ALERT_")
     if is_alert:
-        return f"the peer ended the handshake: {_ALERTS.get(alert, alert.lower().replace('_', ' '))}"
+        fault = _ALERTS.get(alert, alert.lower().replace("_", " ")).format(certificate=certificate)
+        return f"the peer ended the handshake: {fault}"
     return reason.lower().replace("_", " ") or str(error)

@@ -285,12 +285,13 @@ async def serve(configuration: Configuration, *, ready: Callable[[], None] | Non
         held.enter_context(log_to(configuration.log))
         agent = Agent(configuration, state)
         control = ControlServer(agent, configuration.control_sockets(state), tcp_control(configuration.control))
-        loop = asyncio.get_running_loop()
+        loop, started = asyncio.get_running_loop(), False
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, agent.stop)
         try:
             await agent.start()
             await control.start()
+            started = True
             agent.events.notice("agent_started", {"node": str(agent.node_ids[0]), "pid": os.getpid()})
             if ready is not None:
                 ready()
@@ -298,5 +299,6 @@ async def serve(configuration: Configuration, *, ready: Callable[[], None] | Non
         finally:
             await control.stop()
             await agent.close()
-            agent.events.notice("agent_stopped", {"node": str(agent.node_ids[0])})
+            if started:  # otherwise the error says it all
+                agent.events.notice("agent_stopped", {"node": str(agent.node_ids[0])})
     return 0

@@ -16,6 +16,10 @@ from tumpline.node.config.model import LogSection
 
 log = logging.getLogger("tumpline.node")
 
+# A warning that says the same again is logged once in so long; the event stream and a `debug` log have every one.
+REPEATED_S = 60.0
+REPEATS_MAX = 256  # warnings that are remembered: strangers can cause as many different ones as they like
+
 # What an operator should see without asking for it; the rest is for `-v` and the event stream.
 LOUD = ("failed", "refused", "terminated", "malformed", "exceeded", "denied", "full")
 
@@ -23,8 +27,9 @@ LOUD = ("failed", "refused", "terminated", "malformed", "exceeded", "denied", "f
 class EventStream:
     """Tells every notice to its subscribers and to the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, time: Callable[[], float] = time.monotonic) -> None:
         self._subscribers: list[Callable[[Notice], None]] = []
+        self._repeats = Repeats(time)
 
     def subscribe(self, callback: Callable[[Notice], None]) -> Callable[[], None]:
         """From now on, until the returned function is called."""
@@ -42,8 +47,39 @@ class EventStream:
         for callback in list(self._subscribers):
             callback(notice)
         level = logging.WARNING if name.endswith(LOUD) else logging.DEBUG if "progressed" in name else logging.INFO
+        if fields.get("clean"):  # a session that ended in order
+            level = logging.INFO
+        if level == logging.WARNING and self._repeats.is_repeated(name, fields):
+            level = logging.DEBUG
         if log.isEnabledFor(level):
             log.log(level, name, extra={"fields": fields})
+
+
+class Repeats:
+    """Which warnings were given a moment ago: a peer that cannot be reached, or a full disk, is one line and no flood."""
+
+    def __init__(self, time: Callable[[], float]) -> None:
+        self._time = time
+        self._told: dict[tuple[Any, ...], float] = {}  # when, oldest first
+
+    def is_repeated(self, name: str, fields: dict[str, Any]) -> bool:
+        """Whether the same was told within REPEATED_S; if not, it is told now."""
+        key, now = _sameness(name, fields), self._time()
+        if now - self._told.get(key, -REPEATED_S) < REPEATED_S:
+            return True
+        self._told.pop(key, None)
+        if len(self._told) >= REPEATS_MAX:
+            del self._told[next(iter(self._told))]
+        self._told[key] = now
+        return False
+
+
+def _sameness(name: str, fields: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes two warnings the same: not the numbers of paths, transfers and ephemeral ports."""
+    address = str(fields.get("address", ""))
+    if name != "connection_failed":  # only where we dial, the port says who it is
+        address = address.rpartition(":")[0]
+    return name, fields.get("link"), address, *(fields.get(each) for each in ("reason", "error", "why"))
 
 
 @contextmanager

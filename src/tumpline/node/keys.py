@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
-from tumpline.drivers.x509 import peer_certificate
-from tumpline.errors import ConfigError, MalformedError
+from tumpline.errors import ConfigError
 from tumpline.node.state import make_private
 
 KEYS = "keys"  # within a state directory
@@ -140,8 +139,16 @@ def _read(field: str, path: Path | None, mistakes: list[Mistake]) -> bytes | Non
         mistakes.append(Mistake(field, f"{path} is a directory; name a PEM file"))
     except OSError as error:
         words = os.strerror(error.errno or 0).lower()
-        mistakes.append(Mistake(field, f"{path} cannot be read ({words}); `chown $USER {path}`, or run as its owner"))
+        mistakes.append(Mistake(field, f"{path} cannot be read ({words}); {_remedy(path)}"))
     return None
+
+
+def _remedy(path: Path) -> str:
+    try:
+        is_ours = path.stat().st_uid == os.geteuid()
+    except OSError:  # its directory is closed to us
+        is_ours = False
+    return f"`chmod 600 {path}`" if is_ours else f"`chown $USER {path}`, or run as its owner"
 
 
 def _certificates(field: str, path: Path | None, mistakes: list[Mistake]) -> list[x509.Certificate]:
@@ -175,11 +182,8 @@ def _private_key(path: Path | None, mistakes: list[Mistake]) -> PrivateKeyTypes 
 
 def _validity(field: str, certificate: x509.Certificate, path: Path, now: datetime) -> list[Mistake]:
     if certificate.not_valid_after_utc < now:
-        return [
-            Mistake(
-                field, f"{path} expired on {_when(certificate.not_valid_after_utc)}; {_renewal(field, certificate)}"
-            )
-        ]
+        when = _when(certificate.not_valid_after_utc)
+        return [Mistake(field, f"{path} expired on {when}; {_renewal(field, path)}")]
     if certificate.not_valid_before_utc > now:
         when = _when(certificate.not_valid_before_utc)
         return [Mistake(field, f"{path} is not valid before {when}; check this machine's clock, or issue a new one")]
@@ -190,14 +194,11 @@ def _when(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _renewal(field: str, certificate: x509.Certificate) -> str:
+def _renewal(field: str, path: Path) -> str:
     if field == "ca":
         return "make a new CA with `tumpline cert init` and issue the nodes' certificates anew"
-    try:
-        node_ids = peer_certificate(certificate.public_bytes(serialization.Encoding.DER)).node_ids
-    except MalformedError:
-        node_ids = ()
-    return f"issue it anew with `tumpline cert issue {' '.join(node_ids) or 'NODE-ID'}`"
+    directory = path.parent if (path.parent / "ca.key").exists() else "CA-DIRECTORY"
+    return f"renew it with `tumpline cert renew {path} --directory {directory}`"
 
 
 def _public_octets(key: PublicKeyTypes) -> bytes:

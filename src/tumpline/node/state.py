@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from tumpline.drivers.directories import make_directory
 from tumpline.errors import StateError
 
 LOCK = "lock"
-PRIVATE = 0o700
 
 
 class StateDir:
@@ -41,8 +41,7 @@ class StateDir:
                 f"the state directory {path} is held by the agent with pid {holder}; stop it with "
                 f"`tumpline down --node {name}` or give this one its own state_dir"
             ) from error
-        os.ftruncate(lock_fd, 0)
-        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+        _write_pid(path, lock_fd)
         return cls(path, lock_fd)
 
     def directory(self, name: str) -> Path:
@@ -67,8 +66,7 @@ class StateDir:
 def make_private(path: Path) -> Path:
     """The directory `path`, made with mode 0700 (its parents too) if it is not there. Raises: StateError."""
     try:
-        for missing in reversed([each for each in (path, *path.parents) if not each.exists()]):
-            missing.mkdir(mode=PRIVATE, exist_ok=True)
+        make_directory(path)
         if not path.is_dir():
             raise StateError(f"{path} is not a directory; remove it or choose another state_dir")
     except OSError as error:
@@ -86,6 +84,19 @@ def _open_lock(path: Path) -> int:
     except OSError as error:
         raise StateError(
             f"the state directory {path.parent} cannot be written: {_words(error)}; free it or choose another state_dir"
+        ) from error
+
+
+def _write_pid(path: Path, lock_fd: int) -> None:
+    text = f"{os.getpid()}\n".encode()
+    try:
+        # In this order: over the last pid there is room on a full disk too.
+        os.pwrite(lock_fd, text, 0)
+        os.ftruncate(lock_fd, len(text))
+    except OSError as error:
+        os.close(lock_fd)
+        raise StateError(
+            f"the state directory {path} cannot be written: {_words(error)}; free some room or choose another state_dir"
         ) from error
 
 

@@ -209,6 +209,7 @@ class LoneNode:
         self.store = DictStore() if store is None else store
         self.hold_store = False  # transactions wait in `waiting`
         self.fail_store = False
+        self.store_most: int | None = None  # longer transactions fail
         self.waiting: list[Transact] = []
         self.transactions = 0
         self.machine = NodeMachine(NodeConfig(Eid.parse(node_id), **config), lambda: 0.5)
@@ -243,7 +244,7 @@ class LoneNode:
                 self.machine.join_done(effect.token, Octets(joined), self.now)
         elif self.hold_store:
             self.waiting.append(effect)
-        elif self.fail_store:
+        elif self.fail_store or (self.store_most is not None and len(effect.operations) > self.store_most):
             self.machine.store_failed(effect.token, "disk full", self.now)
         else:
             self._carry_out(effect)

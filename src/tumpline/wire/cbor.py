@@ -123,6 +123,13 @@ class Cursor:
             raise MalformedError(f"{what} has an indefinite length, which is not allowed here")
         return count
 
+    def map(self, what: str) -> int:
+        """Enter a map of definite length: the number of its pairs."""
+        major, count = self._head(what)
+        if major != 5 or count == INDEFINITE:
+            raise MalformedError(f"{what} at {self.offset} is not a map of definite length")
+        return count
+
     def leave(self, what: str, count: int, read: int) -> None:
         """The end of an array of `count` items (or INDEFINITE) of which `read` were read."""
         if count == INDEFINITE:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,14 +15,17 @@ from tumpline.errors import NoAnswerError, TumplineError
 
 READY_S = 20.0
 STOP_S = 10.0
+PROGRAM = (sys.executable, "-m", "tumpline")
 _TAIL_LINES = 15
 
 
 class AgentProcess:
-    """One `tumpline up`. Its name is the first part of its node ID."""
+    """One `tumpline up`. Its name is the first part of its node ID. `program` stands in for `tumpline`, such as one that
+    watches it or confines it."""
 
-    def __init__(self, name: str, directory: Path, config: str) -> None:
+    def __init__(self, name: str, directory: Path, config: str, program: Sequence[str] = PROGRAM) -> None:
         self.name = name
+        self._program = program
         self.directory = directory / name
         self.directory.mkdir(parents=True)
         self.config_path = self.directory / f"{name}.toml"
@@ -42,7 +46,7 @@ class AgentProcess:
 
     def start(self) -> None:
         """Start it; `wait_ready` tells when it listens."""
-        command = [sys.executable, "-m", "tumpline", "up", "--config", str(self.config_path)]
+        command = [*self._program, "up", "--config", str(self.config_path)]
         with self.log_path.open("a") as log:
             self._process = subprocess.Popen(
                 command,
@@ -78,6 +82,12 @@ class AgentProcess:
             if process.stdout is not None:
                 process.stdout.close()
 
+    def kill(self) -> None:
+        """End it at once, as it stands (SIGKILL); `start` begins anew in the same state directory."""
+        assert self._process is not None
+        self._process.kill()
+        self.stop()
+
     def log_tail(self) -> str:
         """The end of what it logged."""
         lines = self.log_path.read_text(errors="replace").splitlines() if self.log_path.exists() else []
@@ -98,9 +108,9 @@ class Agents:
         self._directory = directory
         self.running: dict[str, AgentProcess] = {}
 
-    def start(self, name: str, config: str, wait: bool = True) -> AgentProcess:
+    def start(self, name: str, config: str, wait: bool = True, program: Sequence[str] = PROGRAM) -> AgentProcess:
         """Write the configuration and start the agent."""
-        agent = AgentProcess(name, self._directory, config)
+        agent = AgentProcess(name, self._directory, config, program)
         self.running[name] = agent
         agent.start()
         if wait:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tumpline.errors import ConfigError
@@ -57,6 +58,7 @@ class BenchSpec(NamedTuple):
     summary: str
     figures: tuple[str, ...]  # the keys it gives, in order
     run: Callable[[Effort], Mapping[str, Figure]]
+    durable: bool = False  # some of its figures are of a durable store: it runs on a disk only
 
 
 def find_benches() -> dict[str, BenchSpec]:
@@ -67,13 +69,17 @@ def find_benches() -> dict[str, BenchSpec]:
     return {spec.name: spec for spec in specs}
 
 
-def run_bench(name: str, effort: Effort) -> dict[str, Any]:
-    """Run one bench. Returns: what `bench NAME --json` prints. Raises: ConfigError if there is none of that name."""
+def run_bench(name: str, effort: Effort, directory: Path | None = None) -> dict[str, Any]:
+    """Run one bench, with its files below `directory`. Returns: what `bench NAME --json` prints. Raises: ConfigError if
+    there is none of that name, or if it needs a disk and has none."""
+    from tumpline.bench.framework.disk import describe_disk, working_in
     from tumpline.bench.framework.machine import describe_machine
 
     benches = find_benches()
     if name not in benches:
         raise ConfigError(f"no bench is called {name!r}; there are: {', '.join(benches)}")
-    machine = describe_machine()
-    figures = {key: figure._asdict() for key, figure in benches[name].run(effort).items()}
-    return {"bench": name, "machine": machine, "figures": figures}
+    with working_in(directory) as place:
+        disk = {"disk": describe_disk(place)} if benches[name].durable else {}
+        machine = describe_machine()
+        figures = {key: figure._asdict() for key, figure in benches[name].run(effort).items()}
+    return {"bench": name, "machine": machine, **disk, "figures": figures}

@@ -66,7 +66,7 @@ class LinkHost(Protocol):
         """The peer has acknowledged this many octets of a large unit."""
 
     def notice(self, name: str, **fields: Any) -> None:
-        """Something worth telling (log, event stream): connection_refused, tls_failed, session_terminated ..."""
+        """Something worth telling (log, event stream): connection_failed, session_failed, session_terminated ..."""
 
 
 class BundleLink(Protocol):

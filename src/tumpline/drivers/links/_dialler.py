@@ -33,6 +33,8 @@ class Dialler:
         self.task: asyncio.Task[None] | None = None
         self._backoff = backoff
         self._ended = asyncio.Event()
+        self._was_up = False  # the last connection became a session
+        self._retry_at = 0.0
 
     async def keep(
         self,
@@ -40,10 +42,11 @@ class Dialler:
         open_connection: Callable[[socket.socket, Dialler], Held],
         failed: Callable[[Dialler, float], None],
     ) -> None:
-        """`open_connection` takes the socket; `failed` is told each time, with the seconds until the next attempt."""
+        """`open_connection` takes the socket; `failed` is told of attempts that came to nothing: seconds until the next."""
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
+            self._was_up = False
             try:
                 sock = await dial(self.address, dial_s)
                 self._ended.clear()
@@ -53,15 +56,17 @@ class Dialler:
             except DialError as error:
                 self.failure = str(error)
             else:
-                if loop.time() - began >= SETTLED_S:
+                if self._was_up and loop.time() - began >= SETTLED_S:
                     self._backoff.reset()
             delay_s = self._backoff.next_delay_s()
-            failed(self, delay_s)
+            self._retry_at = loop.time() + delay_s
+            if not self._was_up:
+                failed(self, delay_s)
             await asyncio.sleep(delay_s)
 
-    def ended(self, reason: str) -> None:
+    def ended(self, reason: str, was_up: bool) -> None:
         """The session that was held is over, or never began."""
-        self.failure = reason
+        self.failure, self._was_up = reason, was_up
         self._ended.set()
 
     def stop(self, reason: str) -> None:
@@ -79,4 +84,5 @@ class Dialler:
             "connected": self.held is not None,
             "failures": self._backoff.attempts,
             "last_failure": self.failure,
+            "retry_in_s": round(max(0.0, self._retry_at - asyncio.get_running_loop().time()), 3),
         }

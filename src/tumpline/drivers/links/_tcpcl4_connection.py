@@ -370,7 +370,7 @@ class Connection:
             der = self._stream.peer_certificate
             certificate = peer_certificate(der) if der is not None else None
         except OSError as error:
-            self._tls_failed(explain(error))
+            self._tls_failed(self._explain(error))
         except MalformedError as error:
             self._tls_failed(str(error))
         else:
@@ -379,9 +379,12 @@ class Connection:
             self.session.tls_done(certificate, self._loop.time())
             self._ask_turn()
 
+    def _explain(self, error: OSError) -> str:
+        assert self._owner.contexts is not None
+        return explain(error, self._owner.contexts.certificate)
+
     def _tls_failed(self, text: str) -> None:
         self._handshaking = False
-        self._owner.host.notice("tls_failed", address=self.remote.address, reason=text)
         self.session.tls_failed(text, self._loop.time())
         self._ask_turn()
 
@@ -392,7 +395,7 @@ class Connection:
         if (
             isinstance(error, ssl.SSLError) and self.path < 0
         ):  # TLS 1.3: a peer judges our certificate after its handshake
-            self._tls_failed(explain(error))
+            self._tls_failed(self._explain(error))
         self._lose()
 
     def _lose(self) -> None:

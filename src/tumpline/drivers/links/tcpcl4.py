@@ -241,19 +241,20 @@ class Tcpcl4Link:
     def terminated(self, connection: Connection, why: SessionTerminated) -> None:
         """A session is over, or came to nothing."""
         was_up = self._paths.pop(connection.path, None) is not None
-        self.host.notice(
-            "session_terminated" if was_up else "session_failed",
-            link=self.name,
-            path=connection.path,
-            address=connection.remote.address,
-            reason=why.text,
-            clean=why.clean,
-        )
+        dialler = self._dialled.pop(connection, None)
+        if was_up or dialler is None:  # of a dialled session that never began, its dialler tells
+            self.host.notice(
+                "session_terminated" if was_up else "session_failed",
+                link=self.name,
+                path=connection.path,
+                address=connection.remote.address,
+                reason=why.text,
+                clean=why.clean,
+            )
         if was_up:
             self.host.path_down(connection.path, why.text)
-        dialler = self._dialled.pop(connection, None)
         if dialler is not None:
-            dialler.ended(why.text)
+            dialler.ended(why.text, was_up)
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone."""

@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from tumpline.drivers.directories import sync_directory
 from tumpline.errors import StorageError
 from tumpline.machines.contract import FileRange
 
@@ -28,12 +29,12 @@ IDLE_BUFFERS_MAX = 16
 # of the time that a fresh one takes, whose pages the system must clear first.
 IDLE_MEMORY_OCTETS_MAX = 64 << 20
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def storage_error(error: OSError, where: str) -> StorageError:
     """The error as its user reads it, with the remedy."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return disk_full(where)
     return StorageError(f"cannot write in {where}: {error.strerror or error}; see the system's log for the disk")
 
@@ -199,6 +200,8 @@ class PayloadDirectory:
     def recover(self, known: set[int]) -> None:
         """Remove the files that no bundle names. Raises: OSError."""
         self.path.mkdir(mode=0o700, exist_ok=True)
+        # Even if it was there: the run that made it may have ended before this. Synced files lie in it from now on.
+        sync_directory(self.path.parent)
         for entry in os.scandir(self.path):
             if not entry.name.isdecimal() or int(entry.name) not in known:
                 os.unlink(entry.path)
@@ -256,11 +259,7 @@ class PayloadDirectory:
         for handle in fresh.values():
             os.fsync(handle.fd)
         if fresh:
-            directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync_directory(self.path)
         for handle in fresh.values():
             handle.synced = True
 

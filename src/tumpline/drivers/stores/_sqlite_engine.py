@@ -10,8 +10,8 @@ from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 from tumpline.drivers.stores._files import DiskHandle, FileWriter, PayloadDirectory, disk_full, storage_error
-from tumpline.drivers.stores._reserve import RESERVE_OCTETS, Reserve
-from tumpline.drivers.stores._sqlite_schema import PAGE_OCTETS
+from tumpline.drivers.stores._reserve import Reserve, reserve_octets
+from tumpline.drivers.stores._sqlite_schema import DATABASE, PAGE_OCTETS, is_full
 from tumpline.errors import StorageError
 from tumpline.machines import storage as ops
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload, StoredBundle
@@ -35,6 +35,11 @@ _NUMBERS = "seq IN (SELECT value FROM json_each(?))"
 # SQLite's integers end here. Strangers may claim longer lifetimes and ages: these are as good as endless.
 _LARGEST = (1 << 63) - 1
 
+# With so much room on the disk nobody needs to reckon.
+ROOMY_OCTETS = 256 << 20
+ROW_OCTETS = 600  # of a bundle's row and index entries, beside its octets
+SLACK_OCTETS = 16 * PAGE_OCTETS  # pages of the tables and indexes that any transaction touches
+
 
 class Committed(NamedTuple):
     """What a batch of transactions came to, and what the event loop's thread has to do for the handles of files."""
@@ -53,7 +58,7 @@ class Engine:
         self._execute = connection.execute
         self._files = files
         self._place = files.place()
-        self._reserve = Reserve(files.path.parent / "reserve")
+        self._reserve = Reserve(files.path.parent / "reserve", reserve_octets(files.path.parent))
         self._where = str(files.path.parent)
         self._last_seq = last_seq
         self._highest = last_seq  # of the transaction under way
@@ -83,7 +88,7 @@ class Engine:
             results, removed = self._transact([operation for operations in transactions for operation in operations])
         except Exception as error:  # whatever it is, somebody waits for an answer
             if len(transactions) == 1:
-                if again and _is_full(error):
+                if again and is_full(error):
                     self._make_room(adding=any(type(operation) is ops.Add for operation in transactions[0]))
                     return self.commit(transactions, again=False)
                 return Committed([self._failure(error)], dropped=self._made)
@@ -99,20 +104,39 @@ class Engine:
         return Committed(answers, self._stored, dropped, removed)
 
     def _make_room(self, *, adding: bool) -> None:
-        """Copy the log into the database, so that it can be written from its beginning again. The database may have to
-        grow for that: the reserve is given up for it, but not for those who add more."""
+        """Begin the log anew. The database may have to grow for that: the reserve is given up for it, but not for those
+        who add more."""
         if not adding:
             self._reserve.give_up()
-        with suppress(sqlite3.Error):  # then the transaction fails once more, and says why
+        self._begin_log_anew()
+
+    def _begin_log_anew(self) -> None:
+        """Copy the log into the database, so that it can be written from its beginning again."""
+        with suppress(sqlite3.Error):  # then the next transaction fails, and says why
             self._execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
-    def _require_room(self) -> None:
-        """To add needs the reserve, or as much free room inside the database: else to remove may become impossible."""
-        if self._reserve.hold():
+    def _require_room(self, operations: Operations) -> None:
+        """To add needs the reserve (or as much free room inside the database), and room beside it for the log and for
+        the database that takes the log in: else to remove may become impossible. Raises: StorageError."""
+        if self._reserve.held and self._files.free_octets() >= ROOMY_OCTETS:
             return
-        (free_pages,) = self._execute("PRAGMA freelist_count").fetchone()
-        if free_pages * PAGE_OCTETS < RESERVE_OCTETS:
+        added = sum(_octets_in_pages(op.bundle) for op in operations if type(op) is ops.Add)
+        if not added:
+            return
+        added += SLACK_OCTETS
+        inside = self._execute("PRAGMA freelist_count").fetchone()[0] * PAGE_OCTETS
+        if not self._reserve.hold() and inside < self._reserve.octets:
             raise disk_full(self._where)
+        if self._files.free_octets() >= added + max(0, self._log_octets() + added - inside):
+            return
+        self._begin_log_anew()
+        inside = self._execute("PRAGMA freelist_count").fetchone()[0] * PAGE_OCTETS
+        if self._files.free_octets() < max(0, added - self._log_octets()) + max(0, added - inside):
+            raise disk_full(self._where)
+
+    def _log_octets(self) -> int:
+        log = self._files.path.parent / f"{DATABASE}-wal"
+        return log.stat().st_size if log.exists() else 0
 
     def close(self) -> None:
         """The log is copied into the database."""
@@ -123,6 +147,7 @@ class Engine:
     def _transact(self, operations: Operations) -> tuple[ops.Results, list[int]]:
         self._highest, self._removing = self._last_seq, False
         self._named, self._stored, self._made = {}, [], []
+        self._require_room(operations)
         self._execute("BEGIN")
         try:
             results: ops.Results = []
@@ -155,14 +180,13 @@ class Engine:
             return error
         if isinstance(error, OSError):
             return storage_error(error, self._where)
-        if _is_full(error):
+        if is_full(error):
             return disk_full(self._where)
         return StorageError(f"nothing of the transaction was kept in {self._where}: {error}")
 
     # ---- bundles ----------------------------------------------------------------------------------------------------
 
     def _add(self, run: list[ops.Add]) -> list[ops.AddResult]:
-        self._require_room()
         rows = [self._row(bundle) for (bundle,) in run]
         self._highest = max(self._highest, max(row[0] for row in rows))
         count = self._connection.executemany(_INSERT, rows).rowcount
@@ -288,8 +312,12 @@ class Engine:
         return FileRange(self._files.stored(file), offset, length)
 
 
-def _is_full(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+def _octets_in_pages(bundle: StoredBundle) -> int:
+    """At most so much does a bundle take in the database: its row, its part of the indexes, an overflow page half full."""
+    length = len(bundle.head) + len(bundle.tail) + ROW_OCTETS
+    if isinstance(bundle.payload, Octets) and bundle.payload.length < FILE_PAYLOAD_OCTETS:
+        length += bundle.payload.length
+    return length if length < PAGE_OCTETS // 4 else length + PAGE_OCTETS
 
 
 def _numbers(seqs: Iterable[int]) -> str:

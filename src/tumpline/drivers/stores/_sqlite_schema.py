@@ -5,9 +5,12 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from tumpline.drivers.stores._files import FULL, disk_full
+from tumpline.drivers.stores._reserve import reserve_octets
 from tumpline.errors import StateError
 from tumpline.machines.storage import Recovered
 
+DATABASE = "store.sqlite"  # within the store's directory
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x74756D70  # "tump", in the header of the file: a database of something else is never touched
 PAGE_OCTETS = 4096  # of 4096 and 8192 the better for small bundles: 10 to 30 % more of them a second were added
@@ -70,7 +73,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
-        _configure(connection)
+        _configure(connection, path)
         _check_schema(connection, path)
     except (sqlite3.Error, OSError, StateError) as error:
         if connection is not None:
@@ -101,6 +104,8 @@ def recovered(connection: sqlite3.Connection) -> Recovered:
 def unusable(path: Path, error: Exception) -> StateError:
     """Why a database cannot be used, and what to do."""
     text = str(error)
+    if is_full(error):
+        return StateError(str(disk_full(str(path.parent))))
     if "locked" in text:
         return StateError(f"{path} is held by another process: stop that one, or use another state_dir")
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
@@ -109,6 +114,13 @@ def unusable(path: Path, error: Exception) -> StateError:
             f" or begin with an empty store: mv {path.parent} {path.parent}.damaged"
         )
     return StateError(f"{path} cannot be used ({text}): check that {path.parent} exists and belongs to this user")
+
+
+def is_full(error: Exception) -> bool:
+    """Whether there is no room on the disk."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _refuse_lost_database(path: Path) -> None:
@@ -125,14 +137,15 @@ def _refuse_lost_database(path: Path) -> None:
         )
 
 
-def _configure(connection: sqlite3.Connection) -> None:
+def _configure(connection: sqlite3.Connection, path: Path) -> None:
     execute = connection.execute
+    pages = min(CHECKPOINT_PAGES, reserve_octets(path.parent) // 2 // PAGE_OCTETS)
     execute(f"PRAGMA page_size = {PAGE_OCTETS}")  # only while the database is empty
     execute("PRAGMA locking_mode = EXCLUSIVE")
     execute("PRAGMA journal_mode = WAL")
     execute("PRAGMA synchronous = FULL")  # the log is synced at each commit: what is acknowledged outlives a power cut
-    execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    execute(f"PRAGMA journal_size_limit = {2 * CHECKPOINT_PAGES * PAGE_OCTETS}")
+    execute(f"PRAGMA wal_autocheckpoint = {pages}")
+    execute(f"PRAGMA journal_size_limit = {2 * pages * PAGE_OCTETS}")
     execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     execute("PRAGMA temp_store = MEMORY")
 

@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 import msgspec
 
+from tumpline.drivers.directories import make_directory
 from tumpline.drivers.stores._api import Done, StoreSpec
 from tumpline.drivers.stores._files import FileWriter, PayloadDirectory
 from tumpline.drivers.stores._sink import BundleSink
 from tumpline.drivers.stores._sqlite_engine import Committed, Engine
-from tumpline.drivers.stores._sqlite_schema import open_database, recovered, unusable
+from tumpline.drivers.stores._sqlite_schema import DATABASE, open_database, recovered, unusable
 from tumpline.errors import StateError, StorageError
 from tumpline.machines.storage import Operation, Recovered
 
-DATABASE = "store.sqlite"
 PAYLOADS = "payloads"
 # Operations committed together at most: some 100 ms of work, so that nobody waits much longer for a group's end.
 GROUP_OPERATIONS_MAX = 8192
@@ -64,17 +64,17 @@ class SqliteStore:
         assert self._engine is None, "opened twice"
         path = self._directory / DATABASE
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self._directory)
         except OSError as error:
             raise StateError(f"{self._directory} cannot be made: {error.strerror}") from error
         connection = open_database(path)
         try:
             found = recovered(connection)
             self._files.recover({number for (number,) in connection.execute("SELECT number FROM files")})
+            self._engine = Engine(connection, self._files, found.last_seq)
         except (sqlite3.Error, OSError) as error:
             connection.close()
             raise unusable(path, error) from error
-        self._engine = Engine(connection, self._files, found.last_seq)
         self._files.discard = self._inbox.put
         return found
 

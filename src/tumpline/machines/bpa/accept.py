@@ -143,8 +143,7 @@ class Reception:
             self._core.effects.append(Acknowledge(path, dropped))
         if batch.entries:
             self.on_earliest(earliest, now)
-            operations: list[Operation] = [Add(entry[0]) for entry in batch.entries]
-            self._core.transact(operations, batch, self._stored, self._failed)
+            self._store(batch)
 
     def _decode(self, arrival: Arrival) -> Whole:
         """Raises MalformedError; verifies every CRC (RFC 9171 §5.6 Step 3)."""
@@ -259,6 +258,10 @@ class Reception:
 
     # ---- what became of them ----------------------------------------------------------------------------------------
 
+    def _store(self, batch: Batch) -> None:
+        operations: list[Operation] = [Add(entry[0]) for entry in batch.entries]
+        self._core.transact(operations, batch, self._stored, self._failed)
+
     def _stored(self, batch: Batch, results: Results, now: float) -> None:
         stored = batch.entries
         if AddResult.DUPLICATE in results:
@@ -278,6 +281,12 @@ class Reception:
         self._queues.stored(stored, now)
 
     def _failed(self, batch: Batch, text: str, _: float) -> None:
+        if len(batch.entries) > 1:
+            # There may be room for some of them; and were all refused each time, they would come again together for ever.
+            middle = len(batch.entries) // 2
+            self._store(Batch(batch.path, batch.transfers[:middle], batch.entries[:middle]))
+            self._store(Batch(batch.path, batch.transfers[middle:], batch.entries[middle:]))
+            return
         for transfer, entry in zip(batch.transfers, batch.entries, strict=True):
             self._drop(entry)
             self._core.effects.append(Refuse(batch.path, transfer, RefuseReason.NO_RESOURCES))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tumpline.errors import ConfigError, MalformedError
 from tumpline.wire.eid import Eid
 
+MAX_SOURCES = 1024  # local endpoints whose EIDs are kept ready: applications choose them
+
 
 class Names:
     """The node IDs of this node."""
@@ -15,6 +17,7 @@ class Names:
                 raise ConfigError(f"{eid} is no node ID; write dtn://NAME/ or ipn:NODE.0")
         self.primary = primary
         self.all = frozenset((primary, *aliases))
+        self._sources: dict[str, Eid] = {}
 
     def is_own(self, destination: Eid) -> bool:
         """Whether the endpoint is one of this node's (RFC 9758: ipn:!.N always is)."""
@@ -22,7 +25,13 @@ class Names:
 
     def source(self, demux: str) -> Eid:
         """The local endpoint `demux` as source of a bundle. Raises MalformedError where the primary ID cannot name it."""
-        return self.primary.with_demux(demux)
+        source = self._sources.get(demux)
+        if source is None:
+            source = self.primary.with_demux(demux)
+            if len(self._sources) >= MAX_SOURCES:
+                self._sources.clear()
+            self._sources[demux] = source
+        return source
 
     def endpoints(self, demux: str) -> list[Eid]:
         """`demux` below each node ID that can name it (an ipn node has numbered services only)."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from tumpline.errors import MalformedError
 from tumpline.machines.bpa.accept import MAX_TIME_MS, identity
 from tumpline.machines.bpa.core import Core, release_payload
 from tumpline.machines.bpa.queues import Entry, Queues
-from tumpline.machines.bpa.rewrite import decode_stored
 from tumpline.machines.contract import Octets, StoredBundle
 from tumpline.machines.effects import Adu, AduRefused, AduStored, Split
 from tumpline.machines.storage import Add, Operation, Results
@@ -19,9 +19,10 @@ from tumpline.wire.bundle7 import (
     PrimaryBlock,
     bundle_age_block,
     bundle_id,
-    encode_head,
+    encode_block,
     encode_tail,
     hop_count_block,
+    make_head,
     payload_block_prefix,
     payload_crc,
 )
@@ -144,8 +145,8 @@ class Origination:
         core.last_seq = seq = core.last_seq + 1
         primary = self._primary(adu, seq, now)
         hop_limit = core.config.hop_limit if adu.hop_limit is None else adu.hop_limit
-        blocks = _blocks(primary, hop_limit)
-        octets = encode_head(primary, blocks, adu.payload.length, 0, adu.crc_type)
+        blocks, middle = _blocks(primary.created_ms != 0, hop_limit, primary.crc_type)
+        octets, head = make_head(primary, blocks, middle, adu.payload.length, adu.crc_type)
         tail = encode_tail(adu.crc_type, crc)
         queue = self._queues.queue(adu.destination)
         now_ms = core.clock.ms(now)
@@ -156,7 +157,7 @@ class Origination:
         core.quota.held += length
         self.on_earliest(expires_ms, now)
         core.counters["bundles_originated"] += 1
-        return bundle, decode_stored(octets), queue, length
+        return bundle, head, queue, length
 
     def _primary(self, adu: Adu, seq: int, now: float) -> PrimaryBlock:
         """RFC 9171 §4.2.7. The node's own bundle number serves as sequence: unique over restarts and clock steps."""
@@ -182,10 +183,12 @@ def _needs_crc_job(adu: Adu) -> bool:
     return bool(adu.crc_type) and not isinstance(adu.payload, Octets)
 
 
-def _blocks(primary: PrimaryBlock, hop_limit: int) -> tuple[CanonicalBlock, ...]:
+@lru_cache(maxsize=1024)
+def _blocks(has_time: bool, hop_limit: int, crc_type: int) -> tuple[tuple[CanonicalBlock, ...], bytes]:
+    """The extension blocks of a new bundle, and their octets."""
     blocks = []
-    if not primary.created_ms:
-        blocks.append(bundle_age_block(0, 2, primary.crc_type))  # RFC 9171 §4.4.2
+    if not has_time:
+        blocks.append(bundle_age_block(0, 2, crc_type))  # RFC 9171 §4.4.2
     if hop_limit:
-        blocks.append(hop_count_block(hop_limit, 0, 3, primary.crc_type))
-    return tuple(blocks)
+        blocks.append(hop_count_block(hop_limit, 0, 3, crc_type))
+    return tuple(blocks), b"".join(map(encode_block, blocks))

@@ -54,7 +54,7 @@ class Finished(msgspec.Struct, tag="finished", tag_field="event"):
     """The last event."""
 
     exit_code: int
-    """0: delivered; 5: refused by the receiver; 6: stored, not yet delivered; 1: failed."""
+    """0: delivered; 3: not stored in time; 5: refused by the receiver; 6: stored, not yet delivered; 1: failed."""
     reason: str | None = None
 
 

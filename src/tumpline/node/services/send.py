@@ -260,8 +260,8 @@ class Send:
 
     async def _give_up(self, transfer: _Transfer, reason: str) -> None:
         self._transfers.pop(transfer.record.transfer, None)
+        transfer.tell(out.Finished(1, reason))  # first: on a full disk the record cannot be removed either
         await self._ctx.put_state({transfer.record.key: None})
-        transfer.tell(out.Finished(1, reason))
 
     # ---- streams -----------------------------------------------------------------------------------------------------
 
@@ -317,10 +317,11 @@ class Send:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     async def _watch(self, transfer: _Transfer, wait_s: float) -> AsyncGenerator[SendEvent, None]:
-        """What happens to a transfer, to its end or until `wait_s` after all was stored."""
+        """What happens to a transfer, to its end or until `wait_s` after all was stored (or since the node takes nothing)."""
         events: asyncio.Queue[SendEvent] = asyncio.Queue(MAX_WATCHERS_EVENTS)
         transfer.watchers.add(events)
         deadline: float | None = None
+        reason = ""
         try:
             if transfer.record.complete:
                 events.put_nowait(transfer.stored_event())
@@ -331,9 +332,14 @@ class Send:
                     left = None if deadline is None else max(0.0, deadline - self._ctx.now())
                     event = await asyncio.wait_for(events.get(), left)
                 except TimeoutError:
-                    yield out.Finished(6)
+                    yield out.Finished(6) if transfer.record.complete else out.Finished(3, f"not stored yet: {reason}")
                     return
                 yield event
+                if isinstance(event, out.Waiting):
+                    reason = event.reason
+                    deadline = deadline or self._ctx.now() + wait_s
+                elif isinstance(event, out.Progress):
+                    deadline = None
                 if isinstance(event, out.Stored):
                     deadline = self._ctx.now() + wait_s
                 elif isinstance(event, out.Delivered):

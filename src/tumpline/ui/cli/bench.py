@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -17,6 +18,7 @@ def bench(
     /,
     *,
     quick: Flag = False,
+    directory: Path | None = None,
     list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
     common: Common = DEFAULT,
 ) -> int:
@@ -28,6 +30,8 @@ def bench(
         Which bench; --list names them.
     quick
         A rough figure in under 20 s.
+    directory
+        Where benches keep their files; those of durable stores need a disk (default: the system's temporary directory).
     list_
         Name the benches and their figures.
     """
@@ -36,7 +40,7 @@ def bench(
         return _list(output)
     if name is None:
         raise ConfigError(f"which bench? There are: {', '.join(find_benches())}")
-    report = run_bench(name, Effort(quick))
+    report = run_bench(name, Effort(quick), directory)
     output.result(report, _shown(report))
     return 0
 
@@ -63,4 +67,9 @@ def _shown(report: dict[str, Any]) -> list[str]:
         for key, figure in figures.items()
     ]
     where = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, noise {machine['noise']:.0%}"
+    if disk := report.get("disk"):
+        where += (
+            f"\n{disk['directory']} on {disk['file_system']}, fdatasync {disk['fdatasync_median_ms']:g} ms"
+            f" (median of {disk['fdatasyncs']})"
+        )
     return [where, *table(("FIGURE", "VALUE", "UNIT", "LIMIT", "RATIO", "LIMIT IS"), rows)]

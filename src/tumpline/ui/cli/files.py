@@ -15,6 +15,7 @@ from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Flag, Seconds
 from tumpline.ui.cli.output import Output, octets
 from tumpline.ui.cli.progress import Progress
+from tumpline.ui.cli.reach import why_waiting
 
 if TYPE_CHECKING:
     from tumpline.node.client import Client
@@ -63,7 +64,9 @@ async def send(
     }
     async with connected(common) as agent:
         events = agent.stream("/v1/send", {key: value for key, value in asked.items() if value is not None})
-        return await _follow(events, Output(common), name or path.name, size, no_wait)
+        code = await _follow(events, Output(common), name or path.name, size, no_wait)
+        await _tell_why(agent, code, Output(common))
+        return code
 
 
 def _facts(path: Path) -> tuple[Path, int]:
@@ -98,7 +101,16 @@ async def pipe(
     asked = {"to": to, "name": name, "lifetime_s": lifetime, "wait_s": _wait_s(common, no_wait)}
     async with connected(common) as agent:
         events = agent.upload_stream("/v1/pipe", _standard_input(), asked)
-        return await _follow(events, Output(common), name, None, no_wait)
+        code = await _follow(events, Output(common), name, None, no_wait)
+        await _tell_why(agent, code, Output(common))
+        return code
+
+
+async def _tell_why(agent: Client, code: int, output: Output) -> None:
+    """Which peers cannot be reached, of a file that waits here."""
+    if code == EXIT_STORED_ONLY:
+        for line in await why_waiting(agent):
+            output.note(line)
 
 
 def _wait_s(common: Common, no_wait: bool) -> float:

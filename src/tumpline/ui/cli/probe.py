@@ -8,6 +8,7 @@ from tumpline.errors import NoAnswerError
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Seconds
 from tumpline.ui.cli.output import Output
+from tumpline.ui.cli.reach import why_waiting
 from tumpline.wire.eid import IPN, Eid
 
 _DEFAULT_WAIT_S = 10.0
@@ -44,6 +45,10 @@ async def ping(
         async for event in agent.stream("/v1/ping", asked):
             output.event(event, _ping_lines(event))
             code = event.get("exit_code", code)
+        if code == NoAnswerError.exit_code:
+            output.error(f"tumpline: no answer from {asked['to']} within {wait_s:g} s")
+            for line in await why_waiting(agent):
+                output.error(line)
     return code
 
 

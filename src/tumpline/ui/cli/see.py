@@ -8,6 +8,7 @@ from typing import Any
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Flag, Seconds
 from tumpline.ui.cli.output import Output, duration, octets, table
+from tumpline.ui.cli.reach import unreachable
 
 
 async def status(*, watch: Flag = False, interval: Seconds = 1.0, common: Common = DEFAULT) -> int:
@@ -42,6 +43,7 @@ def _status(value: dict[str, Any], output: Output) -> list[str]:
         f"{f' of {octets(quota)}' if quota else ''}",
     ]
     lines += peer_lines(value.get("peers", []), output)
+    lines += unreachable(value.get("links", []))
     waiting = [
         f"{name} {count}" for name, count in value.get("counters", {}).items() if count and isinstance(count, int)
     ]

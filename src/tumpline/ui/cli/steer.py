@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,24 @@ from tumpline.errors import TumplineError
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Flag
 from tumpline.ui.cli.output import Output, table
+from tumpline.ui.cli.reach import unreachable
 
 
 class NothingThereError(TumplineError):
     """There is nothing of that name to remove."""
 
 
-async def _show(what: str, columns: tuple[str, ...], common: Common) -> int:
+async def _show(
+    what: str,
+    columns: tuple[str, ...],
+    common: Common,
+    below: Callable[[list[dict[str, Any]]], list[str]] = lambda _: [],
+) -> int:
     async with connected(common) as agent:
         value = await agent.get(f"/v1/{what}")
     rows = [tuple(_cell(row.get(column)) for column in columns) for row in value[what]]
-    Output(common).result(value, table([column.upper() for column in columns], rows))
+    lines = table([column.upper() for column in columns], rows) + below(value[what])
+    Output(common).result(value, lines)
     return 0
 
 
@@ -139,8 +147,8 @@ async def contacts_rm(peer: str, /, *, start: str | None = None, save: Flag = Fa
 
 
 async def links_ls(*, common: Common = DEFAULT) -> int:
-    """Show the links."""
-    return await _show("links", ("name", "kind", "listening", "tls", "sessions"), common)
+    """Show the links, and which addresses cannot be reached."""
+    return await _show("links", ("name", "kind", "listening", "tls", "sessions"), common, unreachable)
 
 
 async def links_add(

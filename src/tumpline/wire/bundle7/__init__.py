@@ -27,12 +27,14 @@ from tumpline.wire.bundle7.encode import (
     encode_head,
     encode_primary,
     encode_tail,
+    make_head,
     payload_block_prefix,
     payload_crc,
     reencode_head,
 )
 from tumpline.wire.bundle7.values import (
     LENIENT,
+    MAX_BLOCKS,
     MAX_HEAD_OCTETS,
     STRICT,
     VERSION,
@@ -52,6 +54,7 @@ from tumpline.wire.crc import CrcType
 
 __all__ = [
     "LENIENT",
+    "MAX_BLOCKS",
     "MAX_HEAD_OCTETS",
     "MAX_HOPS",
     "STRICT",
@@ -81,6 +84,7 @@ __all__ = [
     "encode_primary",
     "encode_tail",
     "hop_count_block",
+    "make_head",
     "payload_block_prefix",
     "payload_crc",
     "previous_node_block",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from tumpline.errors import MalformedError
 from tumpline.wire.bundle7.rules import check_head
 from tumpline.wire.bundle7.values import (
+    MAX_BLOCKS,
     MAX_HEAD_OCTETS,
     VERSION,
     BlockType,
@@ -35,6 +36,8 @@ def decode_head(data: bytes, rules: Strictness) -> BundleHead:
         count, block_type, number, flags, crc_type = _block_start(cursor)
         if block_type == BlockType.PAYLOAD:
             break
+        if len(blocks) == MAX_BLOCKS:
+            raise MalformedError(f"the bundle has more than {MAX_BLOCKS} blocks before its payload")
         blocks.append(_extension(cursor, start, count, CanonicalBlock(block_type, number, flags, crc_type, b"")))
     if number != 1:
         raise MalformedError(f"the payload block has the number {number}, not 1 (RFC 9171 §4.1)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from struct import Struct
 
 from tumpline.wire.bundle7.values import Bundle, BundleFlags, BundleHead, CanonicalBlock, PrimaryBlock
@@ -67,6 +68,7 @@ def encode_block(block: CanonicalBlock) -> bytes:
     return _sealed(items + head + data, crc_type)
 
 
+@lru_cache(maxsize=4096)
 def payload_block_prefix(flags: int, crc_type: int, length: int) -> bytes:
     """The payload block up to its data: array head, type 1, number 1, flags, CRC type, byte string head."""
     head = _BYTES[length] if length < 0x100 else cbor_head(2, length)
@@ -100,6 +102,16 @@ def encode_head(
     middle = b"".join(map(encode_block, blocks)) if blocks else b""
     prefix = payload_block_prefix(payload_flags, payload_crc_type, payload_length)
     return _BUNDLE + encode_primary(primary) + middle + prefix
+
+
+def make_head(
+    primary: PrimaryBlock, blocks: tuple[CanonicalBlock, ...], middle: bytes, payload_length: int, crc_type: int
+) -> tuple[bytes, BundleHead]:
+    """`encode_head`, and what decoding it would give. `middle` is the octets of `blocks`: many bundles have the same."""
+    primary_octets = encode_primary(primary)
+    prefix = payload_block_prefix(0, crc_type, payload_length)
+    octets = _BUNDLE + primary_octets + middle + prefix
+    return octets, BundleHead(primary, blocks, 0, crc_type, len(octets), payload_length, primary_octets, prefix)
 
 
 def reencode_head(head: BundleHead, blocks: Sequence[CanonicalBlock]) -> bytes:

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from tumpline.errors import MalformedError
 from tumpline.wire.bundle7.rules import SPECIAL_FLAGS, check_head
-from tumpline.wire.bundle7.values import BundleHead, CanonicalBlock, PrimaryBlock, Strictness
+from tumpline.wire.bundle7.values import (
+    MAX_BLOCKS,
+    BlockType,
+    BundleHead,
+    CanonicalBlock,
+    PrimaryBlock,
+    Strictness,
+)
 from tumpline.wire.crc import crc16_x25, crc32c
 from tumpline.wire.eid import CACHE, Eid, remember_eid
 
@@ -107,6 +114,23 @@ def _eids(data: bytes, offset: int) -> _Three:
     return found
 
 
+# The extension blocks of most bundles are those of a bundle before, octet for octet: what was verified once is not verified
+# again. Compared whole, so no CRC goes unchecked: these very octets had the right one.
+_RUN_KEY_OCTETS = 16
+_MAX_RUNS = 1024
+_MAX_RUN_OCTETS = 256
+_runs: dict[bytes, tuple[bytes, tuple[CanonicalBlock, ...]]] = {}
+
+
+def _remember_run(octets: bytes, blocks: tuple[CanonicalBlock, ...]) -> None:
+    """Keep verified extension blocks that other bundles may well have too: few octets, and no age."""
+    if len(octets) > _MAX_RUN_OCTETS or any(block.type == BlockType.BUNDLE_AGE for block in blocks):
+        return
+    if len(_runs) >= _MAX_RUNS:
+        _runs.clear()
+    _runs[octets[:_RUN_KEY_OCTETS]] = (octets, blocks)
+
+
 def _check_crc(data: bytes, start: int, crc_type: int, offset: int) -> int:
     """The offset behind the CRC field at `offset`, which ends the block that began at `start`; it must be right."""
     if crc_type == 2:
@@ -127,12 +151,10 @@ def _check_crc(data: bytes, start: int, crc_type: int, offset: int) -> int:
 
 
 def _head(data: bytes, rules: Strictness) -> BundleHead:
-    primary, end = _primary(data)
-    primary_octets = data[1:end]
-    start = end
-    blocks = _NO_BLOCKS
-    if data[start + 1] != 1:
-        blocks, start = _extensions(data, start)
+    primary, begin = _primary(data)
+    blocks, start, is_new = _NO_BLOCKS, begin, False
+    if data[begin + 1] != 1:
+        blocks, start, is_new = _blocks(data, begin)
     count, crc_type = data[start], data[start + 4]
     flags = data[start + 3]
     if data[start + 1] != 1 or data[start + 2] != 1 or flags > 23 or crc_type > 2:
@@ -141,7 +163,7 @@ def _head(data: bytes, rules: Strictness) -> BundleHead:
         raise _UnusualError
     length, end = _string(data, start + 5)
     if (
-        blocks
+        is_new
         or primary.flags & SPECIAL_FLAGS
         or not primary.crc_type
         or not primary.created_ms
@@ -149,7 +171,19 @@ def _head(data: bytes, rules: Strictness) -> BundleHead:
         or primary.destination.is_local
     ):
         check_head(primary, blocks, flags, length, rules)
-    return _new(BundleHead, (primary, blocks, flags, crc_type, end, length, primary_octets, data[start:end]))
+        if is_new and rules.check_blocks:
+            _remember_run(data[begin:start], blocks)
+    return _new(BundleHead, (primary, blocks, flags, crc_type, end, length, data[1:begin], data[start:end]))
+
+
+def _blocks(data: bytes, begin: int) -> tuple[tuple[CanonicalBlock, ...], int, bool]:
+    """The blocks up to the payload block, where that begins, and whether such blocks were never seen and checked before."""
+    run = _runs.get(data[begin : begin + _RUN_KEY_OCTETS])
+    if run is not None and data.startswith(run[0], begin):
+        start = begin + len(run[0])
+        if data[start + 1] == 1:
+            return run[1], start, False
+    return (*_extensions(data, begin), True)
 
 
 def _primary(data: bytes) -> tuple[PrimaryBlock, int]:
@@ -205,7 +239,7 @@ def _string(data: bytes, offset: int) -> tuple[int, int]:
 
 def _extensions(data: bytes, offset: int) -> tuple[tuple[CanonicalBlock, ...], int]:
     """The blocks up to the payload block, and where that begins."""
-    blocks = []
+    blocks: list[CanonicalBlock] = []
     while data[offset + 1] != 1:
         start = offset
         block_type, offset = _uint(data, start + 1)
@@ -217,5 +251,7 @@ def _extensions(data: bytes, offset: int) -> tuple[tuple[CanonicalBlock, ...], i
         length, offset = _string(data, offset + 1)
         content = data[offset : offset + length]
         offset = _check_crc(data, start, crc_type, offset + length)
+        if len(blocks) == MAX_BLOCKS:
+            raise _UnusualError
         blocks.append(_new(CanonicalBlock, (block_type, number, flags, crc_type, content)))
     return tuple(blocks), offset

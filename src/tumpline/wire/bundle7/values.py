@@ -11,8 +11,11 @@ from tumpline.wire.eid import Eid
 VERSION: Final = 7
 
 # A head is everything before the payload's octets. It is held in memory while a payload is not, so it is bounded: room
-# for a thousand small blocks, or for a few with certificates and signatures.
+# for a few blocks with certificates and signatures.
 MAX_HEAD_OCTETS: Final = 64 * 1024
+# A block takes at least seven octets, so ten thousand would fit: 50 ms and 2 MB to decode what comes in half a millisecond.
+# The blocks that are registered today are twelve.
+MAX_BLOCKS: Final = 256
 
 
 class BundleFlags:

@@ -1,0 +1,1 @@
+"""Decoders and machines under mutated real traffic: `./dev fuzz [NAME] [SECONDS]`. See fuzz/README.md."""

@@ -1,0 +1,1 @@
+"""One module a decoder or machine; each ends with TARGET."""
