@@ -231,7 +231,7 @@ class Reception:
         blocks = head.blocks
         facts = self._seen.get(blocks)
         if facts is None:
-            facts = read_blocks(blocks, self._understood)
+            facts = read_blocks(blocks, self._understood, self._core.config.strictness.canonical)
             if is_repetitive(blocks):
                 if len(self._seen) >= MAX_SEEN:
                     self._seen.clear()
@@ -335,17 +335,17 @@ class Reception:
         self._core.notice("bundle_deleted", bundle=str(bundle_id(primary, head.payload_length)), reason=name)
 
 
-def read_blocks(blocks: tuple[CanonicalBlock, ...], understood: frozenset[int]) -> Facts:
+def read_blocks(blocks: tuple[CanonicalBlock, ...], understood: frozenset[int], canonical: bool = True) -> Facts:
     """What the blocks of RFC 9171 §4.4 say. Raises MalformedError."""
     hops_left, age_ms, previous, unknown = MAX_HOPS, 0, "", False
     for block in blocks:
         if block.type == BlockType.HOP_COUNT:
-            limit, count = decode_hop_count(block.data)
+            limit, count = decode_hop_count(block.data, canonical=canonical)
             hops_left = limit - count
         elif block.type == BlockType.BUNDLE_AGE:
-            age_ms = min(decode_bundle_age(block.data), MAX_TIME_MS)
+            age_ms = min(decode_bundle_age(block.data, canonical=canonical), MAX_TIME_MS)
         elif block.type == BlockType.PREVIOUS_NODE:
-            previous = str(decode_previous_node(block.data))
+            previous = str(decode_previous_node(block.data, canonical=canonical))
         elif block.type not in understood:
             unknown = True
     return Facts(hops_left, age_ms, previous, unknown)

@@ -30,13 +30,13 @@ MAX_SEEN_OCTETS = 256
 @lru_cache(maxsize=1024)
 def _next_hop_count(block: CanonicalBlock) -> CanonicalBlock:
     """RFC 9171 §4.4.3: increased by one on each hop. There are few distinct blocks: limits and counts are below 256."""
-    limit, count = decode_hop_count(block.data)
+    limit, count = decode_hop_count(block.data, canonical=False)  # what was accepted is accepted
     return hop_count_block(limit, count + 1, block.number, block.crc_type, block.flags)
 
 
 def _older(block: CanonicalBlock, residence_ms: int) -> CanonicalBlock:
     """RFC 9171 §5.4 Step 4: increased by the time the bundle was here."""
-    age_ms = decode_bundle_age(block.data) + residence_ms
+    age_ms = decode_bundle_age(block.data, canonical=False) + residence_ms
     return bundle_age_block(age_ms, block.number, block.crc_type, block.flags)
 
 
