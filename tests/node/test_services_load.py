@@ -10,6 +10,7 @@ from tumpline.errors import MalformedError, RefusedError
 from tumpline.machines.contract import FileRange, Octets
 from tumpline.machines.effects import Adu
 from tumpline.node.services import _numbered, sink, source, trace
+from tumpline.node.services._payload import PIECE_OCTETS
 from tumpline.node.services.sink import Sink, SinkConfig
 from tumpline.node.services.source import Source, SourceRequest
 from tumpline.node.services.trace import Trace, TraceRequest
@@ -176,3 +177,27 @@ async def test_a_large_payload_of_a_stranger_is_counted(node: MemoryNode) -> Non
     await settle(node)
     report = sink_of(node).report()
     assert (report.bundles, report.octets, report.damaged) == (1, 200_000, 1)
+
+
+LONG = 2 * PIECE_OCTETS + 100
+
+
+def in_pieces(octets: bytes) -> list[bytes]:
+    return [octets[begin : begin + PIECE_OCTETS] for begin in range(0, len(octets), PIECE_OCTETS)]
+
+
+@pytest.mark.parametrize("size", [PIECE_OCTETS - 1, PIECE_OCTETS, PIECE_OCTETS + 1, 2 * PIECE_OCTETS, LONG])
+def test_a_long_payload_is_told_piece_by_piece(size: int) -> None:
+    octets = _numbered.make(RUN, 7, size)
+    assert len(octets) == size
+    assert octets == b"".join(_numbered.make_pieces(RUN, 7, size))
+    assert _numbered.parse(in_pieces(octets)) == (RUN, 7)
+    assert _numbered.parse(in_pieces(octets)[:-1]) is None, "its end is missing"
+    assert _numbered.parse([*in_pieces(octets), b"x"]) is None, "something follows"
+
+
+@pytest.mark.parametrize("at", [28, PIECE_OCTETS - 1, PIECE_OCTETS, 2 * PIECE_OCTETS - 1, 2 * PIECE_OCTETS, LONG - 1])
+def test_one_altered_octet_of_a_long_payload_is_seen(at: int) -> None:
+    octets = bytearray(_numbered.make(RUN, 7, LONG))
+    octets[at] ^= 1
+    assert _numbered.parse(in_pieces(bytes(octets))) is None

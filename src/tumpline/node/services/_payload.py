@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tumpline.errors import RefusedError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload
 from tumpline.machines.effects import Adu
 from tumpline.node.services._api import ServiceContext
 
-PIECE_OCTETS = 1 << 20  # held in memory at a time; about 0.2 ms of copying, so the loop stays responsive
+# Held in memory at a time: stays in a second-level cache (1 MiB is copied at half the speed), and the loop responsive.
+PIECE_OCTETS = 256 * 1024
 
 
 def pieces(ctx: ServiceContext, payload: Payload, start: int = 0) -> Iterator[bytes]:
@@ -36,11 +37,15 @@ async def copy_payload(ctx: ServiceContext, payload: Payload) -> Payload:
 
 def as_payload(ctx: ServiceContext, data: bytes) -> Payload:
     """`data` as a payload, in a file if it is large. Raises: StorageError."""
-    if len(data) < FILE_PAYLOAD_OCTETS:
-        return Octets(data)
+    return Octets(data) if len(data) < FILE_PAYLOAD_OCTETS else in_file(ctx, [data])
+
+
+def in_file(ctx: ServiceContext, data: Iterable[bytes | memoryview]) -> Payload:
+    """A payload in a file, of these pieces. Raises: StorageError."""
     writer = ctx.writer()
     try:
-        writer.write(data)
+        for piece in data:
+            writer.write(piece)
         return writer.finish()
     except BaseException:
         writer.abort()

@@ -11,15 +11,16 @@ from typing import Any
 import msgspec
 
 from tumpline.errors import MalformedError
-from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets
+from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets, Payload
 from tumpline.machines.effects import Adu, Delivery
 from tumpline.node.services import _numbered
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
-from tumpline.node.services._payload import as_payload, send
+from tumpline.node.services._payload import in_file, send
 from tumpline.wire.eid import Eid
 
 BATCH_BUNDLES = 256  # one transaction; more gain nothing
-BATCH_OCTETS = 16 << 20
+# What a link writes in one turn of the loop: a source that ran ahead of it would fill memory that no cache holds.
+BATCH_OCTETS = 1 << 20
 BATCHES_OUT = 4  # in the store's hands while the next one is made
 PROGRESS_S = 1.0
 RATE_SLICE_S = 0.02  # with a rate, how often a batch leaves
@@ -122,8 +123,12 @@ class Source:
         return asyncio.gather(*(send(self._ctx, adu) for adu in adus))
 
     def _adu(self, request: SourceRequest, destination: Eid, demux: str, run: bytes, number: int) -> Adu:
-        data = _numbered.make(run, number, request.size)
-        payload = Octets(data) if request.size < FILE_PAYLOAD_OCTETS else as_payload(self._ctx, data)
+        size = request.size
+        payload: Payload
+        if size < FILE_PAYLOAD_OCTETS:
+            payload = Octets(_numbered.make(run, number, size))
+        else:
+            payload = in_file(self._ctx, _numbered.make_pieces(run, number, size))
         return Adu(destination, payload, demux, int(request.lifetime_s * 1000))
 
     def _summary(self, request: SourceRequest, seconds: float) -> SourceSummary:
