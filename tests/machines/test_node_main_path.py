@@ -1,7 +1,9 @@
 """The main path: accept, store, acknowledge, forward, delete; deliver; originate."""
 
+import pytest
+
 from tumpline.machines.contract import Octets
-from tumpline.machines.effects import Adu, AduStored, Outcome
+from tumpline.machines.effects import Adu, AduRefused, AduStored, Outcome
 from tumpline.machines.plan import Route
 from tumpline.testing.lone_node import LoneNode, bundle, read, whole
 from tumpline.wire.bundle7 import BlockType, decode_hop_count
@@ -92,3 +94,14 @@ def test_the_node_s_hop_limit_is_for_adus_that_ask_for_none() -> None:
         node.settle()
         blocks = whole(node.forwarded(1)[0]).blocks
         assert [decode_hop_count(b.data)[0] for b in blocks if b.type == BlockType.HOP_COUNT] == limits
+
+
+@pytest.mark.parametrize("null", ["dtn:none", "ipn:0.0"])
+def test_nothing_is_sent_to_the_null_endpoint(null: str) -> None:
+    """RFC 9171 §4.2.5.1.1: it has no members; such a bundle would only fill the store."""
+    node = LoneNode("dtn://here/").start()
+    node.machine.originate([Adu(Eid.parse(null), Octets(b"hi"), "me", token=7)], node.now)
+    (refused,) = node.settle().took(AduRefused)
+    assert (refused.token, "null endpoint" in refused.reason) == (7, True)
+    assert not node.store.bundles
+    assert not node.machine.snapshot(node.now)["store"]["octets"]

@@ -89,6 +89,7 @@ def _fields(path: Path, port: int, key_log: Path | None, field: str, *options: s
     command += ["-o", "tcp.reassemble_out_of_order:TRUE"]
     if key_log is not None:
         command += ["-o", f"tls.keylog_file:{key_log}"]
-    command += ["-T", "fields", "-e", field, "-E", "aggregator=|", "-E", "occurrence=a"]
+    # Only TCP: the marks of `Capture` go by UDP, and some port numbers make tshark guess at what they are.
+    command += ["-Y", "tcp", "-T", "fields", "-e", field, "-E", "aggregator=|", "-E", "occurrence=a"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return [line.split("|") for line in done.stdout.splitlines() if line]

@@ -218,3 +218,9 @@ def test_two_sessions_carry_everything_both_ways(units: list[tuple[int, bool]], 
     pair.active.session.terminate(wire.TerminationCode.UNKNOWN, pair.now)
     pair.settle()
     assert [end.of(SessionTerminated)[0].clean for end in (pair.active, pair.passive)] == [True, True]
+
+
+def test_a_message_is_counted_once_in_however_many_reads_it_comes() -> None:
+    """Found by property: three SESS_INITs, octet by octet, were taken for a flood."""
+    stream = wire.encode_init(PEER_INIT) * 3
+    assert run(stream, range(len(stream))) == run(stream, [])

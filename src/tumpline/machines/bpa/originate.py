@@ -143,7 +143,7 @@ class Origination:
     # ---- bundles -----------------------------------------------------------------------------------------------------
 
     def entry(self, sealed: Sealed, now: float) -> Entry:
-        """The bundle to store, counted against the quota. Raises MalformedError if its source cannot be named."""
+        """The bundle to store, counted against the quota. Raises MalformedError: no such source or destination."""
         adu, crc = sealed
         core = self._core
         core.last_seq = seq = core.last_seq + 1
@@ -166,6 +166,8 @@ class Origination:
     def _primary(self, adu: Adu, seq: int, now: float) -> PrimaryBlock:
         """RFC 9171 §4.2.7. The node's own bundle number serves as sequence: unique over restarts and clock steps."""
         core = self._core
+        if adu.destination.is_null:  # RFC 9171 §4.2.5.1.1: it has no members, so nobody could ever get it
+            raise MalformedError("nothing can be sent to the null endpoint: name a destination")
         flags = adu.report_flags & BundleFlags.REPORTS
         if adu.admin:
             flags = BundleFlags.ADMIN  # §4.2.3: an administrative record asks for no reports

@@ -384,9 +384,10 @@ class Session:
             raise RemoteProtocolError("a transfer before SESS_INIT", TerminationCode.CONTACT_FAILURE)
         if kind != MessageType.KEEPALIVE:
             self._upkeep.active_at = now
-        if kind in _IDLE:
+        behind = handler(data, offset, now)
+        if kind in _IDLE and behind > offset:  # once for each message, in however many reads it came
             self._take_idle()
-        return handler(data, offset, now)
+        return behind
 
     def _receive_segments(self, data: memoryview, offset: int, _now: float) -> int:
         behind = self._inbound.receive_whole(data, offset)
