@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from tumpline.drivers.directories import sync_directory
 from tumpline.errors import PayloadGoneError, StorageError
 from tumpline.machines.contract import FileRange
+from tumpline.wire.crc import crc32c
 
 # Received octets are gathered in a page-aligned buffer of this size and leave it in whole pages. It stays within a
 # second-level cache, and is four times the longest head, so that a head always lies in it in one piece.
@@ -353,10 +354,12 @@ class FileWriter:
 
     def __init__(self, place: Place) -> None:
         self._filling = Filling(place)
+        self._crc32c = 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Append. Large pieces go to the file directly, small ones are gathered. Raises: StorageError."""
         filling, view = self._filling, memoryview(data).cast("B")
+        self._crc32c = crc32c(view, self._crc32c)
         try:
             if filling.used + len(view) > BUFFER_OCTETS:
                 filling.flush()
@@ -376,7 +379,7 @@ class FileWriter:
         except StorageError:
             self._filling.abort()
             raise
-        return FileRange(handle, 0, self._filling.written)
+        return FileRange(handle, 0, self._filling.written, self._crc32c)
 
     def abort(self) -> None:
         self._filling.abort()

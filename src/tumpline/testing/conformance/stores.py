@@ -420,6 +420,7 @@ class StoreConformance:
         writer.abort()  # after the end there is nothing to undo
         assert payload.length == len(written)
         assert octets_of(payload) == written
+        assert payload.crc32c in (None, crc32c(written))
         payload.handle.release()
 
     # ---- sinks ------------------------------------------------------------------------------------------------------
