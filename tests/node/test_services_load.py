@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tumpline.drivers.payload import PIECE_OCTETS
 from tumpline.errors import MalformedError, RefusedError
 from tumpline.machines.contract import FileRange, Octets
 from tumpline.machines.effects import Adu
 from tumpline.node.services import _numbered, sink, source, trace
-from tumpline.node.services._payload import PIECE_OCTETS
 from tumpline.node.services.sink import Sink, SinkConfig
 from tumpline.node.services.source import Source, SourceRequest
 from tumpline.node.services.trace import Trace, TraceRequest

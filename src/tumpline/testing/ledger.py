@@ -20,7 +20,6 @@ from tumpline.machines.storage import GetState, Results
 from tumpline.node.registry import load_registry
 from tumpline.node.services import _numbered
 from tumpline.node.services._api import ServiceContext, ServiceSpec
-from tumpline.node.services._payload import pieces
 
 NAME = "ledger"
 DAMAGED = "damaged"  # the key of everything that is not as it was sent
@@ -52,7 +51,7 @@ class Ledger:
         self._ctx.done([(delivery.seq, self._noted(delivery)) for delivery in deliveries])
 
     def _noted(self, delivery: Delivery) -> Outcome:
-        found = _numbered.parse(pieces(self._ctx, delivery.payload))
+        found = _numbered.parse(self._ctx.pieces(delivery.payload))
         key = DAMAGED if found is None or found[0] != _RUN else str(found[1])
         self._counts[key] = self._counts.get(key, 0) + 1
         return Outcome([(key, b"%d" % self._counts[key])])

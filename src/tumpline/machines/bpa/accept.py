@@ -103,11 +103,11 @@ class Reception:
         self._queues = queues
         self._reports = reports
         self._understood = _UNDERSTOOD | core.config.known_blocks
-        self.on_fragments: Callable[[list[Entry], float], None] = lambda *_: None
-        self.fragment_queue: Callable[[PrimaryBlock, int], Queue | None] = lambda *_: None
+        self.on_fragments: Callable[[list[Entry], float], None] = lambda _entries, _now: None
+        self.fragment_queue: Callable[[PrimaryBlock, int], Queue | None] = lambda _primary, _octets: None
         self._seen: dict[tuple[CanonicalBlock, ...], Facts] = {}
         self.is_whole: Callable[[PrimaryBlock], bool] = lambda _: False
-        self.on_earliest: Callable[[int, float], None] = lambda *_: None
+        self.on_earliest: Callable[[int, float], None] = lambda _seq, _now: None
 
     # ---- arrivals ---------------------------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Reception:
         bundle = StoredBundle(
             seq, key, adu_key, queue.name, expires_ms, now_ms, age_ms, previous, fragment_offset, octets, payload, tail
         )
-        return bundle, head, queue, length
+        return Entry(bundle, head, queue, length)
 
     def _room(self, head: BundleHead, queue: Queue, payload: Payload) -> int:
         """Octets that this bundle may take of a store that is filling up."""

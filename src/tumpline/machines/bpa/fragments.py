@@ -129,7 +129,7 @@ class Fragmentation:
             payload=part(bundle.payload, offset, length),
             tail=encode_tail(head.payload_crc_type, crc),
         )
-        return fragment, None, queue, fragment.length
+        return Entry(fragment, None, queue, fragment.length)
 
 
 def part(payload: Payload, offset: int, length: int) -> Payload:

@@ -57,7 +57,7 @@ class Origination:
         self._queues = queues
         self._jobs: dict[int, tuple[Job, int]] = {}
         self._last_job = 0
-        self.on_earliest: Callable[[int, float], None] = lambda *_: None
+        self.on_earliest: Callable[[int, float], None] = lambda _seq, _now: None
 
     # ---- ADUs that applications ask for --------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Origination:
         core.quota.held += length
         self.on_earliest(expires_ms, now)
         core.counters["bundles_originated"] += 1
-        return bundle, head, queue, length
+        return Entry(bundle, head, queue, length)
 
     def _primary(self, adu: Adu, seq: int, now: float) -> PrimaryBlock:
         """RFC 9171 §4.2.7. The node's own bundle number serves as sequence: unique over restarts and clock steps."""

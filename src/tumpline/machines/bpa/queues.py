@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from tumpline.machines.bpa.core import Core, Done, release_payload
 from tumpline.machines.contract import StoredBundle
@@ -24,9 +24,6 @@ REASSEMBLY = "reassembly:"
 SCOUTS = 64
 MAX_QUEUES = 16_384  # destinations remembered while nothing waits for them: strangers choose destinations
 MAX_REJECTED = 65_536  # bundles for which neighbours that cannot take them are remembered
-
-# (bundle, its decoded head if at hand, its queue, octets of the bundle): a plain tuple, as one is made for each bundle.
-Entry = tuple[StoredBundle, BundleHead | None, "Queue", int]
 
 
 class Consumer:
@@ -113,6 +110,15 @@ class Queue:
         self.consumer: Consumer | None = None  # the first of them
 
 
+class Entry(NamedTuple):
+    """A bundle in its queue. It is told from a later one of the same bundle by its identity (`is`)."""
+
+    bundle: StoredBundle
+    head: BundleHead | None  # decoded, if at hand
+    queue: Queue
+    octets: int  # of the bundle
+
+
 class Queues:
     """All queues, the bundles of theirs that are in memory, and their removal."""
 
@@ -153,7 +159,7 @@ class Queues:
 
     def as_entry(self, bundle: StoredBundle) -> Entry:
         """A bundle that a query of the store gave."""
-        return self.held.get(bundle.seq) or (bundle, None, self.named(bundle.destination), bundle.length)
+        return self.held.get(bundle.seq) or Entry(bundle, None, self.named(bundle.destination), bundle.length)
 
     # ---- in -------------------------------------------------------------------------------------------------------
 
@@ -254,7 +260,7 @@ class Queues:
                             each.behind.pop(queue, None)
                         consumer.behind[queue] = None
                         return False
-                    self.hold((bundle, None, queue, bundle.length), consumer)
+                    self.hold(Entry(bundle, None, queue, bundle.length), consumer)
                     touched[consumer] = None
             queue.cursor = bundle.seq
         return True
@@ -285,7 +291,7 @@ class Queues:
             queue.scouted = bundle.seq
             if bundle.seq in self.held or bundle.seq in self._doomed or self._pick(queue, bundle) is not consumer:
                 continue
-            self.held[bundle.seq] = entry = (bundle, None, queue, bundle.length)
+            self.held[bundle.seq] = entry = Entry(bundle, None, queue, bundle.length)
             consumer.scouts.append(entry)
             octets += entry[3]
             if octets >= most_octets:

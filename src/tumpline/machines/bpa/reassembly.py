@@ -217,7 +217,7 @@ class Reassembly:
             payload=payload,
             tail=tail,
         )
-        return whole, None, queue, whole.length
+        return Entry(whole, None, queue, whole.length)
 
     def _joined(self, context: tuple[bytes, Entry, list[Entry]], results: Results, now: float) -> None:
         adu_key, entry, parts = context

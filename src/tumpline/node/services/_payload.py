@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from tumpline.errors import RefusedError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload
 from tumpline.machines.effects import Adu
 from tumpline.node.services._api import ServiceContext
-
-# Held in memory at a time: stays in a second-level cache (1 MiB is copied at half the speed), and the loop responsive.
-PIECE_OCTETS = 256 * 1024
-
-
-def pieces(ctx: ServiceContext, payload: Payload, start: int = 0) -> Iterator[bytes]:
-    """The octets of a payload from `start`, at most PIECE_OCTETS at a time. Raises: StorageError."""
-    for offset in range(start, payload.length, PIECE_OCTETS):
-        yield ctx.read_payload(payload, offset, PIECE_OCTETS)
 
 
 async def copy_payload(ctx: ServiceContext, payload: Payload) -> Payload:
@@ -26,7 +17,7 @@ async def copy_payload(ctx: ServiceContext, payload: Payload) -> Payload:
         return payload
     writer = ctx.writer()
     try:
-        for piece in pieces(ctx, payload):
+        for piece in ctx.pieces(payload):
             writer.write(piece)
             await asyncio.sleep(0)
         return writer.finish()

@@ -11,7 +11,6 @@ from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Delivery
 from tumpline.node.services import _numbered
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
-from tumpline.node.services._payload import pieces
 
 DEMUX = "sink"
 IPN_SERVICE = 9  # after the discard port (RFC 863)
@@ -116,7 +115,7 @@ class Sink:
 
     def _look_at(self, delivery: Delivery) -> None:
         payload = delivery.payload
-        found = _numbered.parse([payload.data] if isinstance(payload, Octets) else pieces(self._ctx, payload))
+        found = _numbered.parse([payload.data] if isinstance(payload, Octets) else self._ctx.pieces(payload))
         if found is None:
             self.damaged += 1
             return

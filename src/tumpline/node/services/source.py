@@ -22,6 +22,8 @@ BATCH_BUNDLES = 256  # one transaction; more gain nothing
 # What a link writes in one turn of the loop: a source that ran ahead of it would fill memory that no cache holds.
 BATCH_OCTETS = 1 << 20
 BATCHES_OUT = 4  # in the store's hands while the next one is made
+AHEAD_OCTETS = 8 << 20  # this many may wait while others leave
+STEP_BACK_S = 0.001
 PROGRESS_S = 1.0
 RATE_SLICE_S = 0.02  # with a rate, how often a batch leaves
 MAX_SIZE_OCTETS = 1 << 30
@@ -110,11 +112,23 @@ class Source:
         """How many ADUs may leave now, at least one; waits for the rate."""
         most = min(request.count - made, BATCH_BUNDLES, max(1, BATCH_OCTETS // request.size))
         if not request.rate:
-            await asyncio.sleep(0)  # a store in memory has its answers at once: others want their turn
+            await self._step_back()
             return most
         due = began + made / request.rate
         await asyncio.sleep(max(0.0, due - self._ctx.now()))
         return max(1, min(most, int(request.rate * RATE_SLICE_S)))
+
+    async def _step_back(self) -> None:
+        """Others want their turn (a store in memory has its answers at once); and as long as bundles leave the node, so
+        many wait for that as stay in the cache. Where nothing leaves, the store is there to be filled."""
+        await asyncio.sleep(0)
+        before = held = self._ctx.held_octets()
+        while held > AHEAD_OCTETS:
+            await asyncio.sleep(STEP_BACK_S)
+            held = self._ctx.held_octets()
+            if held >= before:
+                return
+            before = held
 
     def _send(self, adus: list[Adu]) -> asyncio.Future[list[str]]:
         if isinstance(adus[0].payload, Octets):

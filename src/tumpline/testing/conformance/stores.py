@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import pkgutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, cast
 import pytest
 
 from tumpline.drivers import stores
+from tumpline.drivers.payload import read_range
 from tumpline.drivers.stores._api import Store, StoreSpec
 from tumpline.errors import MalformedError, StorageError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload, StoredBundle
@@ -42,6 +42,7 @@ from tumpline.machines.storage import (
     Results,
 )
 from tumpline.wire.bundle7 import Bundle, CrcType, PrimaryBlock, check_tail, decode_head_untrusted, encode_bundle
+from tumpline.wire.crc import crc32c
 from tumpline.wire.eid import Eid
 
 STORED, DUPLICATE = AddResult.STORED, AddResult.DUPLICATE
@@ -73,9 +74,7 @@ def encoded_bundle(payload: bytes, crc_type: int = CrcType.CRC32C) -> bytes:
 
 def octets_of(payload: Payload) -> bytes:
     """All octets of a payload, wherever it lies."""
-    if isinstance(payload, Octets):
-        return payload.data
-    return os.pread(cast(Any, payload.handle).fd, payload.length, payload.offset)
+    return read_range(payload, 0, payload.length)
 
 
 class Shelf:
