@@ -143,7 +143,7 @@ class Runtime:
                 for effect in effects:
                     self._performers[type(effect)](effect)
                 if self._answers:
-                    self._take_answers()
+                    self.take_answers()
                 elif not effects:
                     break
         finally:
@@ -266,7 +266,8 @@ class Runtime:
         if (payload := self._in_service.pop(seq, None)) is not None:
             release(payload)
 
-    def _take_answers(self) -> None:
+    def take_answers(self) -> None:
+        """Tell the machine what services have answered in this turn."""
         answers, self._answers = self._answers, defaultdict(list)
         for service, outcomes in answers.items():
             self.machine.delivered(service, outcomes, self.now())

@@ -67,6 +67,8 @@ class ServiceHost:
         self._runtime.turn()
 
     def unregister(self, demux: str = "") -> None:
+        # What it has answered counts, though the machine has not heard of it yet.
+        self._runtime.take_answers()
         for each in [demux] if demux else self._own_demuxes():
             if self._endpoints.give_back(each, self.service.name):
                 self._runtime.machine.unregister(self.service.name, self._runtime.now(), each)

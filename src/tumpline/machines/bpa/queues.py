@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from tumpline.machines.bpa.core import Core, Done, release_payload
 from tumpline.machines.contract import StoredBundle
@@ -111,6 +111,19 @@ class Queue:
         self.hops: list[Eid] | None = None  # node IDs that lead there, best first; None: to be asked for
         self.live: list[Consumer] = []  # who can take its bundles now, best first
         self.consumer: Consumer | None = None  # the first of them
+
+
+class Removal(NamedTuple):
+    """Bundles on their way out of the store."""
+
+    entries: list[Entry]
+
+    def operations(self) -> list[Operation]:
+        return [Remove(entry[0].seq) for entry in self.entries]
+
+    def halves(self) -> tuple[Removal, Removal] | None:
+        middle = len(self.entries) // 2
+        return (Removal(self.entries[:middle]), Removal(self.entries[middle:])) if middle else None
 
 
 class Queues:
@@ -373,36 +386,33 @@ class Queues:
 
     # ---- out ----------------------------------------------------------------------------------------------------------
 
-    def remove(
-        self,
-        entries: list[Entry],
-        operations: list[Operation] | None = None,
-        context: Any = None,
-        done: Done | None = None,
-    ) -> None:
-        """Delete bundles from the store, after further `operations` in the same transaction.
+    def remove(self, entries: list[Entry]) -> None:
+        """Delete bundles from the store."""
+        if entries:
+            self.doom(entries)
+            self._core.transact_parts(Removal(entries), self._gone)
 
-        `done(context, results, now)` must call `removed`; without it that is all that happens.
-        """
-        operations = [] if operations is None else operations
-        self._doom(entries, operations)
-        if operations:
-            self._core.transact(operations, context or entries, done or self.removed)
+    def _gone(self, removal: Removal, results: Results, now: float) -> None:
+        self.removed(removal.entries, results, now)
+
+    def remove_with(self, entries: list[Entry], operations: list[Operation], context: Any, done: Done) -> None:
+        """Delete bundles after further `operations`, all or nothing; `done(context, results, now)` must call `removed`."""
+        self.doom(entries)
+        self._core.transact(operations + Removal(entries).operations(), context, done)
 
     def replace(self, entries: list[Entry], made: list[Entry], done: Done) -> None:
         """Delete bundles and store others, which may have the same identities; `done((entries, made), results, now)`."""
-        operations: list[Operation] = []
-        self._doom(entries, operations)
-        operations += [Add(entry[0]) for entry in made]
+        self.doom(entries)
+        operations = Removal(entries).operations() + [Add(entry[0]) for entry in made]
         self._core.transact(operations, (entries, made), done)
 
-    def _doom(self, entries: list[Entry], operations: list[Operation]) -> None:
+    def doom(self, entries: list[Entry]) -> None:
+        """Their removal is about to be asked of the store: nobody is given them any more."""
         doomed, held = self._doomed, self.held
         for entry in entries:
             seq = entry[0].seq
             doomed.add(seq)
             held.pop(seq, None)
-            operations.append(Remove(seq))
 
     def is_doomed(self, seq: int) -> bool:
         """Whether its removal is under way."""
