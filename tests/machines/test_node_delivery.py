@@ -6,7 +6,7 @@ import pytest
 
 from tumpline.errors import LocalProtocolError
 from tumpline.machines.contract import FileRange, Octets
-from tumpline.machines.effects import Adu, AduStored, Outcome, RefuseReason
+from tumpline.machines.effects import Adu, AduStored, Committed, Outcome, RefuseReason
 from tumpline.testing.lone_node import EPOCH_MS, CountedHandle, LoneNode, bundle, read, whole
 from tumpline.wire.admin import UnknownRecord, encode_admin
 from tumpline.wire.eid import Eid
@@ -173,6 +173,24 @@ def test_of_a_commit_that_does_not_fit_the_store_takes_what_fits() -> None:
     assert len(node.store.identities) == 100
     assert node.machine.snapshot(node.now)["counters"]["bundles_delivered"] == 100
     assert node.machine.snapshot(node.now)["store"]["octets"] == 0
+
+
+def test_a_service_that_asks_hears_what_of_its_answers_is_kept() -> None:
+    node = LoneNode().start().path_up(1, "dtn://a/")
+    node.machine.register("s", "s", node.now, confirms=True)
+    node.receive(1, *(bundle("dtn://a/x", "dtn://here/s", sequence=number) for number in range(3)))
+    seqs = [each.seq for each in node.deliveries()]
+    node.machine.remove(seqs[0], node.now)
+    node.settle()
+    node.fail_store = True
+    node.machine.delivered("s", [(seq, Outcome()) for seq in seqs], node.now)
+    node.settle()
+    assert not node.took(Committed)
+    assert node.machine.snapshot(node.now)["store"]["failure"] == "disk full"
+    node.fail_store = False
+    node.run_until(5.0)
+    assert sorted(seq for told in node.took(Committed) for seq in told.seqs) == seqs
+    assert node.machine.snapshot(node.now)["store"]["failure"] is None
 
 
 def test_records_of_one_commit_are_never_written_out_of_order() -> None:

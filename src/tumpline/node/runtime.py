@@ -22,7 +22,7 @@ from tumpline.machines import effects as fx
 from tumpline.machines.contract import Payload
 from tumpline.machines.node import NodeMachine
 from tumpline.machines.storage import Operation, Results
-from tumpline.node.services._api import Service
+from tumpline.node.services._api import Confirming, Service
 from tumpline.wire.crc import ZEROED_FIELD, RunningCrc
 
 # The wall clock may be set while we run: DTN time is taken from it anew this often.
@@ -97,6 +97,7 @@ class Runtime:
             fx.Refuse: self._refuse,
             fx.Forward: self._forward,
             fx.Deliver: self._deliver,
+            fx.Committed: self._committed,
             fx.Connect: self._connect,
             fx.Disconnect: self._disconnect,
             fx.Split: self._split,
@@ -247,6 +248,11 @@ class Runtime:
             retain(delivery.payload)
             self._in_service[delivery.seq] = delivery.payload
         service.deliver(effect.deliveries)
+
+    def _committed(self, effect: fx.Committed) -> None:
+        service: object = self.services.get(effect.service)
+        if isinstance(service, Confirming):
+            service.committed(effect.seqs)
 
     def answer(self, service: str, answers: Sequence[tuple[int, fx.Outcome]]) -> None:
         """A service has done with deliveries. The answers of one turn reach the machine as one batch."""

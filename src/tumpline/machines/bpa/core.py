@@ -65,6 +65,7 @@ class Core:
         self.started = False
         self._pending: dict[int, Pending] = {}
         self._last_token = 0
+        self.failure: str | None = None  # why the store did not keep something that it is still to keep
         self._failed: deque[Pending] = deque()  # to be tried again
         self._retry_s = config.retry_s_min
 
@@ -91,7 +92,9 @@ class Core:
     def store_done(self, token: int, results: Results, now: float) -> None:
         pending = self._pending.pop(token)
         self._retry_s = self.config.retry_s_min
-        if self._failed and pending.again:
+        if not self._failed:
+            self.failure = None
+        elif pending.again:
             self.timers.set("store", now, self._try_again)  # there is room: the next ones
         pending.done(pending.context, results, now)
 
@@ -102,6 +105,7 @@ class Core:
         halves = pending.halves()
         if pending.failed is None:
             # Half of it now, and the rest when that worked or later: a full disk is found out in a few steps.
+            self.failure = text
             self._failed.extend(halves[1:] or [pending._replace(again=True)])
             self._wait(now)
             halves = halves[:1]

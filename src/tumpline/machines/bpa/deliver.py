@@ -14,7 +14,7 @@ from tumpline.machines.bpa.originate import Origination, Sealed, octets_of
 from tumpline.machines.bpa.queues import Consumer, Entry, Queue, Queues
 from tumpline.machines.bpa.reports import DELIVERED, AdminRecords, Reports
 from tumpline.machines.bpa.rewrite import decode_stored
-from tumpline.machines.effects import Deliver, Delivery, Outcome
+from tumpline.machines.effects import Committed, Deliver, Delivery, Outcome
 from tumpline.machines.storage import Add, Operation, PutState, Remember, Remove, Results
 from tumpline.wire.bundle7 import BundleFlags, PrimaryBlock, ReasonCode
 from tumpline.wire.eid import Eid
@@ -28,6 +28,7 @@ class Service(Consumer):
     def __init__(self, name: str, core: Core, queues: Queues) -> None:
         super().__init__(f"service:{name}", core)  # no node ID begins so: never mistaken for a neighbour
         self.service = name
+        self.confirms = False  # it wants to know which of its answers are kept
         self.in_flight: dict[int, Entry] = {}
         self.octets = 0  # of those
         self._core = core
@@ -90,6 +91,7 @@ class Commit(NamedTuple):
     service: Service
     answers: list[Answer]
     made: list[Entry]  # bundles made of their ADUs
+    gone: list[int]  # bundles that expired or were removed meanwhile: nobody will be handed these again either
 
     @property
     def entries(self) -> list[Entry]:
@@ -118,7 +120,11 @@ class Commit(NamedTuple):
         plain = [answer for answer in self.answers if not answer[0].state]
         middle = 0 if writing else len(plain) // 2
         parts = plain[:middle] or writing, plain[middle:]
-        return (Commit(self.service, parts[0], []), Commit(self.service, parts[1], [])) if all(parts) else None
+        return (
+            (Commit(self.service, parts[0], [], self.gone), Commit(self.service, parts[1], [], []))
+            if all(parts)
+            else None
+        )
 
 
 class Deliverer:
@@ -144,7 +150,7 @@ class Deliverer:
 
     # ---- registrations ----------------------------------------------------------------------------------------------
 
-    def register(self, service: str, demux: str) -> None:
+    def register(self, service: str, demux: str, *, confirms: bool = False) -> None:
         """ADUs for `demux` below each of this node's IDs go to this service. Raises: LocalProtocolError."""
         endpoints = self._core.names.endpoints(demux)
         for endpoint in endpoints:
@@ -154,6 +160,7 @@ class Deliverer:
         consumer = self.services.get(service)
         if consumer is None:
             consumer = self.services[service] = Service(service, self._core, self._queues)
+        consumer.confirms = confirms
         for endpoint in endpoints:
             self.endpoints[endpoint] = consumer
         self._changed(endpoints, consumer)
@@ -257,19 +264,27 @@ class Deliverer:
     def _commit(self, service: Service, outcomes: list[tuple[int, Outcome]], sealed: list[Sealed], now: float) -> None:
         made = self._made(sealed, now)
         answers: list[Answer] = []
+        gone: list[int] = []
         held = self._queues.held
         for seq, outcome in outcomes:
             entry = service.answered(seq)
-            if entry is not None and held.get(seq) is not entry:
+            if entry is None or held.get(seq) is not entry:
                 entry = None  # what the service did is kept, nothing else is left to do
+                gone.append(seq)
             if entry is not None or outcome.state:
                 answers.append((outcome, entry))
-        commit = Commit(service, answers, made)
+        commit = Commit(service, answers, made, gone)
         if answers or made:
             self._queues.doom(commit.entries)
             self._core.transact_parts(commit, self._committed)
         else:
+            self._confirm(commit)
             service.pump(now)  # its window has room again, and nothing else will tell it
+
+    def _confirm(self, commit: Commit) -> None:
+        if commit.service.confirms:
+            kept = [entry[0].seq for entry in commit.entries]
+            self._core.effects.append(Committed(commit.service.service, commit.gone + kept))
 
     def _made(self, sealed: list[Sealed], now: float) -> list[Entry]:
         made = []
@@ -296,6 +311,7 @@ class Deliverer:
         if self._core.config.trace_bundles:
             for bundle, *_ in entries:
                 self._core.notice("bundle_delivered", seq=bundle.seq, to=bundle.destination)
+        self._confirm(commit)
         if entries:
             self.on_identities(now)
         self._queues.removed(entries, results, now)
