@@ -6,7 +6,7 @@ import pytest
 
 from tumpline.errors import LocalProtocolError
 from tumpline.machines.contract import FileRange, Octets
-from tumpline.machines.effects import Adu, AduStored, Outcome, RefuseReason, Split
+from tumpline.machines.effects import Adu, AduStored, Committed, Outcome, RefuseReason, Split
 from tumpline.testing.lone_node import EPOCH_MS, CountedHandle, LoneNode, bundle, read, whole
 from tumpline.wire.admin import UnknownRecord, encode_admin
 from tumpline.wire.crc import crc32c
@@ -172,6 +172,73 @@ def test_a_commit_that_fails_is_tried_again() -> None:
     node.fail_store = False
     node.run_until(2.0)
     assert node.store.state == {("s", "k"): b"v"}
+    assert not node.store.bundles
+
+
+def test_of_a_commit_that_does_not_fit_the_store_takes_what_fits() -> None:
+    node = serving()
+    node.receive(1, *(bundle("dtn://a/x", "dtn://here/s", sequence=number) for number in range(100)))
+    node.store_most = 3
+    node.machine.delivered("s", [(each.seq, Outcome()) for each in node.deliveries()], node.now)
+    node.settle().run_until(1.0)
+    assert not node.store.bundles
+    assert len(node.store.identities) == 100
+    assert node.machine.snapshot(node.now)["counters"]["bundles_delivered"] == 100
+    assert node.machine.snapshot(node.now)["store"]["octets"] == 0
+
+
+def test_a_service_that_asks_hears_what_of_its_answers_is_kept() -> None:
+    node = LoneNode().start().path_up(1, "dtn://a/")
+    node.machine.register("s", "s", node.now, confirms=True)
+    node.receive(1, *(bundle("dtn://a/x", "dtn://here/s", sequence=number) for number in range(3)))
+    seqs = [each.seq for each in node.deliveries()]
+    node.machine.remove(seqs[0], node.now)
+    node.settle()
+    node.fail_store = True
+    node.machine.delivered("s", [(seq, Outcome()) for seq in seqs], node.now)
+    node.settle()
+    assert not node.took(Committed)
+    assert node.machine.snapshot(node.now)["store"]["failure"] == "disk full"
+    node.fail_store = False
+    node.run_until(5.0)
+    assert sorted(seq for told in node.took(Committed) for seq in told.seqs) == seqs
+    assert node.machine.snapshot(node.now)["store"]["failure"] is None
+
+
+def test_records_of_one_commit_are_never_written_out_of_order() -> None:
+    node = serving()
+    node.receive(1, *(bundle("dtn://a/x", "dtn://here/s", sequence=number) for number in range(4)))
+    node.store_most = 3
+    outcomes = [Outcome([("k", b"1")]), Outcome(), Outcome([("k", b"2")]), Outcome()]
+    answers = [(each.seq, outcome) for each, outcome in zip(node.deliveries(), outcomes, strict=True)]
+    node.machine.delivered("s", answers, node.now)
+    node.settle().run_until(3.0)
+    assert len(node.store.bundles) == 2, "those that write nothing have got through"
+    assert not node.store.state
+    node.store_most = None
+    node.run_until(200.0)
+    assert node.store.state == {("s", "k"): b"2"}
+    assert not node.store.bundles
+
+
+def test_a_store_that_takes_nothing_is_not_asked_again_and_again() -> None:
+    node = serving()
+    node.receive(1, *(bundle("dtn://a/x", "dtn://here/s", sequence=number) for number in range(1000)))
+    node.fail_store = True
+    node.machine.delivered("s", [(each.seq, Outcome()) for each in node.deliveries()], node.now)
+    node.settle().run_until(600.0)
+    asked = node.machine.snapshot(node.now)["counters"]["store_failures"]
+    assert asked < 1200, "hardly more than once for each bundle in ten minutes"
+    node.fail_store = False
+    node.run_until(700.0)
+    assert not node.store.bundles
+
+
+def test_removals_that_do_not_fit_together_get_through_one_by_one() -> None:
+    node = LoneNode().start().path_up(1, "dtn://a/").path_up(2, "dtn://b/")
+    node.receive(1, *(bundle("dtn://a/x", "dtn://b/y", sequence=number) for number in range(50)))
+    node.store_most = 1
+    node.acked(2, *node.forwarded(2)).run_until(1.0)
     assert not node.store.bundles
 
 

@@ -310,6 +310,51 @@ async def test_an_endpoint_keeps_an_adu_stored_until_its_client_is_done(running:
         assert (await anext(again)).payload == b"two"
 
 
+async def test_what_is_done_is_confirmed_once_it_is_kept(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "CONFIRM_S", 0.0)
+    node = running.agent.node
+    async with running.client.endpoint("app") as mine:
+        for payload in (b"one", b"two", b"three"):
+            await running.client.send_adu("dtn://ground/app", payload)
+        first = await anext(mine)
+        node.confirms = False
+        await mine.done(first.seq, confirm=False)
+        running.agent.failure = "disk full: free some"
+        with pytest.raises(
+            ControlError, match=rf"ADU {first.seq}: not kept as done: disk full: free some; .* again"
+        ) as problem:
+            await mine.confirmed()
+        assert problem.value.exit_code == 1
+        service = running.agent.service("endpoints")
+        assert isinstance(service, endpoints.Endpoints)
+        service.committed([first.seq])
+        await mine.confirmed()
+        node.confirms = True
+        assert (await anext(mine)).payload == b"two", "what came meanwhile was kept"
+        third = await anext(mine)
+        await mine.done(second := third.seq - 1, third.seq)
+        await mine.done(second)
+
+
+async def test_nothing_is_confirmed_that_was_never_handed_over(running: Running) -> None:
+    async with running.client.endpoint("app") as mine:
+        with pytest.raises(ConfigError, match="done 7: no ADU of that number came"):
+            await mine.done(7)
+
+
+async def test_an_agent_that_ends_confirms_nothing(running: Running) -> None:
+    async with running.client.endpoint("app") as mine:
+        await running.client.send_adu("dtn://ground/app", b"one")
+        adu = await anext(mine)
+        running.agent.node.confirms = False
+        await mine.done(adu.seq, confirm=False)
+        await until(lambda: not running.agent.node.waiting)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(running.server.stop(), name="stop")
+            with pytest.raises(NotReachableError, match="may come again"):
+                await mine.confirmed()
+
+
 async def test_an_endpoint_of_a_service_is_taken(running: Running) -> None:
     with pytest.raises(RefusedError, match="belongs to the service echo"):
         async with running.client.endpoint("echo"):
@@ -594,3 +639,13 @@ async def test_openapi_tells_where_parameters_go(running: Running) -> None:
     assert "application/octet-stream" in adu["requestBody"]["content"]
     assert "application/x-ndjson" in paths["/v1/ping"]["post"]["responses"]["200"]["content"]
     assert paths["/v1/routes"]["post"]["parameters"] == []
+
+
+async def test_openapi_tells_what_a_websocket_carries(running: Running) -> None:
+    endpoint = (await running.client.get("/openapi.json"))["paths"]["/v1/endpoints/{demux}"]["get"]
+    assert 'The client says {"done": seq}' in endpoint["description"]
+    frames = {
+        side: {each["$ref"].rpartition("/")[2] for each in schema["anyOf"]}
+        for side, schema in endpoint["x-frames"].items()
+    }
+    assert frames == {"hears": {"EndpointOpen", "AduHead", "Done", "NotDone"}, "says": {"Done"}}

@@ -463,7 +463,6 @@ def test_a_disk_that_others_filled(agents: Agents, tmp_path: Path) -> None:
     wait_until(lambda: held(west) == held(east) == 0, "nothing is left behind")
 
 
-@pytest.mark.soak  # on a busy machine a batch of deliveries may not find room on so small a disk: see LIMITS.md
 def test_a_disk_that_the_store_filled_empties_by_itself(agents: Agents, tmp_path: Path) -> None:
     port = free_port()
     disk = small_disk(tmp_path / "disk", "1m")

@@ -33,6 +33,7 @@ class FakeAgent:
         self.asked: list[Asked] = []
         self.adus: list[tuple[dict[str, Any], bytes]] = []  # for whoever opens an endpoint
         self.done: list[int] = []
+        self.unkept: dict[str, Any] | None = None  # said instead of confirming what is done
         self.events: list[dict[str, Any]] = []  # for whoever listens
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
@@ -84,7 +85,9 @@ class FakeAgent:
             await socket.send_bytes(payload)
         async for message in socket:
             if message.type is WSMsgType.TEXT:
-                self.done.append(json.loads(message.data)["done"])
+                done = json.loads(message.data)["done"]
+                self.done += done
+                await socket.send_str(json.dumps(self.unkept or {"done": done}))
         return socket
 
     async def _events(self, request: web.Request) -> web.WebSocketResponse:

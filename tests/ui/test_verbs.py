@@ -263,9 +263,18 @@ def test_sink_shows_and_keeps(agent: Any, tumpline: Any, tmp_path: Path) -> None
     said = tumpline("sink", "in", "--count", "2", "--json")
     assert said.code == 0
     assert [event["octets"] for event in said.events] == [3, 2]
+    assert agent.done == [1, 2]
     agent.adus = [(_adu(3), b"three")]
     tumpline("sink", "in", "--count", "1", "--directory", str(tmp_path))
     assert (tmp_path / "0000000003.adu").read_bytes() == b"three"
+
+
+def test_sink_says_when_the_agent_could_not_keep_that_it_is_done(agent: Any, tumpline: Any) -> None:
+    agent.adus = [(_adu(1), b"one")]
+    agent.unkept = {"error": "ADU 1: not kept as done: disk full", "exit_code": 1, "not_done": [1]}
+    said = tumpline("sink", "in", "--count", "1")
+    assert said.code == 1
+    assert "not kept as done: disk full" in said.err
 
 
 def test_source_sends_what_it_is_given(agent: Any, tumpline: Any) -> None:

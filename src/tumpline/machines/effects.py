@@ -119,6 +119,14 @@ class Deliver(NamedTuple):
     deliveries: list[Delivery]
 
 
+class Committed(NamedTuple):
+    """Answers of a service (to deliveries of these numbers) are kept: none of these is handed over again. Told to services
+    that were registered with `confirms`."""
+
+    service: str
+    seqs: list[int]
+
+
 class Adu(NamedTuple):
     """What an application asks to be sent (RFC 9171 §5.2). `source_demux` is below the node ID ("" = the node itself)."""
 
@@ -205,6 +213,7 @@ Effect = (
     | Refuse
     | Forward
     | Deliver
+    | Committed
     | Connect
     | Disconnect
     | Split

@@ -167,9 +167,10 @@ class NodeMachine:
 
     # ---- local services ---------------------------------------------------------------------------------------------
 
-    def register(self, service: str, demux: str, now: float) -> None:  # noqa: ARG002
-        """ADUs for this demux, below each of the node's IDs, are handed to the service. Raises: LocalProtocolError."""
-        self._deliverer.register(service, demux)
+    def register(self, service: str, demux: str, now: float, *, confirms: bool = False) -> None:  # noqa: ARG002
+        """ADUs for this demux, below each of the node's IDs, are handed to the service; `confirms`: it is told which of its
+        answers are kept. Raises: LocalProtocolError."""
+        self._deliverer.register(service, demux, confirms=confirms)
 
     def unregister(self, service: str, now: float, demux: str | None = None) -> None:  # noqa: ARG002
         """The service (or one demux of it) is gone: its bundles wait."""
@@ -270,6 +271,7 @@ class NodeMachine:
                 "octets": core.quota.held,
                 "reserved": core.quota.reserved,
                 "quota": core.quota.limit,
+                "failure": core.failure,
                 "identities": sum(core.identities.counts.values()),
             },
             "services": self._deliverer.snapshot(),

@@ -135,6 +135,7 @@ class Agent:
                 "bundles": sum(queue["bundles"] for queue in machine["queues"]),
                 "octets": held["octets"],
                 "quota_octets": held["quota"],
+                "failure": held["failure"],
             },
             "counters": machine["counters"],
             "queues": machine["queues"],

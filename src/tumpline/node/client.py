@@ -11,7 +11,8 @@ import json
 import os
 import time
 import urllib.parse
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -249,11 +250,19 @@ class Client:
 
 
 class Endpoint:
-    """An active registration (RFC 9171 §3.2): ADUs come in order, and are forgotten by the node once they are done."""
+    """An active registration (RFC 9171 §3.2): ADUs come in order, and are forgotten by the node once they are done.
+
+    One task may take ADUs while others say that they are done with some."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, eid: str) -> None:
         self._socket = socket
         self.eid = eid
+        self._reading = asyncio.Lock()
+        self._head: Json = {}
+        self._ended = False
+        self._came: deque[Received] = deque()  # while somebody waited for a confirmation: bounded by the node's window
+        self._said: set[int] = set()  # done, not confirmed yet
+        self._trouble: TumplineError | None = None  # what the node told of some of them
 
     @classmethod
     async def open(cls, socket: aiohttp.ClientWebSocketResponse) -> Endpoint:
@@ -267,18 +276,66 @@ class Endpoint:
         return self
 
     async def __anext__(self) -> Received:
-        head = await _frame(self._socket)
-        if head is None:
+        await self._read_until(lambda: bool(self._came) or self._ended)
+        if not self._came:
             raise StopAsyncIteration
-        payload = await self._socket.receive_bytes()
-        return Received(
-            head["seq"], head["source"], head["destination"], head["created_ms"], head["lifetime_ms"], payload
+        return self._came.popleft()
+
+    async def done(self, *seqs: int, confirm: bool = True) -> None:
+        """These ADUs have been dealt with: the node may forget them. Returns when it has, durably; without `confirm` at
+        once (`confirmed` waits for all of them together, which is much faster for many).
+
+        Raises: ControlError (not kept so far, as on a full disk: it may come again), NotReachableError."""
+        self._said.update(seqs)
+        try:
+            await self._socket.send_str(json.dumps({"done": list(seqs)}))
+        except ConnectionError as error:
+            raise self._over() from error
+        if confirm:
+            await self.confirmed(*seqs)
+
+    async def confirmed(self, *seqs: int) -> None:
+        """Wait until these (by default all that were said to be done) are forgotten. Raises: as `done`."""
+        awaited = set(seqs) or self._said
+        await self._read_until(lambda: self._ended or self._trouble is not None or not awaited & self._said)
+        if self._trouble is not None and awaited & self._said:
+            trouble, self._trouble = self._trouble, None
+            raise trouble
+        if awaited & self._said:
+            raise self._over()
+
+    def _over(self) -> NotReachableError:
+        return NotReachableError(
+            "the agent closed the endpoint before it confirmed that all was done: some may come again"
         )
 
-    async def done(self, *seqs: int) -> None:
-        """These ADUs have been dealt with: the node may forget them."""
-        for seq in seqs:
-            await self._socket.send_str(json.dumps({"done": seq}))
+    async def _read_until(self, is_so: Callable[[], bool]) -> None:
+        """Whoever waits reads for all."""
+        while not is_so():
+            async with self._reading:
+                if not is_so():
+                    await self._read()
+
+    async def _read(self) -> None:
+        message = await self._socket.receive()
+        if message.type is aiohttp.WSMsgType.BINARY:
+            facts = {name: self._head[name] for name in Received._fields if name != "payload"}
+            self._came.append(Received(**facts, payload=message.data))
+        elif message.type is aiohttp.WSMsgType.TEXT:
+            self._take(json.loads(message.data))
+        else:
+            self._ended = True
+
+    def _take(self, frame: Json) -> None:
+        if "seq" in frame:
+            self._head = frame  # its payload is the next frame
+        elif "done" in frame:
+            done = frame["done"]
+            self._said.difference_update(done if isinstance(done, list) else [done])
+        elif "not_done" in frame:
+            self._trouble = _problem(frame)
+        else:
+            _raise_problem(frame)
 
 
 def quote(name: str) -> str:

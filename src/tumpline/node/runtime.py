@@ -22,7 +22,7 @@ from tumpline.machines import effects as fx
 from tumpline.machines.contract import Payload
 from tumpline.machines.node import NodeMachine
 from tumpline.machines.storage import Operation, Results
-from tumpline.node.services._api import Service
+from tumpline.node.services._api import Confirming, Service
 from tumpline.wire.crc import ZEROED_FIELD, RunningCrc
 
 # The wall clock may be set while we run: DTN time is taken from it anew this often.
@@ -97,6 +97,7 @@ class Runtime:
             fx.Refuse: self._refuse,
             fx.Forward: self._forward,
             fx.Deliver: self._deliver,
+            fx.Committed: self._committed,
             fx.Connect: self._connect,
             fx.Disconnect: self._disconnect,
             fx.Split: self._split,
@@ -143,7 +144,7 @@ class Runtime:
                 for effect in effects:
                     self._performers[type(effect)](effect)
                 if self._answers:
-                    self._take_answers()
+                    self.take_answers()
                 elif not effects:
                     break
         finally:
@@ -248,6 +249,11 @@ class Runtime:
             self._in_service[delivery.seq] = delivery.payload
         service.deliver(effect.deliveries)
 
+    def _committed(self, effect: fx.Committed) -> None:
+        service: object = self.services.get(effect.service)
+        if isinstance(service, Confirming):
+            service.committed(effect.seqs)
+
     def answer(self, service: str, answers: Sequence[tuple[int, fx.Outcome]]) -> None:
         """A service has done with deliveries. The answers of one turn reach the machine as one batch."""
         for seq, _ in answers:
@@ -266,7 +272,8 @@ class Runtime:
         if (payload := self._in_service.pop(seq, None)) is not None:
             release(payload)
 
-    def _take_answers(self) -> None:
+    def take_answers(self) -> None:
+        """Tell the machine what services have answered in this turn."""
         answers, self._answers = self._answers, defaultdict(list)
         for service, outcomes in answers.items():
             self.machine.delivered(service, outcomes, self.now())

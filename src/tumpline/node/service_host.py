@@ -17,7 +17,7 @@ from tumpline.machines.effects import Adu, Notice, Outcome
 from tumpline.machines.storage import GetState, PutState
 from tumpline.node.endpoints import Endpoints
 from tumpline.node.runtime import Runtime, dtn_now_ms
-from tumpline.node.services._api import Service, ServiceSpec
+from tumpline.node.services._api import Confirming, Service, ServiceSpec
 from tumpline.wire.eid import Eid
 
 # RFC 9758: service numbers from here on are for private use; ephemeral endpoints draw from them.
@@ -63,10 +63,13 @@ class ServiceHost:
     def register(self, demux: str = "") -> None:
         for each in [demux] if demux else self._own_demuxes():
             self._endpoints.take(each, self.service.name)
-            self._runtime.machine.register(self.service.name, each, self._runtime.now())
+            confirms = isinstance(self.service, Confirming)
+            self._runtime.machine.register(self.service.name, each, self._runtime.now(), confirms=confirms)
         self._runtime.turn()
 
     def unregister(self, demux: str = "") -> None:
+        # What it has answered counts, though the machine has not heard of it yet.
+        self._runtime.take_answers()
         for each in [demux] if demux else self._own_demuxes():
             if self._endpoints.give_back(each, self.service.name):
                 self._runtime.machine.unregister(self.service.name, self._runtime.now(), each)

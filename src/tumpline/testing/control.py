@@ -53,6 +53,7 @@ class MemoryAgent:
         self.sinks: list[MemorySink] = []
         self.callbacks: list[Callable[[Notice], None]] = []
         self.stopped: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.failure: str | None = None  # of the store, as snapshots tell it
         self.wrong: Exception | None = None  # raised by the next call that changes something
 
     def _ask(self, *call: Any) -> None:
@@ -62,7 +63,14 @@ class MemoryAgent:
         self.asked.append(call)
 
     def snapshot(self) -> dict[str, Any]:
-        return {"node_id": str(self.node.node_id), "peers": [], "links": [], "routes": [], "contacts": []}
+        return {
+            "node_id": str(self.node.node_id),
+            "store": {"failure": self.failure},
+            "peers": [],
+            "links": [],
+            "routes": [],
+            "contacts": [],
+        }
 
     def subscribe(self, callback: Callable[[Notice], None]) -> Callable[[], None]:
         self.callbacks.append(callback)

@@ -14,7 +14,7 @@ from tumpline.drivers.stores._api import PayloadWriter
 from tumpline.errors import RefusedError
 from tumpline.machines.contract import FileRange, Octets, Payload
 from tumpline.machines.effects import Adu, Delivery, Outcome
-from tumpline.node.services._api import Service, ServiceSpec
+from tumpline.node.services._api import Confirming, Service, ServiceSpec
 from tumpline.wire.eid import IPN, Eid
 
 MAX_OUT = 32  # deliveries that a service is given before it answers one
@@ -76,6 +76,7 @@ class MemoryNode:
         self.out: list[tuple[Eid, Adu]] = []
         self.held_back: Callable[[Adu], bool] = lambda _adu: False
         self.refuse: str | None = None  # the reason why ADUs are refused
+        self.confirms = True  # services that want to know when answers are kept are told so
         self.sent: list[Adu] = []  # everything ever stored
         self.notices: list[tuple[str, dict[str, Any]]] = []
         self.state: dict[str, dict[str, bytes]] = {}
@@ -189,6 +190,9 @@ class MemoryNode:
             self.write(name, dict(outcome.state))
             for adu in outcome.adus:
                 self.originate(adu)
+        service: object = self.contexts[name].service
+        if isinstance(service, Confirming) and self.confirms:
+            service.committed([seq for seq, _ in answers])
         self.deliver_waiting()
 
     def write(self, name: str, items: Mapping[str, bytes | None]) -> None:

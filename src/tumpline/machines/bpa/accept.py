@@ -94,6 +94,14 @@ class Batch(NamedTuple):
     transfers: list[int]
     entries: list[Entry]
 
+    def operations(self) -> list[Operation]:
+        return [Add(entry[0]) for entry in self.entries]
+
+    def halves(self) -> tuple[Batch, Batch] | None:
+        middle = len(self.entries) // 2
+        first = Batch(self.path, self.transfers[:middle], self.entries[:middle])
+        return (first, Batch(self.path, self.transfers[middle:], self.entries[middle:])) if middle else None
+
 
 class Reception:
     """Takes what links bring."""
@@ -144,7 +152,8 @@ class Reception:
             self._core.effects.append(Acknowledge(path, dropped))
         if batch.entries:
             self.on_earliest(earliest, now)
-            self._store(batch)
+            # Were all refused when there is room for some, they would come again together for ever.
+            self._core.transact_parts(batch, self._stored, self._failed)
 
     def _decode(self, arrival: Arrival) -> Whole:
         """Raises MalformedError; verifies every CRC (RFC 9171 §5.6 Step 3)."""
@@ -191,7 +200,7 @@ class Reception:
         bundle = StoredBundle(
             seq, key, adu_key, queue.name, expires_ms, now_ms, age_ms, previous, fragment_offset, octets, payload, tail
         )
-        return Entry(bundle, head, queue, length)
+        return bundle, head, queue, length
 
     def _room(self, head: BundleHead, queue: Queue, payload: Payload) -> int:
         """Octets that this bundle may take of a store that is filling up."""
@@ -265,10 +274,6 @@ class Reception:
 
     # ---- what became of them ----------------------------------------------------------------------------------------
 
-    def _store(self, batch: Batch) -> None:
-        operations: list[Operation] = [Add(entry[0]) for entry in batch.entries]
-        self._core.transact(operations, batch, self._stored, self._failed)
-
     def _stored(self, batch: Batch, results: Results, now: float) -> None:
         stored = batch.entries
         if AddResult.DUPLICATE in results:
@@ -288,12 +293,6 @@ class Reception:
         self._queues.stored(stored, now)
 
     def _failed(self, batch: Batch, text: str, _: float) -> None:
-        if len(batch.entries) > 1:
-            # There may be room for some of them; and were all refused each time, they would come again together for ever.
-            middle = len(batch.entries) // 2
-            self._store(Batch(batch.path, batch.transfers[:middle], batch.entries[:middle]))
-            self._store(Batch(batch.path, batch.transfers[middle:], batch.entries[middle:]))
-            return
         for transfer, entry in zip(batch.transfers, batch.entries, strict=True):
             self._drop(entry)
             self._core.effects.append(Refuse(batch.path, transfer, RefuseReason.NO_RESOURCES))

@@ -132,7 +132,7 @@ class Expiry:
             left_ms = bundle.expires_ms - bundle.received_ms
             retain_payload(bundle.payload)
             later = bundle._replace(seq=seq, received_ms=now_ms, expires_ms=now_ms + left_ms)
-            moved.append(Entry(later, head, queue, octets))
+            moved.append((later, head, queue, octets))
         if moved:
             self._core.quota.held += sum(entry[3] for entry in moved)
             self._queues.replace(entries, moved, self._kept)

@@ -14,8 +14,8 @@ from tumpline.machines.bpa.originate import Origination, Sealed, octets_of
 from tumpline.machines.bpa.queues import Consumer, Entry, Queue, Queues
 from tumpline.machines.bpa.reports import DELIVERED, AdminRecords, Reports
 from tumpline.machines.bpa.rewrite import decode_stored
-from tumpline.machines.effects import Deliver, Delivery, Outcome
-from tumpline.machines.storage import Add, Operation, PutState, Remember, Results
+from tumpline.machines.effects import Committed, Deliver, Delivery, Outcome
+from tumpline.machines.storage import Add, Operation, PutState, Remember, Remove, Results
 from tumpline.wire.bundle7 import BundleFlags, PrimaryBlock, ReasonCode
 from tumpline.wire.eid import Eid
 
@@ -28,6 +28,7 @@ class Service(Consumer):
     def __init__(self, name: str, core: Core, queues: Queues) -> None:
         super().__init__(f"service:{name}", core)  # no node ID begins so: never mistaken for a neighbour
         self.service = name
+        self.confirms = False  # it wants to know which of its answers are kept
         self.in_flight: dict[int, Entry] = {}
         self.octets = 0  # of those
         self._core = core
@@ -81,13 +82,49 @@ class Administration(Service):
             self._core.notice("bundle_ignored", to=str(delivery.destination), source=str(delivery.source))
 
 
+Answer = tuple[Outcome, Entry | None]  # None: the bundle expired or was removed meanwhile
+
+
 class Commit(NamedTuple):
     """Answers of a service on their way into the store."""
 
     service: Service
-    entries: list[Entry]  # bundles to remove
-    outcomes: list[tuple[int, Outcome]]
+    answers: list[Answer]
     made: list[Entry]  # bundles made of their ADUs
+    gone: list[int]  # bundles that expired or were removed meanwhile: nobody will be handed these again either
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Bundles to remove."""
+        return [entry for _, entry in self.answers if entry is not None]
+
+    def operations(self) -> list[Operation]:
+        operations: list[Operation] = [Add(entry[0]) for entry in self.made]
+        removals: list[Operation] = []
+        for outcome, entry in self.answers:
+            for key, value in outcome.state:
+                operations.append(PutState(self.service.service, key, value))
+            if entry is None:
+                continue
+            removals.append(Remove(entry[0].seq))
+            source = _primary(entry).source
+            if not source.is_null:  # RFC 9171 §4.2.3: anonymous bundles have no identity
+                operations.append(Remember(entry[0].adu_key, str(source), entry[0].expires_ms))
+        return operations + removals
+
+    def halves(self) -> tuple[Commit, Commit] | None:
+        """What a service wrote stays together, and in order: a later record may replace an earlier one."""
+        if self.made:
+            return None
+        writing = [answer for answer in self.answers if answer[0].state]
+        plain = [answer for answer in self.answers if not answer[0].state]
+        middle = 0 if writing else len(plain) // 2
+        parts = plain[:middle] or writing, plain[middle:]
+        return (
+            (Commit(self.service, parts[0], [], self.gone), Commit(self.service, parts[1], [], []))
+            if all(parts)
+            else None
+        )
 
 
 class Deliverer:
@@ -113,7 +150,7 @@ class Deliverer:
 
     # ---- registrations ----------------------------------------------------------------------------------------------
 
-    def register(self, service: str, demux: str) -> None:
+    def register(self, service: str, demux: str, *, confirms: bool = False) -> None:
         """ADUs for `demux` below each of this node's IDs go to this service. Raises: LocalProtocolError."""
         endpoints = self._core.names.endpoints(demux)
         for endpoint in endpoints:
@@ -123,6 +160,7 @@ class Deliverer:
         consumer = self.services.get(service)
         if consumer is None:
             consumer = self.services[service] = Service(service, self._core, self._queues)
+        consumer.confirms = confirms
         for endpoint in endpoints:
             self.endpoints[endpoint] = consumer
         self._changed(endpoints, consumer)
@@ -224,22 +262,29 @@ class Deliverer:
         )
 
     def _commit(self, service: Service, outcomes: list[tuple[int, Outcome]], sealed: list[Sealed], now: float) -> None:
-        operations: list[Operation] = []
-        entries: list[Entry] = []
         made = self._made(sealed, now)
-        operations += [Add(entry[0]) for entry in made]
+        answers: list[Answer] = []
+        gone: list[int] = []
+        held = self._queues.held
         for seq, outcome in outcomes:
-            for key, value in outcome.state:
-                operations.append(PutState(service.service, key, value))
             entry = service.answered(seq)
-            if entry is None or self._queues.held.get(seq) is not entry:
-                continue  # expired or removed meanwhile: what the service did is kept, nothing else is left to do
-            entries.append(entry)
-            source = _primary(entry).source
-            if not source.is_null:  # RFC 9171 §4.2.3: anonymous bundles have no identity
-                operations.append(Remember(entry[0].adu_key, str(source), entry[0].expires_ms))
-        commit = Commit(service, entries, outcomes, made)
-        self._queues.remove(entries, operations, commit, self._committed)
+            if entry is None or held.get(seq) is not entry:
+                entry = None  # what the service did is kept, nothing else is left to do
+                gone.append(seq)
+            if entry is not None or outcome.state:
+                answers.append((outcome, entry))
+        commit = Commit(service, answers, made, gone)
+        if answers or made:
+            self._queues.doom(commit.entries)
+            self._core.transact_parts(commit, self._committed)
+        else:
+            self._confirm(commit)
+            service.pump(now)  # its window has room again, and nothing else will tell it
+
+    def _confirm(self, commit: Commit) -> None:
+        if commit.service.confirms:
+            kept = [entry[0].seq for entry in commit.entries]
+            self._core.effects.append(Committed(commit.service.service, commit.gone + kept))
 
     def _made(self, sealed: list[Sealed], now: float) -> list[Entry]:
         made = []
@@ -253,7 +298,8 @@ class Deliverer:
 
     def _committed(self, commit: Commit, results: Results, now: float) -> None:
         identities, reports = self._core.identities, self._reports
-        for entry in commit.entries:
+        entries = commit.entries
+        for entry in entries:
             primary = _primary(entry)
             if not primary.source.is_null:
                 identities.remembered(str(primary.source))
@@ -261,13 +307,14 @@ class Deliverer:
                 reports.tell(DELIVERED, ReasonCode.NO_INFORMATION, primary, entry[0].payload.length, now)
             if self.on_committed:
                 self._act(entry[0].seq, now)
-        self._core.counters["bundles_delivered"] += len(commit.entries)
+        self._core.counters["bundles_delivered"] += len(entries)
         if self._core.config.trace_bundles:
-            for bundle, *_ in commit.entries:
+            for bundle, *_ in entries:
                 self._core.notice("bundle_delivered", seq=bundle.seq, to=bundle.destination)
-        if commit.entries:
+        self._confirm(commit)
+        if entries:
             self.on_identities(now)
-        self._queues.removed(commit.entries, results, now)
+        self._queues.removed(entries, results, now)
         self._queues.added(commit.made, results, now)
         commit.service.pump(now)
 

@@ -107,7 +107,7 @@ class Fragmentation:
         self._core.quota.held += sum(entry[3] for entry in made)
         self._core.counters["bundles_fragmented"] += 1
         operations: list[Operation] = [Add(entry[0]) for entry in made]
-        self._queues.remove([cut.entry], operations, (cut.entry, made), self._replaced)
+        self._queues.remove_with([cut.entry], operations, (cut.entry, made), self._replaced)
 
     def _replaced(self, context: tuple[Entry, list[Entry]], results: Results, now: float) -> None:
         entry, made = context
@@ -129,7 +129,7 @@ class Fragmentation:
             payload=part(bundle.payload, offset, length),
             tail=encode_tail(head.payload_crc_type, crc),
         )
-        return Entry(fragment, None, queue, fragment.length)
+        return fragment, None, queue, fragment.length
 
 
 def part(payload: Payload, offset: int, length: int) -> Payload:

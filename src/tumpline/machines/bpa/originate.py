@@ -41,6 +41,21 @@ class Sealed(NamedTuple):
     crc: int
 
 
+class Batch(NamedTuple):
+    """ADUs on their way into the store, and the bundles that they are."""
+
+    adus: list[Adu]
+    entries: list[Entry]
+
+    def operations(self) -> list[Operation]:
+        return [Add(entry[0]) for entry in self.entries]
+
+    def halves(self) -> tuple[Batch, Batch] | None:
+        middle = len(self.adus) // 2
+        halves = Batch(self.adus[:middle], self.entries[:middle]), Batch(self.adus[middle:], self.entries[middle:])
+        return halves if middle else None
+
+
 class Job(NamedTuple):
     """ADUs of which some payloads lie in files: their CRCs are being computed."""
 
@@ -84,15 +99,14 @@ class Origination:
             except MalformedError as error:
                 self._refuse(item.adu, str(error))
         if entries:
-            operations: list[Operation] = [Add(entry[0]) for entry in entries]
-            self._core.transact(operations, (adus, entries), self._stored, self._failed)
+            self._core.transact_parts(Batch(adus, entries), self._stored, self._failed)
 
     def _room(self, adu: Adu) -> int:
         """Octets that this ADU may take: fewer than what comes from others, which could otherwise not pass through."""
         return self._core.quota.room(0, arrived=self._core.names.is_own(adu.destination))
 
-    def _stored(self, context: tuple[list[Adu], list[Entry]], results: Results, now: float) -> None:
-        adus, entries = context
+    def _stored(self, batch: Batch, results: Results, now: float) -> None:
+        adus, entries = batch
         for adu, entry in zip(adus, entries, strict=True):
             if adu.token:
                 head = entry[1]
@@ -100,8 +114,8 @@ class Origination:
                 self._core.effects.append(AduStored(adu.token, str(bundle_id(head.primary, head.payload_length))))
         self._queues.added(entries, results, now)
 
-    def _failed(self, context: tuple[list[Adu], list[Entry]], text: str, _: float) -> None:
-        adus, entries = context
+    def _failed(self, batch: Batch, text: str, _: float) -> None:
+        adus, entries = batch
         self._core.quota.held -= sum(entry[3] for entry in entries)
         for adu in adus:
             self._refuse(adu, text)
@@ -160,7 +174,7 @@ class Origination:
         core.quota.held += length
         self.on_earliest(expires_ms, now)
         core.counters["bundles_originated"] += 1
-        return Entry(bundle, head, queue, length)
+        return bundle, head, queue, length
 
     def _primary(self, adu: Adu, seq: int, now: float) -> PrimaryBlock:
         """RFC 9171 §4.2.7. The node's own bundle number serves as sequence: unique over restarts and clock steps."""

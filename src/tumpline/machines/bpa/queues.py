@@ -25,6 +25,9 @@ SCOUTS = 64
 MAX_QUEUES = 16_384  # destinations remembered while nothing waits for them: strangers choose destinations
 MAX_REJECTED = 65_536  # bundles for which neighbours that cannot take them are remembered
 
+# (bundle, its decoded head if at hand, its queue, octets of the bundle): a plain tuple, as one is made for each bundle.
+Entry = tuple[StoredBundle, BundleHead | None, "Queue", int]
+
 
 class Consumer:
     """A neighbour or a local service: takes the bundles of its queues in order, a bounded number at a time."""
@@ -110,13 +113,17 @@ class Queue:
         self.consumer: Consumer | None = None  # the first of them
 
 
-class Entry(NamedTuple):
-    """A bundle in its queue. It is told from a later one of the same bundle by its identity (`is`)."""
+class Removal(NamedTuple):
+    """Bundles on their way out of the store."""
 
-    bundle: StoredBundle
-    head: BundleHead | None  # decoded, if at hand
-    queue: Queue
-    octets: int  # of the bundle
+    entries: list[Entry]
+
+    def operations(self) -> list[Operation]:
+        return [Remove(entry[0].seq) for entry in self.entries]
+
+    def halves(self) -> tuple[Removal, Removal] | None:
+        middle = len(self.entries) // 2
+        return (Removal(self.entries[:middle]), Removal(self.entries[middle:])) if middle else None
 
 
 class Queues:
@@ -159,7 +166,7 @@ class Queues:
 
     def as_entry(self, bundle: StoredBundle) -> Entry:
         """A bundle that a query of the store gave."""
-        return self.held.get(bundle.seq) or Entry(bundle, None, self.named(bundle.destination), bundle.length)
+        return self.held.get(bundle.seq) or (bundle, None, self.named(bundle.destination), bundle.length)
 
     # ---- in -------------------------------------------------------------------------------------------------------
 
@@ -260,7 +267,7 @@ class Queues:
                             each.behind.pop(queue, None)
                         consumer.behind[queue] = None
                         return False
-                    self.hold(Entry(bundle, None, queue, bundle.length), consumer)
+                    self.hold((bundle, None, queue, bundle.length), consumer)
                     touched[consumer] = None
             queue.cursor = bundle.seq
         return True
@@ -291,7 +298,7 @@ class Queues:
             queue.scouted = bundle.seq
             if bundle.seq in self.held or bundle.seq in self._doomed or self._pick(queue, bundle) is not consumer:
                 continue
-            self.held[bundle.seq] = entry = Entry(bundle, None, queue, bundle.length)
+            self.held[bundle.seq] = entry = (bundle, None, queue, bundle.length)
             consumer.scouts.append(entry)
             octets += entry[3]
             if octets >= most_octets:
@@ -379,36 +386,33 @@ class Queues:
 
     # ---- out ----------------------------------------------------------------------------------------------------------
 
-    def remove(
-        self,
-        entries: list[Entry],
-        operations: list[Operation] | None = None,
-        context: Any = None,
-        done: Done | None = None,
-    ) -> None:
-        """Delete bundles from the store, after further `operations` in the same transaction.
+    def remove(self, entries: list[Entry]) -> None:
+        """Delete bundles from the store."""
+        if entries:
+            self.doom(entries)
+            self._core.transact_parts(Removal(entries), self._gone)
 
-        `done(context, results, now)` must call `removed`; without it that is all that happens.
-        """
-        operations = [] if operations is None else operations
-        self._doom(entries, operations)
-        if operations:
-            self._core.transact(operations, context or entries, done or self.removed)
+    def _gone(self, removal: Removal, results: Results, now: float) -> None:
+        self.removed(removal.entries, results, now)
+
+    def remove_with(self, entries: list[Entry], operations: list[Operation], context: Any, done: Done) -> None:
+        """Delete bundles after further `operations`, all or nothing; `done(context, results, now)` must call `removed`."""
+        self.doom(entries)
+        self._core.transact(operations + Removal(entries).operations(), context, done)
 
     def replace(self, entries: list[Entry], made: list[Entry], done: Done) -> None:
         """Delete bundles and store others, which may have the same identities; `done((entries, made), results, now)`."""
-        operations: list[Operation] = []
-        self._doom(entries, operations)
-        operations += [Add(entry[0]) for entry in made]
+        self.doom(entries)
+        operations = Removal(entries).operations() + [Add(entry[0]) for entry in made]
         self._core.transact(operations, (entries, made), done)
 
-    def _doom(self, entries: list[Entry], operations: list[Operation]) -> None:
+    def doom(self, entries: list[Entry]) -> None:
+        """Their removal is about to be asked of the store: nobody is given them any more."""
         doomed, held = self._doomed, self.held
         for entry in entries:
             seq = entry[0].seq
             doomed.add(seq)
             held.pop(seq, None)
-            operations.append(Remove(seq))
 
     def is_doomed(self, seq: int) -> bool:
         """Whether its removal is under way."""

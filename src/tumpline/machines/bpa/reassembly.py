@@ -185,7 +185,7 @@ class Reassembly:
         self._core.quota.held += entry[3]
         parts = [self._queues.as_entry(fragment) for fragment in fragments]
         context: Any = (adu_key, entry, parts)
-        self._queues.remove(parts, [Add(entry[0])], context, self._joined)
+        self._queues.remove_with(parts, [Add(entry[0])], context, self._joined)
 
     def _again(self, adu_key: bytes) -> None:
         gathering = self._gatherings.get(adu_key)
@@ -217,7 +217,7 @@ class Reassembly:
             payload=payload,
             tail=tail,
         )
-        return Entry(whole, None, queue, whole.length)
+        return whole, None, queue, whole.length
 
     def _joined(self, context: tuple[bytes, Entry, list[Entry]], results: Results, now: float) -> None:
         adu_key, entry, parts = context

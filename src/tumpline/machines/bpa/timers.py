@@ -32,6 +32,9 @@ class Timers:
     def cancel(self, key: Hashable) -> None:
         self._actions.pop(key, None)
 
+    def is_set(self, key: Hashable) -> bool:
+        return key in self._actions
+
     def next(self) -> float | None:
         """The earliest deadline."""
         heap = self._heap

@@ -28,9 +28,9 @@ class Agent(Protocol):
     def snapshot(self) -> dict[str, Any]:
         """All that `tumpline status` and its kin show, as JSON values: `name`, `node_id`, `aliases`, `version`, `pid`,
         `uptime_s`, `config` (path or null), `state_dir`, `control` (where control listens), `store` {kind, bundles,
-        octets, quota_octets}, `counters`, `peers` [{id, link, address, state, security, authenticated, queue, ...}],
-        `links` [{name, kind, ...}], `routes` [{to, via, priority, name}], `contacts` [{peer, start, duration, rate,
-        link, state}], `services` {name: describe()}."""
+        octets, quota_octets, failure (why something is not kept yet, or null)}, `counters`, `peers` [{id, link, address,
+        state, security, authenticated, queue, ...}], `links` [{name, kind, ...}], `routes` [{to, via, priority, name}],
+        `contacts` [{peer, start, duration, rate, link, state}], `services` {name: describe()}."""
 
     def subscribe(self, callback: Callable[[Notice], None]) -> Callable[[], None]:
         """Call back for each notice from now on; returns the function that ends it. The callback does not block."""

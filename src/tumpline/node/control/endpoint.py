@@ -1,4 +1,5 @@
-"""The WebSocket of an endpoint: one JSON text frame and one binary frame an ADU; the client answers {"done": seq}."""
+"""The WebSocket of an endpoint: one JSON text frame and one binary frame an ADU; the client answers {"done": seq},
+and hears {"done": seq} when that is kept."""
 
 from __future__ import annotations
 
@@ -40,20 +41,50 @@ class AduHead(msgspec.Struct):
 
 
 class Done(msgspec.Struct, forbid_unknown_fields=True):
-    """What a client says when it has dealt with an ADU, or with several."""
+    """What a client says when it has dealt with an ADU, or with several. The node says the same when it has forgotten
+    them durably: they will not be handed over again."""
 
     done: int | list[int]
 
 
-class _Inbox:
-    """Deliveries on their way to the client; the node bounds how many are out."""
+class NotDone(msgspec.Struct):
+    """What the node says when it could not yet keep what the client said. It goes on trying, and confirms when it has."""
 
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[Delivery] = asyncio.Queue()
+    error: str
+    """Why, and what follows."""
+    exit_code: int
+    not_done: list[int]
+
+
+ENDPOINT_HEARS = (EndpointOpen, AduHead, Done, NotDone)
+ENDPOINT_FRAMES = """The first frame names the endpoint (or is a Problem: somebody has it). Each ADU is a text frame with its
+head and a binary frame with its payload. The client says {"done": seq} (or a list) when it has dealt with it; the node says the
+same once it has forgotten the ADU durably: it will not be handed over again. If that cannot be kept within a few seconds (a full
+disk), a frame with `not_done` says why; the node goes on trying and confirms later. What was not confirmed when the socket
+closes may be handed to the next client of the endpoint."""
+
+
+class _Outbox:
+    """What is on its way to the client: ADUs, of which the node bounds how many are out, and words about them."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.queue: asyncio.Queue[Delivery | Done | NotDone] = asyncio.Queue()
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             self.queue.put_nowait(delivery)
+
+    def confirmed(self, seqs: Sequence[int]) -> None:
+        self.queue.put_nowait(Done(seqs[0] if len(seqs) == 1 else list(seqs)))
+
+    def unconfirmed(self, seqs: Sequence[int]) -> None:
+        failure = self._agent.snapshot()["store"].get("failure") or "the store has not answered yet"
+        many = f"ADU {seqs[0]}" if len(seqs) == 1 else f"{len(seqs)} ADUs ({seqs[0]} ...)"
+        text = (
+            f"{many}: not kept as done: {failure}; the agent tries again, and hands over again what it could not keep"
+        )
+        self.queue.put_nowait(NotDone(text, StorageError.exit_code, list(seqs)))
 
 
 async def endpoint(agent: Agent, request: EndpointName, http: web.Request) -> web.StreamResponse:
@@ -61,9 +92,9 @@ async def endpoint(agent: Agent, request: EndpointName, http: web.Request) -> we
     show no body of a failed handshake."""
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S)
     await socket.prepare(http)
-    inbox = _Inbox()
+    outbox = _Outbox(agent)
     try:
-        registration = service(agent, "endpoints", Endpoints).open(request.demux, inbox)
+        registration = service(agent, "endpoints", Endpoints).open(request.demux, outbox)
     except TumplineError as error:
         await socket.send_str(to_json(problem_of(error)))
         await socket.close()
@@ -71,7 +102,7 @@ async def endpoint(agent: Agent, request: EndpointName, http: web.Request) -> we
     try:
         await socket.send_str(to_json(EndpointOpen(registration.eid)))
         async with asyncio.TaskGroup() as group:
-            sender = group.create_task(_send_adus(socket, registration, inbox), name=f"endpoint {request.demux}")
+            sender = group.create_task(_send(socket, registration, outbox), name=f"endpoint {request.demux}")
             await _read_answers(socket, registration)
             sender.cancel()
     finally:
@@ -79,12 +110,15 @@ async def endpoint(agent: Agent, request: EndpointName, http: web.Request) -> we
     return socket
 
 
-async def _send_adus(socket: web.WebSocketResponse, registration: Registration, inbox: _Inbox) -> None:
+async def _send(socket: web.WebSocketResponse, registration: Registration, outbox: _Outbox) -> None:
     while not socket.closed:
-        delivery = await inbox.queue.get()
+        item = await outbox.queue.get()
         try:
-            payload = _read(registration, delivery)
-            await socket.send_str(to_json(_head(delivery)))
+            if not isinstance(item, Delivery):
+                await socket.send_str(to_json(item))
+                continue
+            payload = _read(registration, item)
+            await socket.send_str(to_json(_head(item)))
             await socket.send_bytes(payload)
         except (StorageError, ConfigError) as error:
             await socket.send_str(to_json(problem_of(error)))
@@ -116,9 +150,16 @@ async def _read_answers(socket: web.WebSocketResponse, registration: Registratio
         if message.type is not WSMsgType.TEXT:
             return
         try:
-            answer = msgspec.json.decode(message.data, type=Done)
-        except msgspec.DecodeError as error:
-            await socket.send_str(to_json(problem_of(MalformedError(f'write {{"done": seq}}: {error}'))))
+            registration.done(_done(message.data))
+        except MalformedError as error:
+            await socket.send_str(to_json(problem_of(error)))
             await socket.close()
             return
-        registration.done(answer.done if isinstance(answer.done, list) else [answer.done])
+
+
+def _done(text: str) -> list[int]:
+    try:
+        done = msgspec.json.decode(text, type=Done).done
+    except msgspec.DecodeError as error:
+        raise MalformedError(f'write {{"done": seq}}: {error}') from error
+    return done if isinstance(done, list) else [done]

@@ -18,16 +18,20 @@ _REF = "#/components/schemas/{name}"
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """The whole description."""
-    types = [kind for row in operations for kind in (row.request, row.response) if kind is not None]
+    types = [
+        kind for row in operations for kind in (row.request, row.response, row.says, *row.hears) if kind is not None
+    ]
     shown, components = msgspec.json.schema_components([*types, Problem], ref_template=_REF)
     schemas = iter(shown)
     paths: dict[str, Any] = {}
     for row in operations:
         request = next(schemas)
         response = next(schemas) if row.response is not None else None
+        says = [next(schemas)] if row.says is not None else []
+        hears = [next(schemas) for _ in row.hears]
         paths.setdefault(_IN_PATH.sub(r"{\1}", row.path), {})[row.method.lower()] = _operation(
             row, request, response, components
-        )
+        ) | _frames(hears, says)
     return {
         "openapi": "3.1.0",
         "info": {"title": "tumpline control", "version": __version__},
@@ -46,12 +50,20 @@ def _operation(row: Operation, request: Any, response: Any, components: dict[str
     }
     if row.local:
         described["description"] = "Only over the agent's UNIX socket."
+    if row.description:
+        described["description"] = row.description.replace("\n", " ")
     if row.body:
         octets = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         described["requestBody"] = {"required": True, "content": octets}
     elif _takes_json(row):
         described["requestBody"] = {"content": {"application/json": {"schema": request}}}
     return described
+
+
+def _frames(hears: list[Any], says: list[Any]) -> dict[str, Any]:
+    """OpenAPI has no word for the frames of a WebSocket."""
+    frames = {name: {"anyOf": schemas} for name, schemas in (("hears", hears), ("says", says)) if schemas}
+    return {"x-frames": frames} if frames else {}
 
 
 def _takes_json(row: Operation) -> bool:

@@ -28,4 +28,7 @@ class Operation(NamedTuple):
     response: Any = None  # the type of the answer (of each event)
     kind: Kind = Kind.JSON
     body: bool = False  # the request's body is octets: parameters come in the query
+    hears: tuple[Any, ...] = ()  # of a WebSocket: the types of its text frames to the client
+    says: Any = None  # and of those from the client
+    description: str = ""
     local: bool = False  # only over the UNIX socket: it acts with the agent's rights on the agent's machine

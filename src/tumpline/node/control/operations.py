@@ -8,7 +8,7 @@ from typing import Any
 from tumpline.errors import ConfigError
 from tumpline.node.control import octets, openapi, stream, values
 from tumpline.node.control.api import Agent
-from tumpline.node.control.endpoint import endpoint
+from tumpline.node.control.endpoint import ENDPOINT_FRAMES, ENDPOINT_HEARS, Done, endpoint
 from tumpline.node.control.operation import Kind, Operation
 from tumpline.node.control.service import service
 from tumpline.node.services._outgoing import SendEvent
@@ -227,6 +227,9 @@ OPERATIONS: tuple[Operation, ...] = (
         endpoint,
         values.EndpointName,
         kind=Kind.WEBSOCKET,
+        hears=ENDPOINT_HEARS,
+        says=Done,
+        description=ENDPOINT_FRAMES,
     ),
     Operation(
         "GET",
@@ -235,7 +238,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "What happens, as it happens",
         stream.events,
         values.EventFilter,
-        stream.Event,
-        Kind.WEBSOCKET,
+        kind=Kind.WEBSOCKET,
+        hears=(stream.Event,),
     ),
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tumpline.drivers.stores._api import PayloadWriter
 from tumpline.machines.contract import Payload
@@ -121,6 +121,14 @@ class Service(Protocol):
         """Snapshot for people: counters, what is under way."""
 
 
+@runtime_checkable
+class Confirming(Protocol):
+    """A service that wants to know when its answers are kept."""
+
+    def committed(self, seqs: Sequence[int]) -> None:
+        """What was answered to these deliveries is committed: they will not come again. Does not block."""
+
+
 class ServiceSpec(NamedTuple):
     """The last line of a service's module: `SPEC = ServiceSpec(...)`."""
 
@@ -134,4 +142,4 @@ class ServiceSpec(NamedTuple):
     always: bool = False  # runs without a section in the configuration
 
 
-__all__ = ["NOTHING", "Adu", "Delivery", "Outcome", "Payload", "Service", "ServiceContext", "ServiceSpec"]
+__all__ = ["NOTHING", "Adu", "Confirming", "Delivery", "Outcome", "Payload", "Service", "ServiceContext", "ServiceSpec"]

@@ -67,10 +67,11 @@ async def sink(
             if directory is not None:
                 event["file"] = str(_keep(directory, adu))
             output.event(event, _adu_line(event, adu.payload))
-            await endpoint.done(adu.seq)
+            await endpoint.done(adu.seq, confirm=False)
             taken += 1
             if taken == count:
                 break
+        await endpoint.confirmed()
     return 0
 
 
