@@ -78,6 +78,8 @@ class DiskHandle:
     def fd(self) -> int:
         """Raises: StorageError, PayloadGoneError."""
         if self._fd < 0:
+            if not (self.held or self._readers):  # it may lie there for a moment longer
+                raise StorageError("a payload was read after its last reader had released it")
             self._fd = self._directory.open(self.number)
         return self._fd
 

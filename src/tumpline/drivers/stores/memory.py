@@ -185,7 +185,8 @@ class MemoryStore:
     def _expired(self, op: ops.Expired) -> list[StoredBundle]:
         found: list[StoredBundle] = []
         taken: list[tuple[int, int]] = []
-        while len(found) < op.limit:
+        left = op.octets
+        while len(found) < op.limit and left > 0:
             earliest = self._next_expiry()
             if earliest is None or earliest > op.now_ms:
                 break
@@ -193,6 +194,7 @@ class MemoryStore:
             bundle = self._all.get(taken[-1][1])
             assert bundle is not None
             found.append(bundle)
+            left -= bundle.length
         for entry in taken:
             heappush(self._expiry, entry)
         return found

@@ -47,6 +47,7 @@ from tumpline.wire.eid import Eid
 
 STORED, DUPLICATE = AddResult.STORED, AddResult.DUPLICATE
 QUEUE = "dtn://rover/inbox"
+MANY = 1 << 40  # octets
 LARGE = bytes(range(256)) * (FILE_PAYLOAD_OCTETS // 256 + 1)
 
 
@@ -123,7 +124,7 @@ class Shelf:
         return [bundle.seq for bundle in await self.one(operation)]
 
     async def settle(self) -> None:
-        """Until payloads that were let go of are freed: at the latest behind the next transaction."""
+        """Until payloads that were let go of are out of reach: at the latest behind the next transaction."""
         await self.do(NextExpiry())
         await self.do(NextExpiry())
 
@@ -170,7 +171,9 @@ class StoreConformance:
 
     async def test_is_empty_at_first(self, shelf: Shelf) -> None:
         assert shelf.recovered == Recovered(0, 0, 0, {}, {}, None)
-        assert await shelf.do(Load(QUEUE, 0, 9), Listing(0, 9), NextExpiry(), Expired(10**15, 9), Fragments(b"x")) == [
+        assert await shelf.do(
+            Load(QUEUE, 0, 9), Listing(0, 9), NextExpiry(), Expired(10**15, 9, MANY), Fragments(b"x")
+        ) == [
             [],
             [],
             None,
@@ -304,19 +307,30 @@ class StoreConformance:
         for seq, expires_ms in enumerate((50, 10, 30, 10, 40), 1):
             await shelf.do(Add(stored_bundle(seq, expires_ms=expires_ms)))
         assert await shelf.one(NextExpiry()) == 10
-        assert await shelf.seqs(Expired(9, 9)) == []
-        assert await shelf.seqs(Expired(40, 3)) == [2, 4, 3]
-        assert await shelf.seqs(Expired(40, 9)) == [2, 4, 3, 5]
+        assert await shelf.seqs(Expired(9, 9, MANY)) == []
+        assert await shelf.seqs(Expired(40, 3, MANY)) == [2, 4, 3]
+        assert await shelf.seqs(Expired(40, 9, MANY)) == [2, 4, 3, 5]
         await shelf.do(Remove(2), Remove(4))
         assert await shelf.do(NextExpiry(), Remove(3), NextExpiry()) == [30, True, 40]
-        assert await shelf.seqs(Expired(99, 9)) == [5, 1]
+        assert await shelf.seqs(Expired(99, 9, MANY)) == [5, 1]
+
+    async def test_finds_of_what_has_expired_no_more_octets_than_asked_for_but_one(self, shelf: Shelf) -> None:
+        payloads = (bytes(500), bytes(50), LARGE)
+        bundles = [stored_bundle(seq, payload=Octets(each), expires_ms=seq) for seq, each in enumerate(payloads, 1)]
+        await shelf.do(*map(Add, bundles))
+        two = bundles[0].length + bundles[1].length
+        assert await shelf.seqs(Expired(9, 9, 1)) == [1]
+        assert await shelf.seqs(Expired(9, 9, two - 1)) == await shelf.seqs(Expired(9, 9, two)) == [1, 2]
+        assert await shelf.seqs(Expired(9, 9, two + 1)) == [1, 2, 3]
+        await shelf.do(Remove(1), Remove(2))
+        assert await shelf.seqs(Expired(9, 9, 1)) == [3]
 
     async def test_finds_the_earliest_of_many_as_they_come_and_go(self, shelf: Shelf) -> None:
         for begin in range(1, 8000, 1000):
             await shelf.do(*(Add(stored_bundle(seq)) for seq in range(begin, begin + 1000)))
             await shelf.do(*(Remove(seq) for seq in range(begin, begin + 999)))
         assert await shelf.one(NextExpiry()) == 2000
-        assert await shelf.seqs(Expired(10**6, 3)) == [1000, 2000, 3000]
+        assert await shelf.seqs(Expired(10**6, 3, MANY)) == [1000, 2000, 3000]
 
     async def test_finds_fragments_by_offset(self, shelf: Shelf) -> None:
         for seq, offset in enumerate((20, 0, 10, 10), 1):
