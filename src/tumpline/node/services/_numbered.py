@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from tumpline.drivers.payload import PIECE_OCTETS
 
 # Magic, the run (random), the number of the ADU in the run, octets of the whole payload.
-_HEADER = struct.Struct("!8s8sQI")
+_HEADER = struct.Struct("!8s8sQQ")
 _MAGIC = b"tl-numb\n"
 HEADER_OCTETS = _HEADER.size
 RUN_OCTETS = 8

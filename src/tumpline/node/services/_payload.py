@@ -10,16 +10,25 @@ from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, P
 from tumpline.machines.effects import Adu
 from tumpline.node.services._api import ServiceContext
 
+TURN_OCTETS = 2 << 20  # copied in one turn of the loop: 1 ms
+
 
 async def copy_payload(ctx: ServiceContext, payload: Payload) -> Payload:
     """The same octets as a payload of our own: a bundle's file belongs to that bundle. Raises: StorageError."""
-    if isinstance(payload, Octets):
-        return payload
+    return payload if isinstance(payload, Octets) else await copy_pieces(ctx, ctx.pieces(payload))
+
+
+async def copy_pieces(ctx: ServiceContext, data: Iterable[bytes | memoryview]) -> Payload:
+    """A payload in a file, of these pieces; others have their turn meanwhile. Raises: StorageError."""
     writer = ctx.writer()
+    written = 0
     try:
-        for piece in ctx.pieces(payload):
+        for piece in data:
             writer.write(piece)
-            await asyncio.sleep(0)
+            written += len(piece)
+            if written >= TURN_OCTETS:
+                written = 0
+                await asyncio.sleep(0)
         return writer.finish()
     except BaseException:
         writer.abort()

@@ -15,7 +15,7 @@ from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets, Payload
 from tumpline.machines.effects import Adu, Delivery
 from tumpline.node.services import _numbered
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
-from tumpline.node.services._payload import in_file, send
+from tumpline.node.services._payload import copy_pieces, send
 from tumpline.wire.eid import Eid
 
 BATCH_BUNDLES = 256  # one transaction; more gain nothing
@@ -26,7 +26,7 @@ AHEAD_OCTETS = 8 << 20  # this many may wait while others leave
 STEP_BACK_S = 0.001
 PROGRESS_S = 1.0
 RATE_SLICE_S = 0.02  # with a rate, how often a batch leaves
-MAX_SIZE_OCTETS = 1 << 30
+MAX_SIZE_OCTETS = 1 << 36
 MAX_LIFETIME_S = 366 * 86_400.0
 
 
@@ -42,7 +42,7 @@ class SourceRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     count: int = 1
     """How many ADUs."""
     size: int = 100
-    """Octets of each payload (28 to 1 GiB)."""
+    """Octets of each payload (32 to 64 GiB)."""
     rate: float = 0.0
     """ADUs a second; 0: as many as the node takes."""
     lifetime_s: float = 86_400.0
@@ -94,7 +94,7 @@ class Source:
             while stored < request.count:
                 while made < request.count and len(out) < BATCHES_OUT:
                     ready = await self._ready(request, made, began)
-                    adus = [self._adu(request, destination, demux, run, made + index) for index in range(ready)]
+                    adus = [await self._adu(request, destination, demux, run, made + index) for index in range(ready)]
                     out.append((ready, self._send(adus)))
                     made += ready
                 count, all_stored = out.popleft()
@@ -136,13 +136,13 @@ class Source:
         # One by one, so that those that are refused can be freed.
         return asyncio.gather(*(send(self._ctx, adu) for adu in adus))
 
-    def _adu(self, request: SourceRequest, destination: Eid, demux: str, run: bytes, number: int) -> Adu:
+    async def _adu(self, request: SourceRequest, destination: Eid, demux: str, run: bytes, number: int) -> Adu:
         size = request.size
         payload: Payload
         if size < FILE_PAYLOAD_OCTETS:
             payload = Octets(_numbered.make(run, number, size))
         else:
-            payload = in_file(self._ctx, _numbered.make_pieces(run, number, size))
+            payload = await copy_pieces(self._ctx, _numbered.make_pieces(run, number, size))
         return Adu(destination, payload, demux, int(request.lifetime_s * 1000))
 
     def _summary(self, request: SourceRequest, seconds: float) -> SourceSummary:

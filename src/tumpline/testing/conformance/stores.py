@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from tumpline.drivers import stores
-from tumpline.drivers.payload import read_range
+from tumpline.drivers.payload import pieces, read_range
 from tumpline.drivers.stores._api import Store, StoreSpec
 from tumpline.errors import MalformedError, StorageError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload, StoredBundle
@@ -435,6 +435,20 @@ class StoreConformance:
         assert octets_of(payload) == written
         assert payload.crc32c in (None, crc32c(written))
         payload.handle.release()
+
+    async def test_reads_any_range_of_a_payload_of_any_length(self, shelf: Shelf) -> None:
+        pattern = bytes(range(251)) * 5000
+        for times in (1, 20):  # 1.2 MiB, and 24 MiB
+            writer = shelf.store.writer()
+            for _ in range(times):
+                writer.write(pattern)
+            payload = writer.finish()
+            whole = pattern * times
+            assert b"".join(pieces(payload)) == whole
+            for offset, length in ((0, 1), (262_143, 2), (100_000, 800_000), (len(whole) - 5, 5)):
+                assert read_range(payload, offset, length) == whole[offset : offset + length]
+                assert b"".join(pieces(payload, offset, length)) == whole[offset : offset + length]
+            payload.handle.release()
 
     # ---- sinks ------------------------------------------------------------------------------------------------------
 
