@@ -46,6 +46,15 @@ def payload_files(shelf: Shelf) -> set[str]:
     return {path.name for path in (shelf.directory / "payloads").iterdir()}
 
 
+async def files_left(shelf: Shelf) -> set[str]:
+    """Those that remain when all that were let go of are unlinked: a store that has closed has done that."""
+    await shelf.settle()
+    await shelf.store.close()
+    files = payload_files(shelf)
+    shelf.open()
+    return files
+
+
 def connection_of(shelf: Shelf) -> sqlite3.Connection:
     assert isinstance(shelf.store, SqliteStore)
     assert shelf.store._engine is not None
@@ -326,8 +335,7 @@ async def test_a_disk_full_of_payload_fails_the_sink_and_frees(shelf: Shelf, mon
         patch.setattr(os, "pwrite", pwrite)
         with pytest.raises(StorageError, match="disk full"):
             shelf.receive(encoded_bundle(LARGE * 6), always(50_000))
-        await shelf.settle()
-        assert payload_files(shelf) == set()
+        assert await files_left(shelf) == set()
         writer = shelf.store.writer()
         with pytest.raises(StorageError, match=f"disk full.*{shelf.directory}"):
             writer.write(LARGE * 6)
@@ -338,8 +346,7 @@ async def test_a_disk_full_of_payload_fails_the_sink_and_frees(shelf: Shelf, mon
             writer.finish()
         with pytest.raises(StorageError, match="disk full"):
             await shelf.do(PutState("s", "k", b""), Add(stored_bundle(1, payload=Octets(LARGE * 6))))
-    await shelf.settle()
-    assert payload_files(shelf) == set()
+    assert await files_left(shelf) == set()
     assert await shelf.do(GetState("s"), Add(stored_bundle(1, payload=Octets(LARGE * 6)))) == [{}, STORED]
 
 
@@ -370,12 +377,9 @@ async def test_a_file_goes_with_the_last_bundle_that_names_it(shelf: Shelf) -> N
     payload.handle.retain()
     await shelf.do(Add(stored_bundle(1, payload=payload)), Add(stored_bundle(2, payload=payload._replace(length=10))))
     await shelf.do(Remove(1))
-    await shelf.settle()
-    assert len(payload_files(shelf)) == 1
-    await shelf.reopen()
+    assert len(await files_left(shelf)) == 1
     await shelf.do(Remove(2))
-    await shelf.settle()
-    assert payload_files(shelf) == set()
+    assert await files_left(shelf) == set()
 
 
 async def test_unread_files_need_no_descriptors(shelf: Shelf) -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from tumpline.errors import LocalProtocolError
 from tumpline.machines.contract import FileRange, Octets
-from tumpline.machines.effects import Adu, AduStored, Committed, Outcome, RefuseReason
+from tumpline.machines.effects import Adu, AduStored, Committed, Outcome, RefuseReason, Split
 from tumpline.testing.lone_node import EPOCH_MS, CountedHandle, LoneNode, bundle, read, whole
 from tumpline.wire.admin import UnknownRecord, encode_admin
+from tumpline.wire.crc import crc32c
 from tumpline.wire.eid import Eid
 
 
@@ -135,6 +136,17 @@ def test_an_adu_in_a_file_is_sealed_before_it_is_stored() -> None:
     assert len(node.took(AduStored)) == 1
     (unit,) = node.forwarded(1)
     assert whole(unit).payload == b"file content"
+
+
+@pytest.mark.parametrize(("crc_type", "is_read"), [(0, False), (1, True), (2, False)])
+def test_a_file_whose_crc_is_known_is_not_read_for_it(crc_type: int, is_read: bool) -> None:
+    node = LoneNode().start().path_up(1, "dtn://a/")
+    payload = FileRange(CountedHandle(b"xxfile content"), 2, 12, crc32c(b"file content"))
+    node.machine.originate([Adu(Eid.parse("dtn://a/x"), payload, "s", crc_type=crc_type)], node.now)
+    node.settle()
+    assert bool(node.took(Split)) is is_read
+    (unit,) = node.forwarded(1)
+    assert whole(unit).payload == b"file content", "and its CRC is right"
 
 
 def test_the_window_of_a_service_is_bounded() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tumpline.drivers.payload import PIECE_OCTETS
 from tumpline.errors import MalformedError, NoAnswerError, RefusedError
 from tumpline.machines.contract import FileRange, Octets
 from tumpline.machines.effects import Adu
@@ -76,7 +77,7 @@ async def test_a_sink_sees_gaps_doubles_and_disorder(node: MemoryNode) -> None:
     assert report.missing == 0
 
 
-@pytest.mark.parametrize("at", [0, 10, 20, 27, 28, 60, 99])
+@pytest.mark.parametrize("at", [0, 10, 20, 31, 32, 60, 99])
 async def test_a_sink_sees_one_altered_octet(node: MemoryNode, at: int) -> None:
     octets = bytearray(_numbered.make(RUN, 0, 100))
     octets[at] ^= 1
@@ -87,7 +88,7 @@ async def test_a_sink_sees_one_altered_octet(node: MemoryNode, at: int) -> None:
 
 async def test_a_sink_forgets_gaps_that_grow_without_bound(node: MemoryNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sink, "MAX_AHEAD", 10)
-    report = await take(node, *(_numbered.make(RUN, number, 30) for number in range(5, 40)))
+    report = await take(node, *(_numbered.make(RUN, number, 34) for number in range(5, 40)))
     assert (report.verified, report.missing) == (35, 5)
     assert all(not run.ahead for run in sink_of(node)._runs.values())
 
@@ -140,7 +141,7 @@ async def test_a_source_waits_for_room_and_goes_on(
         events.append(event)
     assert isinstance(events[0], SourceWaiting)
     assert isinstance(events[-1], SourceSummary)
-    numbers = [_numbered.parse(read_payload(adu.payload, 0, size)) for adu in node.sent]
+    numbers = [_numbered.parse([read_payload(adu.payload, 0, size)]) for adu in node.sent]
     assert [number for _, number in filter(None, numbers)] == list(range(700)), "all of them, in order"
 
 
@@ -218,3 +219,27 @@ async def test_a_large_payload_of_a_stranger_is_counted(node: MemoryNode) -> Non
     await settle(node)
     report = sink_of(node).report()
     assert (report.bundles, report.octets, report.damaged) == (1, 200_000, 1)
+
+
+LONG = 2 * PIECE_OCTETS + 100
+
+
+def in_pieces(octets: bytes) -> list[bytes]:
+    return [octets[begin : begin + PIECE_OCTETS] for begin in range(0, len(octets), PIECE_OCTETS)]
+
+
+@pytest.mark.parametrize("size", [PIECE_OCTETS - 1, PIECE_OCTETS, PIECE_OCTETS + 1, 2 * PIECE_OCTETS, LONG])
+def test_a_long_payload_is_told_piece_by_piece(size: int) -> None:
+    octets = _numbered.make(RUN, 7, size)
+    assert len(octets) == size
+    assert octets == b"".join(_numbered.make_pieces(RUN, 7, size))
+    assert _numbered.parse(in_pieces(octets)) == (RUN, 7)
+    assert _numbered.parse(in_pieces(octets)[:-1]) is None, "its end is missing"
+    assert _numbered.parse([*in_pieces(octets), b"x"]) is None, "something follows"
+
+
+@pytest.mark.parametrize("at", [28, PIECE_OCTETS - 1, PIECE_OCTETS, 2 * PIECE_OCTETS - 1, 2 * PIECE_OCTETS, LONG - 1])
+def test_one_altered_octet_of_a_long_payload_is_seen(at: int) -> None:
+    octets = bytearray(_numbered.make(RUN, 7, LONG))
+    octets[at] ^= 1
+    assert _numbered.parse(in_pieces(bytes(octets))) is None

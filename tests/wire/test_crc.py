@@ -1,8 +1,10 @@
 """CRC check values, whole and in pieces."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tumpline.wire.crc import RunningCrc, crc16_x25, crc32c, crc_field, crc_octets
+from tumpline.wire.crc import RunningCrc, crc16_x25, crc32c, crc32c_joined, crc_field, crc_octets
 
 CHECK = b"123456789"
 ISCSI_ASCENDING = bytes(range(32))  # RFC 7143 A.4
@@ -29,3 +31,15 @@ def test_pieces_give_what_the_whole_gives(crc_type: int, whole: int, cut: int) -
 def test_field(crc_type: int, field: str) -> None:
     assert crc_field(crc_type, 0x5DC) == bytes.fromhex(field)
     assert crc_octets(crc_type) == max(0, len(crc_field(crc_type, 1)) - 1)
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_the_crc_of_two_runs_follows_from_theirs(first: bytes, second: bytes) -> None:
+    assert crc32c_joined(crc32c(first), crc32c(second), len(second)) == crc32c(first + second)
+
+
+def test_long_runs_join_too() -> None:
+    first, second = b"head", bytes(range(256)) * 8192
+    joined = crc32c_joined(crc32c(first), crc32c(second), len(second))
+    assert joined == crc32c(first + second)
+    assert crc32c_joined(crc32c(first), crc32c(second), len(second) + 1) != joined

@@ -13,6 +13,7 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from tumpline.errors import StorageError
@@ -22,6 +23,7 @@ READ_OCTETS = 256 * 1024  # one read: enough for ~2000 small bundles, small enou
 # Written at once: read from files into a room that stays in the cache. Measured, 1 MiB payloads: sendfile costs two to
 # three times as much CPU (it hands pages over one by one), a mapping would end the process if the file were cut.
 STAGE_OCTETS = 256 * 1024
+PIECES_MOST = 64  # of memory, in one call; IOV_MAX of Linux is 1024
 
 
 class FileSlice(NamedTuple):
@@ -132,18 +134,37 @@ class Stream:
 
         Raises: OSError (the connection), StorageError (a file)."""
         while self._queue:
-            staged = self._stage()
-            sent = _send_records(self._tls, staged) if self._tls is not None else self._send(staged)
+            if self._tls is not None:
+                staged = self._stage()
+                wanted, sent = len(staged), _send_records(self._tls, staged)
+            else:
+                wanted, sent = self._send()
             self._drop(sent)
-            if sent < len(staged):
+            if sent < wanted:
                 return False
         return True
 
-    def _send(self, octets: memoryview) -> int:
+    def _send(self) -> tuple[int, int]:
+        """Octets that the kernel was offered in one call, and those that it took."""
+        octets = self._in_memory()
+        if not octets:
+            octets = [self._stage()]
+        wanted = sum(map(len, octets))
         try:
-            return self._sock.send(octets)
+            return wanted, self._sock.sendmsg(octets)
         except (BlockingIOError, InterruptedError):
-            return 0
+            return wanted, 0
+
+    def _in_memory(self) -> list[bytes | memoryview]:
+        """The pieces at the front of the queue that lie in memory; none if that is too little for a call of its own."""
+        found: list[bytes | memoryview] = []
+        octets = 0
+        for piece in islice(self._queue, PIECES_MOST):
+            if isinstance(piece, FileSlice):
+                return found if octets >= STAGE_OCTETS // 2 else []
+            found.append(piece)
+            octets += len(piece)
+        return found
 
     def _stage(self) -> memoryview:
         """The next octets of the queue in one run that is worth a call; they stay in the queue.

@@ -45,6 +45,7 @@ class FileRange(NamedTuple):
     handle: Handle
     offset: int
     length: int
+    crc32c: int | None = None  # of just these octets, if whoever wrote them knows it: spares reading them for it
 
 
 Payload = Octets | FileRange

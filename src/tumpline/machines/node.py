@@ -262,6 +262,11 @@ class NodeMachine:
 
     # ---- for people ---------------------------------------------------------------------------------------------------
 
+    @property
+    def held_octets(self) -> int:
+        """Of all bundles in the store, or on their way into it."""
+        return self._core.quota.held
+
     def snapshot(self, now: float) -> dict[str, Any]:
         """How things stand, in plain values."""
         core = self._core

@@ -75,10 +75,12 @@ class Get(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """Bundles whose lifetime ended at or before `now_ms`, oldest first; they stay until removed. Result: list[StoredBundle]."""
+    """Bundles whose lifetime ended at or before `now_ms`, oldest first; they stay until removed. Result: list[StoredBundle],
+    at most `limit`, and no further one once they have `octets` together."""
 
     now_ms: int
     limit: int
+    octets: int
 
 
 class NextExpiry(NamedTuple):

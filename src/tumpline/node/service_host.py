@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tumpline.drivers.payload import read_range
+from tumpline.drivers.payload import pieces, read_range
 from tumpline.drivers.stores._api import PayloadWriter
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import ConfigError, RefusedError
@@ -123,8 +123,14 @@ class ServiceHost:
     def read_payload(self, payload: Payload, offset: int, length: int) -> bytes:
         return read_range(payload, offset, max(0, min(length, payload.length - offset)))
 
+    def pieces(self, payload: Payload, offset: int = 0) -> Iterator[bytes | memoryview]:
+        return pieces(payload, offset)
+
     def writer(self) -> PayloadWriter:
         return self._runtime.store.writer()
+
+    def held_octets(self) -> int:
+        return self._runtime.machine.held_octets
 
     # ---- records ------------------------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class Ledger:
         self._ctx.done([(delivery.seq, self._noted(delivery)) for delivery in deliveries])
 
     def _noted(self, delivery: Delivery) -> Outcome:
-        found = _numbered.parse(self._ctx.read_payload(delivery.payload, 0, delivery.payload.length))
+        found = _numbered.parse(self._ctx.pieces(delivery.payload))
         key = DAMAGED if found is None or found[0] != _RUN else str(found[1])
         self._counts[key] = self._counts.get(key, 0) + 1
         return Outcome([(key, b"%d" % self._counts[key])])

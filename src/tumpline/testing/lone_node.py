@@ -9,6 +9,7 @@ assert [unit.seq for unit in node.forwarded(1)] == [1]
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from tumpline.machines.contract import FileRange, Octets, Payload, StoredBundle
@@ -131,9 +132,12 @@ class DictStore:
                 return [each for each in held if each.destination == destination and each.seq > after][:limit]
             case Get(seqs):
                 return [self.bundles[seq] for seq in seqs if seq in self.bundles]
-            case Expired(now_ms, limit):
-                due = [each for each in held if each.expires_ms <= now_ms]
-                return sorted(due, key=lambda each: each.expires_ms)[:limit]
+            case Expired(now_ms, limit, octets):
+                due = sorted((each for each in held if each.expires_ms <= now_ms), key=lambda each: each.expires_ms)
+                before = accumulate((each.length for each in due), initial=0)
+                return [each for each, octets_before in zip(due, before, strict=False) if octets_before < octets][
+                    :limit
+                ]
             case NextExpiry():
                 return min((each.expires_ms for each in held), default=None)
             case Fragments(adu_key):

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -291,6 +291,15 @@ class MemoryContext:
 
     def read_payload(self, payload: Payload, offset: int, length: int) -> bytes:
         return read_payload(payload, offset, length)
+
+    def held_octets(self) -> int:
+        return 0
+
+    def pieces(self, payload: Payload, offset: int = 0) -> Iterator[bytes | memoryview]:
+        """In two, so that nobody relies on one."""
+        middle = (offset + payload.length + 1) // 2
+        yield read_payload(payload, offset, middle - offset)
+        yield read_payload(payload, middle, payload.length - middle)
 
     def writer(self) -> PayloadWriter:
         return MemoryWriter()

@@ -16,7 +16,7 @@ from tumpline.node.client import SyncClient, connect_sync
 
 HOP = ("ground", "rover")
 RELAY = ("ground", "relay", "rover")
-_HANG_S = 120.0
+_HANG_S = 240.0
 _POLL_S = 0.005
 
 _CONFIG = """\

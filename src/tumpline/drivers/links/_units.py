@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tumpline.drivers.links._api import Sink
-from tumpline.drivers.payload import descriptor, read_range
+from tumpline.drivers.payload import descriptor, in_memory, read_range
 from tumpline.drivers.payload import release as release_payload
 from tumpline.drivers.stream import FileSlice, Piece
 from tumpline.errors import PayloadGoneError, StorageError
@@ -40,13 +40,15 @@ def unit_range(unit: Unit, offset: int, length: int) -> list[Piece]:
     pieces += _memory_range(unit.head, offset, offset + length)
     begin, end = max(offset - head_octets, 0), min(offset + length - head_octets, payload.length)
     if begin < end:
-        if isinstance(payload, FileRange):
+        if not isinstance(payload, FileRange):
+            pieces.append(memoryview(payload.data)[begin:end])
+        elif (runs := in_memory(payload, begin, end - begin)) is not None:
+            pieces += runs
+        else:
             fd = descriptor(payload)
             if os.fstat(fd).st_size < payload.offset + end:
                 raise PayloadGoneError(_ENDED)
             pieces.append(FileSlice(fd, payload.offset + begin, end - begin))
-        else:
-            pieces.append(memoryview(payload.data)[begin:end])
     behind = offset - head_octets - payload.length
     return pieces + _memory_range(unit.tail, max(behind, 0), behind + length)
 

@@ -1,7 +1,7 @@
-"""Payload octets outside of memory: counted handles, and the buffer through which octets are written.
+"""Large payloads of stores: counted handles, and the buffer through which octets are written.
 
-Two kinds of handle share one shape, `fd` + `retain` + `release`: a memfd (memory store) and a file of the payload
-directory (durable stores). Handles are counted on the event loop's thread.
+Two kinds of handle share one shape (FileHandle): memory (`_memory.py`) and a file of the payload directory of a durable
+store. Handles are counted on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -17,17 +17,14 @@ from weakref import WeakValueDictionary
 
 from tumpline.drivers.directories import sync_directory
 from tumpline.errors import PayloadGoneError, StorageError
-from tumpline.machines.contract import FileRange
+from tumpline.machines.contract import FileRange, Handle
+from tumpline.wire.crc import crc32c
 
 # Received octets are gathered in a page-aligned buffer of this size and leave it in whole pages. It stays within a
 # second-level cache, and is four times the longest head, so that a head always lies in it in one piece.
 BUFFER_OCTETS = 256 * 1024
 # So many idle buffers are kept for the next transfers (4 MiB); more are given back to the system.
 IDLE_BUFFERS_MAX = 16
-
-# Anonymous files that are kept for the next payloads. Their pages are there already: writing 1 MiB into one takes a third
-# of the time that a fresh one takes, whose pages the system must clear first.
-IDLE_MEMORY_OCTETS_MAX = 64 << 20
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -44,85 +41,20 @@ def disk_full(where: str) -> StorageError:
     return StorageError(f"disk full: no room in {where}; free some, or move state_dir to a larger disk")
 
 
-class FileHandle(Protocol):
+class PayloadHandle(Handle, Protocol):
     """A handle as this package makes it."""
 
-    @property
-    def fd(self) -> int:
-        """Readable and, until it is stored, writable at any offset. Raises: StorageError."""
-
-    def retain(self) -> None:
-        """One more reader."""
-
-    def release(self) -> None:
-        """One reader fewer."""
+    def keep(self, buffer: memoryview, used: int, buffers: Buffers) -> memoryview:
+        """Append the first `used` octets of `buffer`: all of it but for the last time. Returns the buffer to go on with:
+        this one, or another of `buffers` if the handle holds this one from now on. Raises: OSError."""
 
 
-class MemoryFiles:
-    """Makes anonymous memory files, and uses those again that nobody reads any more."""
-
-    def __init__(self) -> None:
-        self._idle: list[tuple[int, int]] = []  # descriptor, octets
-        self._idle_octets = 0
-        self._most = IDLE_MEMORY_OCTETS_MAX
-
-    def create(self) -> MemoryHandle:
-        """A file with one reader; what it holds is of no meaning. Raises: StorageError."""
-        if self._idle:
-            fd, octets = self._idle.pop()
-            self._idle_octets -= octets
-            return MemoryHandle(self, fd)
-        try:
-            return MemoryHandle(self, os.memfd_create("tumpline-payload", os.MFD_CLOEXEC))
-        except OSError as error:
-            raise storage_error(error, "memory") from error
-
-    def take_back(self, fd: int) -> None:
-        """Nobody reads it any more."""
-        octets = os.fstat(fd).st_size
-        if self._idle_octets + octets > self._most:
-            os.close(fd)
-            return
-        self._idle.append((fd, octets))
-        self._idle_octets += octets
-
-    def close(self) -> None:
-        """Free the idle ones, and from now on each at its last release."""
-        self._most = -1
-        while self._idle:
-            os.close(self._idle.pop()[0])
-
-
-class MemoryHandle:
-    """An anonymous memory file: its pages belong to no one's resident set. Given back at the last release."""
-
-    __slots__ = ("_fd", "_files", "_readers")
-
-    def __init__(self, files: MemoryFiles, fd: int) -> None:
-        self._files = files
-        self._fd = fd
-        self._readers = 1
-
-    @property
-    def fd(self) -> int:
-        if self._fd < 0:
-            raise StorageError("a payload was read after its last reader had released it")
-        return self._fd
-
-    def retain(self) -> None:
-        assert self._readers > 0, "retain after the last release"
-        self._readers += 1
-
-    def release(self) -> None:
-        assert self._readers > 0, "release without retain"
-        self._readers -= 1
-        if not self._readers:
-            fd, self._fd = self._fd, -1
-            self._files.take_back(fd)
-
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+def write_at(fd: int, data: memoryview, offset: int) -> None:
+    """All of `data` at `offset`; a short write is gone on with. Raises: OSError."""
+    while data:
+        count = os.pwrite(fd, data, offset)
+        offset += count
+        data = data[count:]
 
 
 class DiskHandle:
@@ -132,7 +64,7 @@ class DiskHandle:
     need no descriptors.
     """
 
-    __slots__ = ("__weakref__", "_directory", "_fd", "_readers", "held", "number", "synced")
+    __slots__ = ("__weakref__", "_directory", "_fd", "_readers", "_written", "held", "number", "synced")
 
     def __init__(self, directory: PayloadDirectory, number: int, fd: int) -> None:
         self._directory = directory
@@ -140,12 +72,24 @@ class DiskHandle:
         self.number = number
         self.held = self.synced = fd < 0
         self._readers = 0 if fd < 0 else 1
+        self._written = 0
 
     @property
     def fd(self) -> int:
+        """Raises: StorageError, PayloadGoneError."""
         if self._fd < 0:
+            if not (self.held or self._readers):  # it may lie there for a moment longer
+                raise StorageError("a payload was read after its last reader had released it")
             self._fd = self._directory.open(self.number)
         return self._fd
+
+    def runs(self, offset: int, length: int) -> None:
+        """It lies in a file."""
+
+    def keep(self, buffer: memoryview, used: int, _buffers: Buffers) -> memoryview:
+        write_at(self.fd, buffer[:used], self._written)
+        self._written += used
+        return buffer
 
     def retain(self) -> None:
         self._readers += 1
@@ -271,14 +215,15 @@ class PayloadDirectory:
 class Buffers:
     """Idle page-aligned buffers, so that a transfer does not begin with page faults."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self._idle: list[memoryview] = []
+        self._most = most
 
     def take(self) -> memoryview:
         return self._idle.pop() if self._idle else memoryview(mmap.mmap(-1, BUFFER_OCTETS))
 
     def give(self, buffer: memoryview) -> None:
-        if len(self._idle) < IDLE_BUFFERS_MAX:
+        if len(self._idle) < self._most:
             self._idle.append(buffer)
 
 
@@ -286,11 +231,15 @@ class Place:
     """Where new payloads go: makes handles, knows its name for error messages and the room that is left."""
 
     def __init__(
-        self, create: Callable[[], FileHandle], where: str, free_octets: Callable[[], int] | None = None
+        self,
+        create: Callable[[], PayloadHandle],
+        where: str,
+        free_octets: Callable[[], int] | None = None,
+        buffers: Buffers | None = None,
     ) -> None:
         self.create = create
         self.where = where
-        self.buffers = Buffers()
+        self.buffers = buffers or Buffers(IDLE_BUFFERS_MAX)
         self._free_octets = free_octets
 
     def check_room(self, octets: int) -> None:
@@ -300,35 +249,39 @@ class Place:
 
 
 class Filling:
-    """One new file while octets come: they are gathered in an aligned buffer and written when it is full."""
+    """One new payload while octets come: they are gathered in an aligned buffer and kept when it is full."""
 
     __slots__ = ("_place", "buffer", "handle", "used", "written")
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self.handle: FileHandle | None = place.create()
+        self.handle: PayloadHandle | None = place.create()
         self.buffer = place.buffers.take()
         self.used = 0  # octets in the buffer
-        self.written = 0  # octets in the file
+        self.written = 0  # octets before those
 
     def flush(self) -> None:
-        """Write what the buffer holds. Raises: StorageError."""
-        self.write(self.buffer[: self.used])
+        """Keep what the buffer holds. Raises: StorageError."""
+        assert self.handle is not None, "written after its end"
+        try:
+            self.buffer = self.handle.keep(self.buffer, self.used, self._place.buffers)
+        except OSError as error:
+            raise storage_error(error, self._place.where) from error
+        self.written += self.used
         self.used = 0
 
     def write(self, data: memoryview) -> None:
-        """Write behind everything written so far; a short write is gone on with. Raises: StorageError."""
-        assert self.handle is not None, "written after its end"
-        try:
-            while data:
-                count = os.pwrite(self.handle.fd, data, self.written)
-                self.written += count
-                data = data[count:]
-        except OSError as error:
-            raise storage_error(error, self._place.where) from error
+        """Append. Raises: StorageError."""
+        while data:
+            count = min(BUFFER_OCTETS - self.used, len(data))
+            self.buffer[self.used : self.used + count] = data[:count]
+            self.used += count
+            data = data[count:]
+            if self.used == BUFFER_OCTETS:
+                self.flush()
 
-    def finish(self) -> FileHandle:
-        """Write the rest; the handle's one reader is the caller from now on. Raises: StorageError."""
+    def finish(self) -> PayloadHandle:
+        """Keep the rest; the handle's one reader is the caller from now on. Raises: StorageError."""
         self.flush()
         assert self.handle is not None, "finished twice"
         handle, self.handle = self.handle, None
@@ -353,20 +306,16 @@ class FileWriter:
 
     def __init__(self, place: Place) -> None:
         self._filling = Filling(place)
+        self._crc32c = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. Large pieces go to the file directly, small ones are gathered. Raises: StorageError."""
-        filling, view = self._filling, memoryview(data).cast("B")
+        """Append. Raises: StorageError."""
+        view = memoryview(data).cast("B")
+        self._crc32c = crc32c(view, self._crc32c)
         try:
-            if filling.used + len(view) > BUFFER_OCTETS:
-                filling.flush()
-            if len(view) >= BUFFER_OCTETS:
-                filling.write(view)
-            else:
-                filling.buffer[filling.used : filling.used + len(view)] = view
-                filling.used += len(view)
+            self._filling.write(view)
         except StorageError:
-            filling.abort()
+            self._filling.abort()
             raise
 
     def finish(self) -> FileRange:
@@ -376,7 +325,7 @@ class FileWriter:
         except StorageError:
             self._filling.abort()
             raise
-        return FileRange(handle, 0, self._filling.written)
+        return FileRange(handle, 0, self._filling.written, self._crc32c)
 
     def abort(self) -> None:
         self._filling.abort()

@@ -242,7 +242,18 @@ class Engine:
         return [found[seq] for seq in seqs if seq in found]
 
     def _expired(self, op: ops.Expired) -> list[StoredBundle]:
-        return self._bundles("WHERE expires_ms <= ? ORDER BY expires_ms, seq LIMIT ?", (op.now_ms, op.limit))
+        found: list[StoredBundle] = []
+        left = op.octets
+        cursor = self._execute(
+            _SELECT + "WHERE expires_ms <= ? ORDER BY expires_ms, seq LIMIT ?", (op.now_ms, op.limit)
+        )
+        for row in cursor:  # the octets of a row are read when its turn comes: none are read in vain
+            found.append(self._bundle(row))
+            left -= found[-1].length
+            if left <= 0:
+                break
+        cursor.close()
+        return found
 
     def _next_expiry(self) -> int | None:
         earliest: int | None
@@ -256,12 +267,12 @@ class Engine:
         return self._bundles("WHERE seq > ? ORDER BY seq LIMIT ?", (op.after, op.limit))
 
     def _bundles(self, condition: str, values: tuple[Any, ...]) -> list[StoredBundle]:
-        found = []
-        for row in self._execute(_SELECT + condition, values).fetchall():
-            octets = row[11]
-            payload: Payload = Octets(octets) if octets is not None else self._range(*row[12:])
-            found.append(StoredBundle._make((*row[:10], payload, row[10])))
-        return found
+        return [self._bundle(row) for row in self._execute(_SELECT + condition, values).fetchall()]
+
+    def _bundle(self, row: tuple[Any, ...]) -> StoredBundle:
+        octets = row[11]
+        payload: Payload = Octets(octets) if octets is not None else self._range(*row[12:])
+        return StoredBundle._make((*row[:10], payload, row[10]))
 
     # ---- identities, state ------------------------------------------------------------------------------------------
 

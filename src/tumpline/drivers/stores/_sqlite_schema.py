@@ -149,6 +149,9 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
     execute(f"PRAGMA journal_size_limit = {2 * pages * PAGE_OCTETS}")
     execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     execute("PRAGMA temp_store = MEMORY")
+    # Some systems' SQLite, such as Debian's, overwrites with zeros what is removed: the log and the database then take as
+    # many octets to remove a bundle as to add it. Nor are payload files overwritten.
+    execute("PRAGMA secure_delete = OFF")
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The store of nodes that may forget: everything in memory, gone with the process. Large payloads lie in memfds."""
+"""The store of nodes that may forget: everything in memory, gone with the process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from tumpline.drivers.stores._api import Done, StoreSpec
-from tumpline.drivers.stores._files import FileWriter, MemoryFiles, Place
+from tumpline.drivers.stores._files import Buffers, FileWriter, Place
+from tumpline.drivers.stores._memory import IDLE_BUFFERS_MAX, MemoryHandle
 from tumpline.drivers.stores._ordered import OrderedBundles
 from tumpline.drivers.stores._sink import BundleSink
 from tumpline.errors import StorageError
@@ -42,8 +43,8 @@ class MemoryStore:
         self._state: dict[str, dict[str, bytes]] = {}
         self.octets = 0  # of the encoded bundles held
         self._last_seq = 0
-        self._files = MemoryFiles()
-        self._place = Place(self._files.create, "memory")
+        buffers = Buffers(IDLE_BUFFERS_MAX)
+        self._place = Place(lambda: MemoryHandle(buffers), "memory", buffers=buffers)
         self._handlers: dict[type[Any], Callable[[list[Any]], list[Any]]] = {
             ops.Add: self._add,
             ops.Remove: self._remove,
@@ -93,7 +94,6 @@ class MemoryStore:
         self._all = OrderedBundles()
         self._queues.clear()
         self._fragments.clear()
-        self._files.close()
 
     # ---- bundles --------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,8 @@ class MemoryStore:
     def _expired(self, op: ops.Expired) -> list[StoredBundle]:
         found: list[StoredBundle] = []
         taken: list[tuple[int, int]] = []
-        while len(found) < op.limit:
+        left = op.octets
+        while len(found) < op.limit and left > 0:
             earliest = self._next_expiry()
             if earliest is None or earliest > op.now_ms:
                 break
@@ -193,6 +194,7 @@ class MemoryStore:
             bundle = self._all.get(taken[-1][1])
             assert bundle is not None
             found.append(bundle)
+            left -= bundle.length
         for entry in taken:
             heappush(self._expiry, entry)
         return found

@@ -1,4 +1,4 @@
-"""The durable store: one SQLite database, large payloads as files beside it, one thread that writes.
+"""The durable store: one SQLite database, large payloads as files beside it, one thread that writes, one that unlinks.
 
 Transactions that wait while one is being committed are committed together with the next: the more come, the fewer syncs
 each of them costs.
@@ -22,6 +22,7 @@ from tumpline.drivers.stores._files import FileWriter, PayloadDirectory
 from tumpline.drivers.stores._sink import BundleSink
 from tumpline.drivers.stores._sqlite_engine import Committed, Engine
 from tumpline.drivers.stores._sqlite_schema import DATABASE, open_database, recovered, unusable
+from tumpline.drivers.stores._sweeper import Sweeper
 from tumpline.errors import StateError, StorageError
 from tumpline.machines.storage import Operation, Recovered
 
@@ -51,8 +52,8 @@ class SqliteStore:
         self._files = PayloadDirectory(directory / PAYLOADS)
         self._place = self._files.place()
         self._engine: Engine | None = None
-        # To the writer: a transaction, the number of a file to unlink, or None: the end.
-        self._inbox: SimpleQueue[Transaction | int | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Transaction | None] = SimpleQueue()  # to the writer; None: the end
+        self._sweeper = Sweeper(self._files, self._not_unlinked, f"sweep {directory.name}")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -75,7 +76,7 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             connection.close()
             raise unusable(path, error) from error
-        self._files.discard = self._inbox.put
+        self._files.discard = self._sweeper.put
         return found
 
     def submit(self, operations: Sequence[Operation], done: Done) -> None:
@@ -111,6 +112,7 @@ class SqliteStore:
             target=self._write, args=(self._engine, self._loop), name=f"store {self._directory.name}", daemon=True
         )
         self._thread.start()
+        self._sweeper.start()
 
     def _answer(self, group: list[Transaction], committed: Committed) -> None:
         """The store takes files over before anybody hears, and gives them up after everybody has heard: who is given
@@ -133,12 +135,9 @@ class SqliteStore:
             self._files.removed(number)
 
     def _end(self) -> None:
-        """Files let go of after the writer's end are unlinked here."""
-        self._files.discard = self._files.unlink
-        while not self._inbox.empty():
-            item = self._inbox.get_nowait()
-            if isinstance(item, int):
-                self._files.unlink(item)
+        """Files let go of after the sweeper's end are unlinked here."""
+        self._files.discard = self._sweeper.unlink
+        self._sweeper.sweep_rest()
         assert self._ended is not None
         self._ended.set_result(None)
 
@@ -147,39 +146,33 @@ class SqliteStore:
     def _write(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
         going_on = True
         while going_on:
-            group, unlink, going_on = self._next_group()
+            group, going_on = self._next_group()
             if group:
                 committed = engine.commit([transaction.operations for transaction in group])
                 loop.call_soon_threadsafe(self._answer, group, committed)
-            for number in unlink:
-                self._unlink(number, loop)
         engine.close()
+        self._sweeper.finish()
         loop.call_soon_threadsafe(self._end)
 
-    def _next_group(self) -> tuple[list[Transaction], list[int], bool]:
-        """All that waits, up to a bound: transactions, files to unlink, and whether more may follow."""
+    def _next_group(self) -> tuple[list[Transaction], bool]:
+        """All transactions that wait, up to a bound, and whether more may follow."""
         group: list[Transaction] = []
-        unlink: list[int] = []
         operations = 0
         while operations < GROUP_OPERATIONS_MAX:
-            if (group or unlink) and self._inbox.empty():
+            if group and self._inbox.empty():
                 break
             item = self._inbox.get()
             if item is None:
-                return group, unlink, False
-            if isinstance(item, int):
-                unlink.append(item)
-            else:
-                group.append(item)
-                operations += len(item.operations)
-        return group, unlink, True
+                return group, False
+            group.append(item)
+            operations += len(item.operations)
+        return group, True
 
-    def _unlink(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            self._files.unlink(number)
-        except StorageError as error:  # it stays until the next start, which removes it
-            context = {"message": "a payload file could not be removed", "exception": error}
-            loop.call_soon_threadsafe(loop.call_exception_handler, context)
+    def _not_unlinked(self, error: StorageError) -> None:
+        """On any thread."""
+        assert self._loop is not None
+        context = {"message": "a payload file could not be removed", "exception": error}
+        self._loop.call_soon_threadsafe(self._loop.call_exception_handler, context)
 
 
 SPEC = StoreSpec(

@@ -111,11 +111,11 @@ class Reception:
         self._queues = queues
         self._reports = reports
         self._understood = _UNDERSTOOD | core.config.known_blocks
-        self.on_fragments: Callable[[list[Entry], float], None] = lambda *_: None
-        self.fragment_queue: Callable[[PrimaryBlock, int], Queue | None] = lambda *_: None
+        self.on_fragments: Callable[[list[Entry], float], None] = lambda _entries, _now: None
+        self.fragment_queue: Callable[[PrimaryBlock, int], Queue | None] = lambda _primary, _octets: None
         self._seen: dict[tuple[CanonicalBlock, ...], Facts] = {}
         self.is_whole: Callable[[PrimaryBlock], bool] = lambda _: False
-        self.on_earliest: Callable[[int, float], None] = lambda *_: None
+        self.on_earliest: Callable[[int, float], None] = lambda _seq, _now: None
 
     # ---- arrivals ---------------------------------------------------------------------------------------------------
 

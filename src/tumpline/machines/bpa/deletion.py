@@ -13,7 +13,11 @@ from tumpline.machines.contract import StoredBundle
 from tumpline.machines.storage import Expired, Forget, Get, NextExpiry, Results
 from tumpline.wire.bundle7 import PrimaryBlock, ReasonCode
 
-PAGE_BUNDLES = 256  # expired bundles dealt with at once: a few milliseconds of work
+# Expired bundles are dealt with a page at a time, and whatever comes meanwhile waits for one page at most: a few
+# milliseconds of work, for the bundles as for the octets. Large ones cost their octets: these are read from the store's
+# tables with the bundle, or freed in memory with it.
+PAGE_BUNDLES = 256
+PAGE_OCTETS = 2 << 20
 # Between two pages, so that whatever else is due comes in between, however fast the store answers.
 PAGE_PAUSE_S = 0.005
 # A look for expired bundles may come this late, and not more often: it is one store query.
@@ -85,7 +89,7 @@ class Expiry:
     def _look(self, now: float) -> None:
         if not self._looking:
             self._looking = True
-            self._core.transact([Expired(self._core.clock.ms(now), PAGE_BUNDLES)], None, self._found)
+            self._core.transact([Expired(self._core.clock.ms(now), PAGE_BUNDLES, PAGE_OCTETS)], None, self._found)
 
     def _found(self, _: None, results: Results, now: float) -> None:
         self._looking = False
@@ -97,7 +101,7 @@ class Expiry:
         self._deletion.delete(over, ReasonCode.LIFETIME_EXPIRED, now)
         self._deletion.delete(pared, ReasonCode.TRAFFIC_PARED, now)
         self._keep([bundle for bundle in page if self._came_without_clock(bundle)], now)
-        if len(page) == PAGE_BUNDLES:
+        if page:
             self._core.timers.set_earlier("expiry", now + PAGE_PAUSE_S, self._look)
         else:
             self._core.transact([NextExpiry()], None, self._next)

@@ -16,6 +16,7 @@ from tumpline.machines.storage import Add, Operation, Results
 from tumpline.wire.bundle7 import (
     BundleFlags,
     CanonicalBlock,
+    CrcType,
     PrimaryBlock,
     bundle_age_block,
     bundle_id,
@@ -25,6 +26,7 @@ from tumpline.wire.bundle7 import (
     make_head,
     payload_block_prefix,
     payload_crc,
+    payload_crc32c_of,
 )
 from tumpline.wire.eid import NULL
 
@@ -70,7 +72,7 @@ class Origination:
         self._queues = queues
         self._jobs: dict[int, tuple[Job, int]] = {}
         self._last_job = 0
-        self.on_earliest: Callable[[int, float], None] = lambda *_: None
+        self.on_earliest: Callable[[int, float], None] = lambda _seq, _now: None
 
     # ---- ADUs that applications ask for --------------------------------------------------------------------------
 
@@ -158,11 +160,8 @@ class Origination:
         job = Job(adus, [None] * len(adus), then)
         for index, adu in enumerate(adus):
             prefix = payload_block_prefix(0, adu.crc_type, adu.payload.length)
-            if isinstance(adu.payload, Octets):
-                job.crcs[index] = payload_crc(adu.crc_type, prefix, adu.payload.data)
-            elif not adu.crc_type:
-                job.crcs[index] = 0
-            else:
+            job.crcs[index] = _known_crc(adu, prefix)
+            if job.crcs[index] is None:
                 self._last_job -= 1  # never the number of a bundle
                 self._jobs[self._last_job] = (job, index)
                 pieces = [(0, adu.payload.length, prefix)]
@@ -225,8 +224,21 @@ def octets_of(adus: Sequence[Adu]) -> int:
     return sum(adu.payload.length + OVERHEAD_OCTETS for adu in adus)
 
 
+def _known_crc(adu: Adu, prefix: bytes) -> int | None:
+    """The CRC of the payload block, unless a file must be read for it."""
+    payload = adu.payload
+    if isinstance(payload, Octets):
+        return payload_crc(adu.crc_type, prefix, payload.data)
+    if adu.crc_type == CrcType.CRC32C and payload.crc32c is not None:
+        return payload_crc32c_of(prefix, payload.crc32c, payload.length)
+    return None if adu.crc_type else 0
+
+
 def _needs_crc_job(adu: Adu) -> bool:
-    return bool(adu.crc_type) and not isinstance(adu.payload, Octets)
+    payload = adu.payload
+    if isinstance(payload, Octets) or not adu.crc_type:
+        return False
+    return adu.crc_type != CrcType.CRC32C or payload.crc32c is None
 
 
 @lru_cache(maxsize=1024)

@@ -11,7 +11,7 @@ after a crash, or says in its documentation that it delivers at least once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -54,8 +54,14 @@ class ServiceContext(Protocol):
     def read_payload(self, payload: Payload, offset: int, length: int) -> bytes:
         """Octets of a payload (fewer at its end). Raises: StorageError."""
 
+    def pieces(self, payload: Payload, offset: int = 0) -> Iterator[bytes | memoryview]:
+        """All octets from `offset` on, piece by piece; each is good until the payload is. Raises: StorageError."""
+
     def writer(self) -> PayloadWriter:
         """A place for a large payload of our own to be written to. Raises: StorageError."""
+
+    def held_octets(self) -> int:
+        """What the node's store holds, or has been given to hold: all encoded bundles together."""
 
     async def get_state(self, prefix: str = "") -> dict[str, bytes]:
         """This service's records whose key starts with `prefix`."""

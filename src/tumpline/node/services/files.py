@@ -20,7 +20,6 @@ from tumpline.machines.effects import Adu, Delivery, Outcome
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
 from tumpline.node.services._inbox import Inbox, OnConflict, check_name
 from tumpline.node.services._partial import Partial, Phase, key_of, pack, unpack
-from tumpline.node.services._payload import pieces
 from tumpline.wire import files as wire
 from tumpline.wire.eid import IPN, Eid
 
@@ -203,7 +202,7 @@ class Files:
         """Copy the chunk into the partial file, and see it to the disk."""
         file = self._inbox.open(key)
         try:
-            for piece in pieces(self._ctx, delivery.payload, offset):
+            for piece in self._ctx.pieces(delivery.payload, offset):
                 await asyncio.to_thread(_write_all, file, piece, position)
                 position += len(piece)
             await asyncio.to_thread(os.fdatasync, file)
@@ -296,7 +295,7 @@ class _NoRoomError(Exception):
     """The limits are reached; later there may be room."""
 
 
-def _write_all(file: int, data: bytes, position: int) -> None:
+def _write_all(file: int, data: bytes | memoryview, position: int) -> None:
     rest = memoryview(data)
     while rest:
         count = os.pwrite(file, rest, position)

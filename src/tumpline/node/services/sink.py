@@ -115,8 +115,7 @@ class Sink:
 
     def _look_at(self, delivery: Delivery) -> None:
         payload = delivery.payload
-        data = payload.data if isinstance(payload, Octets) else self._ctx.read_payload(payload, 0, payload.length)
-        found = _numbered.parse(data)
+        found = _numbered.parse([payload.data] if isinstance(payload, Octets) else self._ctx.pieces(payload))
         if found is None:
             self.damaged += 1
             return

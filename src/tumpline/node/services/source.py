@@ -12,20 +12,23 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tumpline.errors import MalformedError, NoRoomError
-from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets
+from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets, Payload
 from tumpline.machines.effects import Adu, Delivery
 from tumpline.node.services import _numbered
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
 from tumpline.node.services._patience import Patience
-from tumpline.node.services._payload import as_payload, give_back
+from tumpline.node.services._payload import copy_pieces, give_back
 from tumpline.wire.eid import Eid
 
 BATCH_BUNDLES = 256  # one transaction; more gain nothing
-BATCH_OCTETS = 16 << 20
+# What a link writes in one turn of the loop: a source that ran ahead of it would fill memory that no cache holds.
+BATCH_OCTETS = 1 << 20
 BATCHES_OUT = 4  # in the store's hands while the next one is made
+AHEAD_OCTETS = 8 << 20  # this many may wait while others leave
+STEP_BACK_S = 0.001
 PROGRESS_S = 1.0
 RATE_SLICE_S = 0.02  # with a rate, how often a batch leaves
-MAX_SIZE_OCTETS = 1 << 30
+MAX_SIZE_OCTETS = 1 << 36
 MAX_LIFETIME_S = 366 * 86_400.0
 
 
@@ -41,7 +44,7 @@ class SourceRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     count: int = 1
     """How many ADUs."""
     size: int = 100
-    """Octets of each payload (28 to 1 GiB)."""
+    """Octets of each payload (32 to 64 GiB)."""
     rate: float = 0.0
     """ADUs a second; 0: as many as the node takes."""
     lifetime_s: float = 86_400.0
@@ -117,7 +120,7 @@ class Source:
                 pushed_back = pushed_back and bool(out)
                 while made < request.count and len(out) < BATCHES_OUT and not pushed_back:
                     ready = await self._ready(request, made, began)
-                    adus = [self._adu(request, destination, demux, run, made + index) for index in range(ready)]
+                    adus = [await self._adu(request, destination, demux, run, made + index) for index in range(ready)]
                     out.append(self._send(adus))
                     made += ready
                 batch = out.popleft()
@@ -142,11 +145,23 @@ class Source:
         """How many ADUs may leave now, at least one; waits for the rate."""
         most = min(request.count - made, BATCH_BUNDLES, max(1, BATCH_OCTETS // request.size))
         if not request.rate:
-            await asyncio.sleep(0)  # a store in memory has its answers at once: others want their turn
+            await self._step_back()
             return most
         due = began + made / request.rate
         await asyncio.sleep(max(0.0, due - self._ctx.now()))
         return max(1, min(most, int(request.rate * RATE_SLICE_S)))
+
+    async def _step_back(self) -> None:
+        """Others want their turn (a store in memory has its answers at once); and as long as bundles leave the node, so
+        many wait for that as stay in the cache. Where nothing leaves, the store is there to be filled."""
+        await asyncio.sleep(0)
+        before = held = self._ctx.held_octets()
+        while held > AHEAD_OCTETS:
+            await asyncio.sleep(STEP_BACK_S)
+            held = self._ctx.held_octets()
+            if held >= before:
+                return
+            before = held
 
     async def _try_again(self, batch: _Batch, out: deque[_Batch], patience: Patience) -> bool:
         """Wait a while, and send as many of them as there is room for; True: there is none."""
@@ -166,9 +181,13 @@ class Source:
         # One by one, so that those that are refused can be freed.
         return _Batch(adus, asyncio.gather(*map(self._ctx.send, adus), return_exceptions=True))
 
-    def _adu(self, request: SourceRequest, destination: Eid, demux: str, run: bytes, number: int) -> Adu:
-        data = _numbered.make(run, number, request.size)
-        payload = Octets(data) if request.size < FILE_PAYLOAD_OCTETS else as_payload(self._ctx, data)
+    async def _adu(self, request: SourceRequest, destination: Eid, demux: str, run: bytes, number: int) -> Adu:
+        size = request.size
+        payload: Payload
+        if size < FILE_PAYLOAD_OCTETS:
+            payload = Octets(_numbered.make(run, number, size))
+        else:
+            payload = await copy_pieces(self._ctx, _numbered.make_pieces(run, number, size))
         return Adu(destination, payload, demux, int(request.lifetime_s * 1000))
 
     def _summary(self, request: SourceRequest, seconds: float) -> SourceSummary:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import pkgutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, cast
 import pytest
 
 from tumpline.drivers import stores
+from tumpline.drivers.payload import pieces, read_range
 from tumpline.drivers.stores._api import Store, StoreSpec
 from tumpline.errors import MalformedError, StorageError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload, StoredBundle
@@ -42,10 +42,12 @@ from tumpline.machines.storage import (
     Results,
 )
 from tumpline.wire.bundle7 import Bundle, CrcType, PrimaryBlock, check_tail, decode_head_untrusted, encode_bundle
+from tumpline.wire.crc import crc32c
 from tumpline.wire.eid import Eid
 
 STORED, DUPLICATE = AddResult.STORED, AddResult.DUPLICATE
 QUEUE = "dtn://rover/inbox"
+MANY = 1 << 40  # octets
 LARGE = bytes(range(256)) * (FILE_PAYLOAD_OCTETS // 256 + 1)
 
 
@@ -73,9 +75,7 @@ def encoded_bundle(payload: bytes, crc_type: int = CrcType.CRC32C) -> bytes:
 
 def octets_of(payload: Payload) -> bytes:
     """All octets of a payload, wherever it lies."""
-    if isinstance(payload, Octets):
-        return payload.data
-    return os.pread(cast(Any, payload.handle).fd, payload.length, payload.offset)
+    return read_range(payload, 0, payload.length)
 
 
 class Shelf:
@@ -124,7 +124,7 @@ class Shelf:
         return [bundle.seq for bundle in await self.one(operation)]
 
     async def settle(self) -> None:
-        """Until payloads that were let go of are freed: at the latest behind the next transaction."""
+        """Until payloads that were let go of are out of reach: at the latest behind the next transaction."""
         await self.do(NextExpiry())
         await self.do(NextExpiry())
 
@@ -171,7 +171,9 @@ class StoreConformance:
 
     async def test_is_empty_at_first(self, shelf: Shelf) -> None:
         assert shelf.recovered == Recovered(0, 0, 0, {}, {}, None)
-        assert await shelf.do(Load(QUEUE, 0, 9), Listing(0, 9), NextExpiry(), Expired(10**15, 9), Fragments(b"x")) == [
+        assert await shelf.do(
+            Load(QUEUE, 0, 9), Listing(0, 9), NextExpiry(), Expired(10**15, 9, MANY), Fragments(b"x")
+        ) == [
             [],
             [],
             None,
@@ -305,19 +307,30 @@ class StoreConformance:
         for seq, expires_ms in enumerate((50, 10, 30, 10, 40), 1):
             await shelf.do(Add(stored_bundle(seq, expires_ms=expires_ms)))
         assert await shelf.one(NextExpiry()) == 10
-        assert await shelf.seqs(Expired(9, 9)) == []
-        assert await shelf.seqs(Expired(40, 3)) == [2, 4, 3]
-        assert await shelf.seqs(Expired(40, 9)) == [2, 4, 3, 5]
+        assert await shelf.seqs(Expired(9, 9, MANY)) == []
+        assert await shelf.seqs(Expired(40, 3, MANY)) == [2, 4, 3]
+        assert await shelf.seqs(Expired(40, 9, MANY)) == [2, 4, 3, 5]
         await shelf.do(Remove(2), Remove(4))
         assert await shelf.do(NextExpiry(), Remove(3), NextExpiry()) == [30, True, 40]
-        assert await shelf.seqs(Expired(99, 9)) == [5, 1]
+        assert await shelf.seqs(Expired(99, 9, MANY)) == [5, 1]
+
+    async def test_finds_of_what_has_expired_no_more_octets_than_asked_for_but_one(self, shelf: Shelf) -> None:
+        payloads = (bytes(500), bytes(50), LARGE)
+        bundles = [stored_bundle(seq, payload=Octets(each), expires_ms=seq) for seq, each in enumerate(payloads, 1)]
+        await shelf.do(*map(Add, bundles))
+        two = bundles[0].length + bundles[1].length
+        assert await shelf.seqs(Expired(9, 9, 1)) == [1]
+        assert await shelf.seqs(Expired(9, 9, two - 1)) == await shelf.seqs(Expired(9, 9, two)) == [1, 2]
+        assert await shelf.seqs(Expired(9, 9, two + 1)) == [1, 2, 3]
+        await shelf.do(Remove(1), Remove(2))
+        assert await shelf.seqs(Expired(9, 9, 1)) == [3]
 
     async def test_finds_the_earliest_of_many_as_they_come_and_go(self, shelf: Shelf) -> None:
         for begin in range(1, 8000, 1000):
             await shelf.do(*(Add(stored_bundle(seq)) for seq in range(begin, begin + 1000)))
             await shelf.do(*(Remove(seq) for seq in range(begin, begin + 999)))
         assert await shelf.one(NextExpiry()) == 2000
-        assert await shelf.seqs(Expired(10**6, 3)) == [1000, 2000, 3000]
+        assert await shelf.seqs(Expired(10**6, 3, MANY)) == [1000, 2000, 3000]
 
     async def test_finds_fragments_by_offset(self, shelf: Shelf) -> None:
         for seq, offset in enumerate((20, 0, 10, 10), 1):
@@ -420,7 +433,22 @@ class StoreConformance:
         writer.abort()  # after the end there is nothing to undo
         assert payload.length == len(written)
         assert octets_of(payload) == written
+        assert payload.crc32c in (None, crc32c(written))
         payload.handle.release()
+
+    async def test_reads_any_range_of_a_payload_of_any_length(self, shelf: Shelf) -> None:
+        pattern = bytes(range(251)) * 5000
+        for times in (1, 20):  # 1.2 MiB, and 24 MiB
+            writer = shelf.store.writer()
+            for _ in range(times):
+                writer.write(pattern)
+            payload = writer.finish()
+            whole = pattern * times
+            assert b"".join(pieces(payload)) == whole
+            for offset, length in ((0, 1), (262_143, 2), (100_000, 800_000), (len(whole) - 5, 5)):
+                assert read_range(payload, offset, length) == whole[offset : offset + length]
+                assert b"".join(pieces(payload, offset, length)) == whole[offset : offset + length]
+            payload.handle.release()
 
     # ---- sinks ------------------------------------------------------------------------------------------------------
 

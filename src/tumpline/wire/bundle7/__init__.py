@@ -30,6 +30,7 @@ from tumpline.wire.bundle7.encode import (
     make_head,
     payload_block_prefix,
     payload_crc,
+    payload_crc32c_of,
     reencode_head,
 )
 from tumpline.wire.bundle7.values import (
@@ -87,6 +88,7 @@ __all__ = [
     "make_head",
     "payload_block_prefix",
     "payload_crc",
+    "payload_crc32c_of",
     "previous_node_block",
     "reencode_head",
     "split_whole",

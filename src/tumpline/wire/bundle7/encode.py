@@ -9,7 +9,7 @@ from struct import Struct
 from tumpline.wire.bundle7.values import Bundle, BundleFlags, BundleHead, CanonicalBlock, PrimaryBlock
 from tumpline.wire.cbor import encode_head as cbor_head
 from tumpline.wire.cbor import encode_uint
-from tumpline.wire.crc import ZEROED_FIELD, crc16_x25, crc32c, crc_field
+from tumpline.wire.crc import ZEROED_FIELD, crc16_x25, crc32c, crc32c_joined, crc_field
 
 _BUNDLE = b"\x9f"  # RFC 9171 §4.1: an array of indefinite length ...
 _BREAK = b"\xff"  # ... and its end
@@ -82,6 +82,11 @@ def payload_crc(crc_type: int, prefix: bytes, payload: bytes | memoryview) -> in
     if crc_type == 1:
         return crc16_x25(ZEROED_FIELD[1], crc16_x25(payload, crc16_x25(prefix)))
     return 0
+
+
+def payload_crc32c_of(prefix: bytes, payload_crc32c: int, payload_octets: int) -> int:
+    """The CRC-32C of a payload block of which only the payload's own CRC is known, its field zeroed (RFC 9171 §4.2.2)."""
+    return crc32c(ZEROED_FIELD[2], crc32c_joined(crc32c(prefix), payload_crc32c, payload_octets))
 
 
 def encode_tail(crc_type: int, crc_value: int) -> bytes:
