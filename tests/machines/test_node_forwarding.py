@@ -278,6 +278,15 @@ def test_a_path_that_comes_or_goes_concerns_only_the_queues_that_it_leads_to(mon
     assert sorted(evaluated) == ["dtn://far/x", "dtn://n7/x", "ipn:7.1"]
 
 
+def test_a_route_by_the_destination_itself_comes_and_goes() -> None:
+    node = LoneNode().start()
+    send(node, "dtn://n3/x")
+    node.machine.add_route(route("dtn://n3/**", "dtn://n3/"), node.now)
+    assert node.machine.remove_route(EidPattern.parse("dtn://n3/**"), Eid.parse("dtn://n3/"), node.now)
+    node.path_up(3, "dtn://n3/")
+    assert payloads(node, 3) == [0]
+
+
 def test_a_removed_bundle_on_its_way_is_not_removed_twice() -> None:
     node = LoneNode().start().path_up(1, "dtn://b/")
     send(node, "dtn://b/x", 2)

@@ -59,7 +59,7 @@ class Forwarding:
     def _hops(self, queue: Queue) -> list[Eid]:
         """Node IDs that lead to the queue's destination, best first: above all a neighbour that is the destination."""
         if queue.hops is None:
-            hops = [queue.destination.node, *self._routing.next_hops(queue.destination)]
+            hops = dict.fromkeys([queue.destination.node, *self._routing.next_hops(queue.destination)])
             self._queues.set_hops(queue, [hop for hop in hops if hop not in self._core.names.all])
         assert queue.hops is not None
         return queue.hops
