@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -406,6 +407,35 @@ async def test_a_payload_may_be_read_after_the_store_has_closed(shelf: Shelf) ->
     assert octets_of(bundle.payload) == LARGE
     bundle.payload.handle.release()
     assert payload_files(shelf) == set()
+
+
+async def test_removing_large_bundles_writes_little(shelf: Shelf) -> None:
+    """SQLite may be built to overwrite what is removed: then everybody's commits wait for what nobody needs."""
+    bundles = [stored_bundle(seq, payload=Octets(bytes(90_000))) for seq in range(1, 65)]
+    await shelf.do(*map(Add, bundles))
+    await shelf.reopen()  # the log begins anew
+    assert all(await shelf.do(*(Remove(bundle.seq) for bundle in bundles)))
+    written = sum(path.stat().st_size for path in shelf.directory.glob("*-wal"))
+    assert 0 < written < 500_000
+
+
+async def test_a_slow_unlink_keeps_no_commit_waiting(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    unlink = os.unlink
+
+    def slow(path: Path) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        unlink(path)
+
+    await shelf.do(Add(stored_bundle(1, payload=shelf.payload(LARGE))))
+    monkeypatch.setattr(os, "unlink", slow)
+    await shelf.do(Remove(1))
+    assert await asyncio.to_thread(begun.wait, 60)
+    assert await shelf.one(Add(stored_bundle(2))) is STORED
+    assert len(payload_files(shelf)) == 1
+    go_on.set()
+    assert await files_left(shelf) == set()
 
 
 # ---- mistakes of others -----------------------------------------------------------------------------------------------

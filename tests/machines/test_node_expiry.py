@@ -21,10 +21,10 @@ def test_expiry_is_on_time_and_in_bounded_batches() -> None:
             of_one_instant += sizes[-1]
             node.machine.store_done(transact.token, node.store.carry_out(transact.operations), node.now)
             node.settle()
-        assert of_one_instant <= 260, "nothing else could come in between"
+        assert of_one_instant <= 130, "nothing else could come in between"
         node.run_until(node.now + 0.001)
-    assert max(sizes) <= 256
-    assert node.now - began < 0.1
+    assert max(sizes) <= 128
+    assert node.now - began < 0.15
     assert not node.store.bundles
     assert node.machine.snapshot(0)["store"]["octets"] == 0
     assert node.machine.snapshot(0)["counters"]["deleted_lifetime_expired"] == 1000

@@ -16,9 +16,10 @@ from tumpline.wire.bundle7 import PrimaryBlock, ReasonCode
 # Expired bundles are dealt with a page at a time, and whatever comes meanwhile waits for one page at most: a few
 # milliseconds of work, for the bundles as for the octets. Large ones cost their octets: these are read from the store's
 # tables with the bundle, or freed in memory with it.
-PAGE_BUNDLES = 256
-PAGE_OCTETS = 2 << 20
-# Between two pages, so that whatever else is due comes in between, however fast the store answers.
+PAGE_BUNDLES = 128
+PAGE_OCTETS = 1 << 20
+# Between two pages there is at least this pause, and one as long as the page took: so half of the store's time, on
+# whatever machine and disk, is left to others.
 PAGE_PAUSE_S = 0.005
 # A look for expired bundles may come this late, and not more often: it is one store query.
 GRAIN_S = 0.01
@@ -77,22 +78,25 @@ class Expiry:
 
     def clock_changed(self) -> None:
         """Deadlines have moved."""
-        self._core.transact([NextExpiry()], None, self._next)
+        self._core.transact([NextExpiry()], None, self._moved)
+
+    def _moved(self, _: None, results: Results, now: float) -> None:
+        if results[0] is not None:
+            self.at(results[0], now)
 
     # ---- bundles ----------------------------------------------------------------------------------------------------
 
-    def at(self, earliest_ms: int, now: float) -> None:
-        """Something expires then."""
-        when = max(self._core.clock.monotonic(earliest_ms) + GRAIN_S, now + GRAIN_S)
+    def at(self, earliest_ms: int, now: float, pause_s: float = GRAIN_S) -> None:
+        """Something expires then; the look for it comes after a pause."""
+        when = max(self._core.clock.monotonic(earliest_ms) + GRAIN_S, now + pause_s)
         self._core.timers.set_earlier("expiry", when, self._look)
 
     def _look(self, now: float) -> None:
         if not self._looking:
             self._looking = True
-            self._core.transact([Expired(self._core.clock.ms(now), PAGE_BUNDLES, PAGE_OCTETS)], None, self._found)
+            self._core.transact([Expired(self._core.clock.ms(now), PAGE_BUNDLES, PAGE_OCTETS)], now, self._found)
 
-    def _found(self, _: None, results: Results, now: float) -> None:
-        self._looking = False
+    def _found(self, began: float, results: Results, now: float) -> None:
         page: list[StoredBundle] = results[0]
         entries = self._deletion.entries([bundle for bundle in page if not self._came_without_clock(bundle)])
         now_ms = self._core.clock.ms(now)
@@ -101,14 +105,13 @@ class Expiry:
         self._deletion.delete(over, ReasonCode.LIFETIME_EXPIRED, now)
         self._deletion.delete(pared, ReasonCode.TRAFFIC_PARED, now)
         self._keep([bundle for bundle in page if self._came_without_clock(bundle)], now)
-        if page:
-            self._core.timers.set_earlier("expiry", now + PAGE_PAUSE_S, self._look)
-        else:
-            self._core.transact([NextExpiry()], None, self._next)
+        # Answered after the removals, which were submitted before.
+        self._core.transact([NextExpiry()], began, self._page_done)
 
-    def _next(self, _: None, results: Results, now: float) -> None:
+    def _page_done(self, began: float, results: Results, now: float) -> None:
+        self._looking = False
         if results[0] is not None:
-            self.at(results[0], now)
+            self.at(results[0], now, pause_s=max(PAGE_PAUSE_S, now - began))
 
     def _outlives(self, entry: Entry, now_ms: int) -> bool:
         """RFC 9171 §5.5: whether the lifetime that ended was imposed by this node, not the bundle's own."""

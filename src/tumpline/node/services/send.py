@@ -252,21 +252,26 @@ class Send:
     ) -> AsyncGenerator[out.Waiting, None]:
         """Have the ADU stored; tells when it has to wait. Raises: RefusedError, NoAnswerError (not within `wait_s`)."""
         patience = Patience(self._ctx, wait_s)
-        try:
-            while True:
-                lifetime_ms = record.expires_ms - self._ctx.dtn_ms()
-                if lifetime_ms <= 0:
-                    raise NoAnswerError("its lifetime ended before all was stored")
-                adu = Adu(Eid.parse(record.destination), payload, self._demux, lifetime_ms)
-                try:
-                    await self._ctx.send(adu)
-                    return
-                except StorageError as error:
-                    yield out.Waiting(str(error))
-                    await patience.pause([adu], error)
-        except BaseException:
-            give_back(payload)
-            raise
+        while (lifetime_ms := record.expires_ms - self._ctx.dtn_ms()) > 0:
+            adu = Adu(Eid.parse(record.destination), payload, self._demux, lifetime_ms)
+            try:
+                await self._ctx.send(
+                    adu
+                )  # cancelled here, the node may have taken it: the payload is not ours any more
+                return
+            except RefusedError:
+                give_back(payload)
+                raise
+            except StorageError as error:
+                failure = error
+            try:
+                yield out.Waiting(str(failure))
+                await patience.pause([adu], failure)
+            except BaseException:
+                give_back(payload)
+                raise
+        give_back(payload)
+        raise NoAnswerError("its lifetime ended before all was stored")
 
     async def _give_up(self, transfer: _Transfer, reason: str, exit_code: int) -> None:
         self._transfers.pop(transfer.record.transfer, None)
