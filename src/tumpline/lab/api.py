@@ -27,6 +27,7 @@ from tumpline.lab.ready import ready_file
 from tumpline.lab.state import LabDirectory, labs_dir
 from tumpline.node.client import SyncClient, connect_sync
 from tumpline.node.paths import SOCKET
+from tumpline.node.registry import did_you_mean
 
 EXEC_S = 60.0
 CONTROL_S = 30.0
@@ -184,11 +185,15 @@ class Lab:
         """The command line that runs `argv` in a node (None: in the switch), for programs that start it themselves."""
         return self.holder.command(node, argv)
 
+    def environment(self, node: str | None) -> dict[str, str]:
+        """Of programs in a node: `tumpline` there means this program, and the node's agent."""
+        return node_environment(self._directory, node)
+
     def exec(self, node: str | None, argv: Sequence[str], **how: Any) -> subprocess.CompletedProcess[str]:
         """Run in a node; further arguments are those of subprocess.run. Its output is text, captured.
         Raises: TumplineError: no such node; subprocess.TimeoutExpired."""
         usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": EXEC_S}
-        usual["env"] = node_environment(self._directory, node)
+        usual["env"] = self.environment(node)
         if "stdin" not in how and "input" not in how:
             usual["stdin"] = subprocess.DEVNULL
         return subprocess.run(self.command(node, argv), check=False, **(usual | how))
@@ -196,7 +201,7 @@ class Lab:
     def start(self, node: str | None, argv: Sequence[str], **how: Any) -> subprocess.Popen[str]:
         """Start in a node; it ends with the laboratory at the latest. Further arguments are those of subprocess.Popen."""
         usual: dict[str, Any] = {"text": True, "stdin": subprocess.DEVNULL}
-        usual["env"] = node_environment(self._directory, node)
+        usual["env"] = self.environment(node)
         return subprocess.Popen(self.command(node, argv), **(usual | how))
 
     # ---- agents and other programs ----------------------------------------------------------------------------------
@@ -209,15 +214,16 @@ class Lab:
     def socket(self, node: str) -> Path:
         """The control socket of a node's agent, which answers from outside too. Raises: TumplineError."""
         self._agent_of(node)
-        return self._directory.node(node) / "state" / SOCKET
+        return self.directory / "nodes" / node / "state" / SOCKET
 
     def client(self, node: str, timeout_s: float | None = CONTROL_S) -> SyncClient:
         """`with lab.client("ground") as agent: agent.get("/v1/status")`. Raises: TumplineError."""
         return connect_sync(self.socket(node), timeout_s=timeout_s)
 
-    def log(self, node: str) -> Path:
-        """Of its agent."""
-        return self._directory.logs / f"{node}.log"
+    @property
+    def logs(self) -> Path:
+        """NODE.log of each agent, NODE.PROGRAM.log of others."""
+        return self._directory.logs
 
     def kill_agent(self, node: str) -> None:
         """End it as it stands (SIGKILL); `start_agent` begins anew with the same state."""
@@ -242,9 +248,13 @@ class Lab:
     def _running_agent(self, node: str) -> Running | None:
         return next((each for each in self._programs if (each.node, each.name) == (node, AGENT) and each.alive), None)
 
-    def _agent_of(self, node: str) -> None:
+    def check_node(self, node: str) -> None:
+        """Raises: TumplineError: there is none of that name."""
         if node not in self.file.nodes:
-            raise TumplineError(f"there is no node {node!r}; there are {', '.join(self.file.nodes)}")
+            raise TumplineError(f"there is no node {node!r}; {did_you_mean(node, self.file.nodes)}")
+
+    def _agent_of(self, node: str) -> None:
+        self.check_node(node)
         if self.file.nodes[node].agent is None:
             raise TumplineError(f"node {node} has no agent; write `agent: {{}}` for it in the laboratory's file")
 
