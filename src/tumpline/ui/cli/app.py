@@ -144,6 +144,7 @@ TREE: tuple[Verb | Family, ...] = (
             Verb("exec", "lab:exec_", "Run a command in a node, or a shell."),
             Verb("logs", "lab:logs", "Show what agents have logged."),
             Verb("capture", "lab:capture", "Record the frames of a net for Wireshark."),
+            Verb("test", "lab_trial:run_trials", "Check what laboratories expect."),
         ),
     ),
     Verb("bench", "bench:bench", "Figures beside the plainest program's."),
