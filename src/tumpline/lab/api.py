@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +17,13 @@ import msgspec
 from tumpline.errors import StateError, TumplineError
 from tumpline.lab.addresses import Port, ports_of
 from tumpline.lab.holder import Holder, environment
+from tumpline.lab.impairments import Impairments
 from tumpline.lab.links import plan
 from tumpline.lab.model import LabFile
 from tumpline.lab.names import hosts_file
 from tumpline.lab.read import load, loads
 from tumpline.lab.ready import ready_file
+from tumpline.lab.routers import guard
 from tumpline.lab.state import LabDirectory, labs_dir
 
 EXEC_S = 60.0
@@ -91,6 +93,8 @@ class Lab:
             resolv.write_text("# names are in /etc/hosts\n")
             holder.add_node(node, hosts, resolv, section.is_router)
         self._wire(holder)
+        for node in self.file.nodes:
+            guard(holder, self.file, self.ports, node, self._directory.node(node))
         self._directory.save(holder, ready=True)
 
     def _wire(self, holder: Holder) -> None:
@@ -99,6 +103,8 @@ class Lab:
         for node, lines in planned.nodes.items():
             if lines:
                 holder.run(node, ["ip", "-batch", "-"], "\n".join(lines))
+        if planned.impaired:
+            self._impairments().start(holder, planned.impaired, self._directory.logs / "impair.log")
 
     def _clear_remains(self) -> None:
         """Of a run that crashed: its processes may have ended, or nobody finished building it."""
@@ -168,6 +174,24 @@ class Lab:
     def addresses(self, node: str, net: str | None = None) -> list[str]:
         """Of a node (on one net), IPv4 before IPv6."""
         return [each for port in self.ports if port.node == node and net in (None, port.net) for each in port.addresses]
+
+    def impair(self, net: str, impair: Mapping[str, Any], node: str | None = None) -> None:
+        """From now on this befalls frames to the net: of one node, or of each that is on it. Keys are those of `impair` in
+        the file; {} takes everything away. Raises: TumplineError: there is nothing between (see the file's `impair`)."""
+        senders = [port.node for port in self.ports if port.net == net and node in (None, port.node)]
+        if not senders:
+            raise TumplineError(f"{node or 'nobody'} is not on a net {net!r}; there are {', '.join(self.file.nets)}")
+        for sender in senders:
+            self._impairments().change(sender, net, impair)
+
+    def impairments(self) -> list[dict[str, Any]]:
+        """What became of frames at the impaired ports: counters of each direction."""
+        return self._impairments().statistics()
+
+    def _impairments(self) -> Impairments:
+        impaired = plan(self.file, self.ports, self.holder.nodes).impaired
+        interfaces = {(each.port.node, each.port.net): (each.node_side, each.net_side) for each in impaired}
+        return Impairments(self._directory.path, interfaces)
 
     def command(self, node: str | None, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` in a node (None: in the switch), for programs that start it themselves."""

@@ -145,6 +145,19 @@ class Holder:
             )
         return done.stdout
 
+    def start_lasting(self, node: str | None, argv: Sequence[str]) -> None:
+        """Run what leaves a process behind that is to last as long as the laboratory. Raises: TumplineError."""
+        done = subprocess.run(
+            self.command(node, argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # what lasts would hold a pipe open
+            env=environment(),
+            check=False,
+        )
+        if done.returncode:
+            raise TumplineError(f"{shlex.join(argv)} did not start in {node or 'the switch'}")
+
     def stop(self) -> None:
         """End everything, and wait until it has ended. Idempotent."""
         if not self.alive:
