@@ -1,0 +1,144 @@
+"""What a laboratory's file says: nets, nodes, contacts, and what must hold in it.
+
+The text below a field is its documentation. Names follow the configuration's: a number whose name ends in `_s`, `_ms`,
+`_bps` or `_octets` may be written with its unit.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from tumpline.node.config.contact import ContactSection
+from tumpline.node.config.model import RouteSection, Section
+
+# Of nets and nodes. A net is an interface in its nodes and, with "br-" before it, a bridge: Linux allows 15 characters.
+NET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,11}$"
+NODE_NAME = r"^[A-Za-z0-9][A-Za-z0-9-]{0,31}$"
+LAB_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+Part = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+
+NatKind = Literal[
+    "full-cone",
+    "address-restricted",
+    "port-restricted",
+    "masquerade",
+    "symmetric",
+    "symmetric-sequential",
+    "blocked",
+    "upnp",
+]
+
+
+class ImpairSection(Section, frozen=True):
+    """What a net does to each frame that crosses it, once, at the sender's port: a round trip meets it twice."""
+
+    delay_ms: Annotated[float, Meta(ge=0)] = 0.0
+    """Added to each frame."""
+    jitter_ms: Annotated[float, Meta(ge=0)] = 0.0
+    """The delay varies by up to so much, more or less; frames keep their order."""
+    loss: Part = 0.0
+    """Share of frames that are lost."""
+    duplicate: Part = 0.0
+    """Share of frames that come twice."""
+    reorder: Part = 0.0
+    """Share of frames that overtake the ones before them (they are not delayed)."""
+    corrupt: Part = 0.0
+    """Share of frames in which one bit is turned."""
+    rate_bps: Positive | None = None
+    """Most that the port carries: "10 Mbit/s"."""
+    queue_octets: Annotated[int, Meta(ge=1514)] = 1_000_000
+    """What waits for the rate; more is dropped."""
+
+
+class NetSection(Section, frozen=True):
+    """A layer-2 network: a bridge `br-NAME`, and an interface NAME in each of its nodes."""
+
+    subnet4: str = ""
+    """IPv4 addresses of its nodes: "10.0.1.0/24"."""
+    subnet6: str = ""
+    """IPv6 addresses of its nodes: "fd00:1::/64"."""
+    mtu: Annotated[int, Meta(ge=576, le=65535)] = 1500
+    impair: ImpairSection | None = None
+
+
+class PortSection(Section, frozen=True):
+    """How one node is on one net."""
+
+    address4: str = ""
+    """Its address, if not the next one of the subnet."""
+    address6: str = ""
+    impair: ImpairSection | None = None
+    """Of this node's frames to the net, in place of the net's own."""
+
+
+class NatSection(Section, frozen=True):
+    """The node translates addresses between its nets."""
+
+    kind: NatKind
+    outside: str
+    """The net whose address is shown to the world."""
+    inside: list[str] = []
+    """The nets behind it (none: all its others)."""
+    hairpin: bool = False
+    """Whether nodes inside reach each other by their outside addresses."""
+
+
+class AgentSection(Section, frozen=True):
+    """An agent runs in the node; its node ID is dtn://NODE/ unless `id` says otherwise."""
+
+    id: str = ""
+    connect: list[str] = []
+    """Nodes that it dials."""
+    tls: bool = True
+    """Mutual TLS 1.3 with the laboratory's own CA."""
+    store: Literal["sqlite", "memory"] = "sqlite"
+    routes: list[RouteSection] = []
+    contacts: list[ContactSection] = []
+    services: dict[str, dict[str, Any]] = {}
+    config: dict[str, Any] = {}
+    """More of the agent's configuration (docs/configuration.md), laid over what the laboratory writes."""
+
+
+class NodeSection(Section, frozen=True):
+    """A machine of the laboratory."""
+
+    nets: list[str] | dict[str, PortSection]
+    """The nets it is on, in order; or a table of them."""
+    gateway: str = ""
+    """The node that packets for other nets go to (default: the only router on its nets, if there is one)."""
+    forward: bool = False
+    """It forwards packets between its nets."""
+    nat: NatSection | None = None
+    firewall: Literal["none", "stateful", "closed"] = "none"
+    """Packets that come in unasked: taken; dropped; or all dropped, answers too."""
+    agent: AgentSection | None = None
+    run: list[list[str]] = []
+    """Further programs that run in it as long as the laboratory is up."""
+
+    @property
+    def ports(self) -> dict[str, PortSection]:
+        """Its nets, each with how it is on them."""
+        return self.nets if isinstance(self.nets, dict) else {net: PortSection() for net in self.nets}
+
+    @property
+    def is_router(self) -> bool:
+        """Whether packets of others go through it."""
+        return self.forward or self.nat is not None
+
+
+class LabFile(Section, frozen=True):
+    """A whole laboratory."""
+
+    nets: dict[str, NetSection]
+    nodes: dict[str, NodeSection]
+    name: Annotated[str, Meta(pattern=LAB_NAME)] = ""
+    """Default: the file's name without its ending."""
+    summary: str = ""
+    engine: Literal["namespaces", "world"] = "namespaces"
+    """"world": no network at all, but a simulation of it in virtual time."""
+    expect: list[dict[str, Any]] = []
+    """What `lab test` checks, in order (docs/lab.md)."""
