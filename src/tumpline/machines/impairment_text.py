@@ -34,9 +34,9 @@ def parse_impairment(mapping: object) -> Impairment:
     return Impairment(**fields)
 
 
-def impairment_mapping(impairment: Impairment) -> dict[str, float | str]:
+def impairment_mapping(impairment: Impairment) -> dict[str, float | str | None]:
     """All of it as plain numbers; `parse_impairment` reads it back exactly."""
-    mapping: dict[str, float | str] = {
+    return {
         "delay_s": impairment.delay_s,
         "jitter_s": impairment.jitter_s,
         "jitter_kind": impairment.jitter.value,
@@ -44,11 +44,9 @@ def impairment_mapping(impairment: Impairment) -> dict[str, float | str]:
         "duplicate": impairment.duplicate,
         "reorder": impairment.reorder,
         "corrupt": impairment.corrupt,
+        "rate_bps": impairment.rate_bps,
         "queue_octets": impairment.queue_octets,
     }
-    if impairment.rate_bps is not None:
-        mapping["rate_bps"] = impairment.rate_bps
-    return mapping
 
 
 Reader = Callable[[object], Any]
@@ -85,7 +83,9 @@ def _duration(value: object) -> float:
     return parse_duration_s(value if isinstance(value, str) else f"{value}")
 
 
-def _rate(value: object) -> float:
+def _rate(value: object) -> float | None:
+    if value is None:
+        return None  # no limit
     return parse_rate(value) if isinstance(value, str) else _number(value)
 
 
