@@ -67,6 +67,8 @@ class AgentSection(Section, frozen=True):
     """Nodes that it dials."""
     tls: bool = True
     """Mutual TLS 1.3 with the laboratory's own CA."""
+    key_log: bool = False
+    """Write its TLS secrets to keys/tls.keylog of the laboratory, for Wireshark."""
     store: Literal["sqlite", "memory"] = "sqlite"
     routes: list[RouteSection] = []
     contacts: list[ContactSection] = []
@@ -112,5 +114,7 @@ class LabFile(Section, frozen=True):
     summary: str = ""
     engine: Literal["namespaces", "world"] = "namespaces"
     """"world": no network at all, but a simulation of it in virtual time."""
+    contacts: list[ContactSection] = []
+    """The contact plan, given to every agent but the peer itself."""
     expect: list[dict[str, Any]] = []
     """What `lab test` checks, in order (docs/lab.md)."""
