@@ -74,13 +74,15 @@ class Lab:
 
     # ---- up and down ------------------------------------------------------------------------------------------------
 
-    def up(self) -> None:
-        """Raises: StateError: it is up already; TumplineError: what is missing, or what failed."""
+    def up(self, *, lasting: bool = True) -> None:
+        """One that is not `lasting` ends with this process at the latest.
+
+        Raises: StateError: it is up already; TumplineError: what is missing, or what failed."""
         with self._lock():
             self._clear_remains()
             self._directory.create(self._source)
             try:
-                self._build()
+                self._build(lasting)
             except BaseException:
                 self._end()
                 raise
@@ -90,8 +92,8 @@ class Lab:
         with self._lock():
             self._end()
 
-    def _build(self) -> None:
-        self._holder = holder = Holder.start(self._directory.path)
+    def _build(self, lasting: bool) -> None:
+        self._holder = holder = Holder.start(self._directory.path, lasting)
         self._directory.save(holder, ready=False)
         for node, section in self.file.nodes.items():
             directory = self._directory.node(node)
@@ -156,7 +158,7 @@ class Lab:
                     os.unlink(file.name)
 
     def __enter__(self) -> Self:
-        self.up()
+        self.up(lasting=False)
         return self
 
     def __exit__(
