@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from tumpline.lab.holder import Holder, environment
+from tumpline.lab.processes import only_child
 
 HANG_S = 60.0
 ADDRESSES = {"a": "10.9.0.1", "b": "10.9.0.2"}
@@ -82,6 +83,11 @@ class Pair:
         self.process.stdin.close()
 
     # ---- the process that impairs -----------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """Of the process itself, not of the one that waits for it outside."""
+        return only_child(self.process.pid)
 
     def say(self, line: str) -> dict[str, Any]:
         """One line to it, and its answer."""
