@@ -134,7 +134,8 @@ def test_the_rate_under_a_flood() -> None:
         came += comes(link, (millisecond + 1) / 1000)
     carried_bits = sum(len(frame) for _, frame in came) * 8
     assert abs(carried_bits - 10e6) <= 1514 * 8
-    assert link.counts.dropped == link.counts.received - link.counts.carried - link.held > 0
+    balance(link)
+    assert link.counts.dropped > 8000
 
 
 @pytest.mark.parametrize(("queue_octets", "taken"), [(0, 1), (1514, 1), (3028, 2), (15140, 10)])

@@ -128,8 +128,11 @@ class Links:
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
     def run(self, commands: int) -> None:
-        """Carry frames, and do what the lines from this file descriptor say, until its end."""
-        self._epoll.register(commands, select.EPOLLIN)
+        """Carry frames, and do what the lines from this file descriptor say, until its end. Raises: ConfigError."""
+        try:
+            self._epoll.register(commands, select.EPOLLIN)
+        except PermissionError:
+            raise ConfigError("standard input takes commands line by line: give it a pipe") from None
         lines = _Lines(commands)
         while True:
             # epoll's own time-out counts milliseconds, that of select microseconds.
@@ -197,10 +200,8 @@ class _Lines:
     def read(self) -> list[bytes]:
         octets = os.read(self._fd, 1 << 16)
         self.is_over = not octets
-        *lines, self._rest = (self._rest + octets).split(b"\n")
-        if len(self._rest) > LINE_OCTETS_MOST:
-            lines.append(self._rest)
-            self._rest = b""
+        *lines, rest = (self._rest + octets).split(b"\n")
+        self._rest = rest[:LINE_OCTETS_MOST]  # the rest of what is too long is nothing that could be understood
         return [line for line in lines if line.strip()]
 
 
@@ -228,6 +229,9 @@ def main() -> None:
     links = Links(Random().random)
     try:
         links.run(sys.stdin.fileno())
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         # Nobody reads the answers any more: whoever started us is gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

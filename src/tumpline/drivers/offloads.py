@@ -32,7 +32,7 @@ def turn_off_offloads(ifname: str, sock: socket.socket | None = None) -> None:
         except OSError as error:
             # What an interface cannot do is off already.
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise OSError(error.errno, f"cannot turn off {name} of interface {ifname}: {error.strerror}") from None
+                raise OSError(error.errno, error.strerror, f"{ifname} ({name})") from None
 
 
 if __name__ == "__main__":
