@@ -49,6 +49,14 @@ class StorageError(TumplineError):
     """The store could not do its work: disk full, file system error."""
 
 
+class NoRoomError(StorageError):
+    """The quota of the store is reached: there is room again when bundles have left."""
+
+    def __init__(self, message: str, refused: list[int] | None = None) -> None:
+        super().__init__(message)
+        self.refused = [0] if refused is None else refused  # which of the ADUs that were given together, by their place
+
+
 class PayloadGoneError(StorageError):
     """Octets that were stored are not on the disk any more (removed or cut from outside): trying again is of no use."""
 

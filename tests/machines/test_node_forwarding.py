@@ -2,9 +2,11 @@
 
 import pytest
 
+from tumpline.machines.bpa.forward import Forwarding
+from tumpline.machines.bpa.queues import Consumer, Queue
 from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Adu, RefuseReason
-from tumpline.machines.plan import Route
+from tumpline.machines.plan import Peer, Route
 from tumpline.testing.lone_node import LoneNode, bundle, whole
 from tumpline.wire.bundle7 import (
     STRICT,
@@ -250,6 +252,39 @@ def test_a_second_path_takes_over() -> None:
     node.lost(2, unit)
     node.path_down(2)
     assert len(node.forwarded(1)) == 1
+
+
+def test_a_path_that_comes_or_goes_concerns_only_the_queues_that_it_leads_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated: list[str] = []
+    find = Forwarding.find
+
+    def counted(self: Forwarding, queue: Queue) -> list[Consumer]:
+        evaluated.append(queue.name)
+        return find(self, queue)
+
+    monkeypatch.setattr(Forwarding, "find", counted)
+    node = LoneNode().start()
+    node.machine.add_route(route("dtn://far/**", "dtn://n7/"), node.now)
+    node.machine.add_peer(Peer(Eid.parse("dtn://n7/"), "tcp", "192.0.2.7:4556", (Eid.parse("ipn:7.0"),)), node.now)
+    destinations = [*(f"dtn://n{number}/x" for number in range(500)), "dtn://far/x", "ipn:7.1"]
+    node.receive(1, *(bundle("dtn://a/x", each, sequence=number) for number, each in enumerate(destinations)))
+    evaluated.clear()
+    for number in range(500):
+        node.path_up(number, f"dtn://n{number}/")
+    assert len(evaluated) == len(destinations), "each once, when its neighbour came"
+    assert len(node.forwarded()) == len(destinations)
+    evaluated.clear()
+    node.path_down(7)
+    assert sorted(evaluated) == ["dtn://far/x", "dtn://n7/x", "ipn:7.1"]
+
+
+def test_a_route_by_the_destination_itself_comes_and_goes() -> None:
+    node = LoneNode().start()
+    send(node, "dtn://n3/x")
+    node.machine.add_route(route("dtn://n3/**", "dtn://n3/"), node.now)
+    assert node.machine.remove_route(EidPattern.parse("dtn://n3/**"), Eid.parse("dtn://n3/"), node.now)
+    node.path_up(3, "dtn://n3/")
+    assert payloads(node, 3) == [0]
 
 
 def test_a_removed_bundle_on_its_way_is_not_removed_twice() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tumpline.machines.contract import Octets
-from tumpline.machines.effects import Adu, AduRefused, Outcome, RefuseReason
+from tumpline.machines.contract import FileRange, Octets
+from tumpline.machines.effects import Adu, AduRefusal, AduRefused, Outcome, RefuseReason
 from tumpline.testing.lone_node import EPOCH_MS, CountedHandle, LoneNode, arrival, bundle, whole
 from tumpline.wire.bundle7 import (
     LENIENT,
@@ -211,8 +211,42 @@ def test_local_adus_over_quota_are_refused() -> None:
     node.machine.originate([Adu(Eid.parse("dtn://a/x"), Octets(b"x" * 600), token=3)], node.now)
     node.settle()
     (refused,) = node.took(AduRefused)
-    assert refused.token == 3
-    assert "full" in refused.reason
+    assert (refused.token, refused.kind) == (3, AduRefusal.IMPOSSIBLE)
+    assert "600 octets never fits into a store of 500 octets" in refused.reason
+
+
+def test_local_adus_for_which_there_is_no_room_now_may_come_again() -> None:
+    node = LoneNode(quota_octets=4000).start()
+    adus = [Adu(Eid.parse("dtn://a/x"), Octets(b"x" * 800), token=token) for token in (1, 2, 3, 4)]
+    assert node.machine.fits(adus) == 3, "the last quarter of the store is for bundles of others"
+    node.machine.originate(adus, node.now)
+    node.settle()
+    assert [(each.token, each.kind) for each in node.took(AduRefused)] == [(4, AduRefusal.NO_ROOM)]
+    assert node.machine.fits(adus) == 0
+    assert node.machine.fits([adus[0]._replace(destination=Eid.parse("dtn://here/x"))]) == 1, (
+        "a bundle that stays here may"
+    )
+    node.machine.remove(1, node.now)
+    node.settle()
+    assert node.machine.fits(adus) == 1
+    handle = CountedHandle(bytes(800))
+    node.machine.originate([Adu(Eid.parse("dtn://a/x"), FileRange(handle, 0, 800), token=5)] * 2, node.now)
+    node.settle()
+    assert [each.kind for each in node.took(AduRefused)] == [AduRefusal.NO_ROOM]
+
+
+def test_a_store_that_fails_says_so_to_those_who_send() -> None:
+    node = LoneNode().start()
+    node.store_most = 1
+    node.machine.originate([Adu(Eid.parse("dtn://a/x"), Octets(b"x"), token=token) for token in range(1, 6)], node.now)
+    node.settle()
+    assert not node.took(AduRefused), "one by one they fit"
+    node.fail_store = True
+    node.machine.originate([Adu(Eid.parse("dtn://a/x"), Octets(b"x"), token=9)], node.now)
+    node.settle()
+    assert [(each.token, each.kind, each.reason) for each in node.took(AduRefused)] == [
+        (9, AduRefusal.NOT_STORED, "disk full")
+    ]
 
 
 def test_a_large_bundle_whose_payload_lies_in_a_file() -> None:

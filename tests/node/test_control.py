@@ -30,7 +30,7 @@ from tumpline.node.client import Client, ControlError
 from tumpline.node.control import sockets, stream
 from tumpline.node.control.operations import OPERATIONS
 from tumpline.node.control.server import ControlServer, TcpControl
-from tumpline.node.services import echo, endpoints, files, ping, send, sink, source, trace
+from tumpline.node.services import _patience, echo, endpoints, files, ping, send, sink, source, trace
 from tumpline.testing.control import MemoryAgent
 from tumpline.testing.services import MemoryFile, MemoryNode, read_payload
 from tumpline.wire.bundle7 import Bundle, PrimaryBlock, encode_bundle
@@ -287,6 +287,23 @@ async def test_a_refused_adu_leaves_nothing(running: Running) -> None:
         await running.client.send_adu("dtn://rover/app", b"", lifetime_s=0)
     with pytest.raises(ConfigError, match="endpoint"):
         await running.client.send_adu("rover", b"")
+
+
+async def test_an_adu_waits_for_room(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_patience, "LOOK_S", 0.01)
+    node = running.agent.node
+    node.full = "the quota is used up"
+    with pytest.raises(NoAnswerError, match=r"no room came within 0.02 s: the quota is used up"):
+        await running.client.send_adu("dtn://rover/app", bytes(500_000), wait_s=0.02)
+    with pytest.raises(NoAnswerError, match="did not answer"):
+        async with tumpline.connect(running.path, timeout_s=0.05) as impatient:
+            await impatient.send_adu("dtn://rover/app", b"of a client that went away")
+    async with asyncio.TaskGroup() as group:
+        sent = group.create_task(running.client.send_adu("dtn://rover/app", b"patient"), name="patient")
+        await until(lambda: node.asked_for_room > 20)
+        node.empty()
+    assert sent.result().startswith("dtn://ground/")
+    assert [read_payload(adu.payload, 0, 99) for adu in node.sent] == [b"patient"]
 
 
 async def test_an_endpoint_keeps_an_adu_stored_until_its_client_is_done(running: Running) -> None:

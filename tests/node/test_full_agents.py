@@ -10,7 +10,7 @@ import pytest
 
 from tumpline.bench.framework.agents import AgentProcess, Agents
 from tumpline.bench.framework.chain import address_of
-from tumpline.errors import RefusedError
+from tumpline.errors import NoAnswerError, RefusedError
 from tumpline.node.client import connect_sync
 
 HANG_S = 60.0
@@ -45,10 +45,10 @@ def get(agent: AgentProcess, path: str) -> dict[str, Any]:
 
 
 def fill(agent: AgentProcess, to: AgentProcess) -> int:
-    """Send until the agent takes no more. Returns: how many bundles it holds."""
+    """Send until the agent takes no more and nobody comes to its aid. Returns: how many bundles it holds."""
     with connect_sync(agent.socket, timeout_s=HANG_S) as client:
-        asked = {"to": f"dtn://{to.name}/sink", "count": COUNT, "size": OCTETS}
-        with pytest.raises(RefusedError, match="full"):
+        asked = {"to": f"dtn://{to.name}/sink", "count": COUNT, "size": OCTETS, "wait_s": 0.2}
+        with pytest.raises(NoAnswerError, match=r"no room came within 0.2 s: the store is full"):
             list(client.stream("/v1/source", asked))
     return int(get(agent, "/v1/status")["store"]["bundles"])
 
@@ -80,3 +80,24 @@ def test_full_agents_drain_and_take_bundles_again(tmp_path: Path) -> None:
         for agent, to, bundles in zip(ring, after, stored, strict=True):
             send_more(agent, to)
             has_come(to, bundles + MORE)
+
+
+def test_senders_are_pushed_back_and_go_on_by_themselves(tmp_path: Path) -> None:
+    with Agents(tmp_path) as agents:
+        ground, rover = (
+            agents.start(name, CONFIG.format(name=name, quota=QUOTA_OCTETS)) for name in ("ground", "rover")
+        )
+        asked = {"to": "dtn://rover/sink", "count": COUNT, "size": OCTETS}
+        with connect_sync(ground.socket, timeout_s=HANG_S) as client:
+            events = client.stream("/v1/source", asked)
+            waiting = next(event for event in events if event["event"] == "waiting")
+            assert "the store is full" in waiting["reason"]
+            assert 0 < waiting["stored"] < COUNT
+            with connect_sync(ground.socket, timeout_s=HANG_S) as other:
+                other.post("/v1/links", {"kind": "tcpcl4", "connect": [address_of(rover)]})
+            *_, summary = events
+        assert (summary["event"], summary["stored"]) == ("summary", COUNT)
+        has_come(rover, COUNT)
+        longer = {"to": "dtn://rover/sink", "count": 1, "size": QUOTA_OCTETS + 1}
+        with connect_sync(ground.socket, timeout_s=HANG_S) as client, pytest.raises(RefusedError, match="never fits"):
+            list(client.stream("/v1/source", longer))

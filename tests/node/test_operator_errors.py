@@ -485,6 +485,49 @@ def test_a_start_on_a_disk_without_an_octet_left(tmp_path: Path) -> None:
     assert_one_line(said, 2, f"{tmp_path}/disk cannot be written: no space left on device", "free some room")
 
 
+def test_a_full_disk_is_a_failure_of_ours_and_no_refusal_by_others(agents: Agents, tmp_path: Path) -> None:
+    disk = small_disk(tmp_path / "disk", "4m")
+    west = agents.start(
+        "west", dialling(free_port()).replace('"state"', f'"{tmp_path}/disk"'), program=[*disk, *PROGRAM]
+    )
+    source(west, "dtn://east/sink", 1)
+    bundle = tmp_path / "one.bundle"
+    assert tumpline(west.directory, "bundles", "export", "1", str(bundle)).code == 0
+    assert tumpline(west.directory, "bundles", "rm", "1").code == 0
+    fill_up(Path(f"/proc/{west.pid}/root{tmp_path}/disk/ballast"))
+    full = f"disk full: no room in {tmp_path}/disk/store"
+    assert_one_line(tumpline(west.directory, "source", "dtn://east/sink", "text"), 1, full)
+    assert_one_line(tumpline(west.directory, "source", "dtn://east/sink", "--count", "500"), 1, full)
+    assert_one_line(tumpline(west.directory, "source", "dtn://east/sink", "--count", "5", "--size", "200000"), 1, full)
+    assert_one_line(tumpline(west.directory, "ping", "dtn://east/", "--timeout", "5"), 1, full)
+    assert_one_line(tumpline(west.directory, "trace", "dtn://east/", "--timeout", "5"), 1, full)
+    assert_one_line(tumpline(west.directory, "bundles", "import", bundle), 1, "no resources; free some room")
+
+
+def test_a_sender_at_the_quota_waits_until_its_timeout(agents: Agents) -> None:
+    small = dialling(free_port()) + "[store]\nquota_bytes = 20000\n"
+    west = agents.start("west", small)
+    said = tumpline(west.directory, "source", "dtn://east/sink", "--count", "40", "--size", "1000", "--timeout", "1.5")
+    assert said.code == 3, said
+    assert re.match(r"1\d of 40 stored, waiting: the store is full", said.lines[0]), said.err
+    assert said.lines[-1].startswith("tumpline: no room came within 1.5 s: the store is full"), said.err
+    said = tumpline(west.directory, "source", "dtn://east/sink", "x" * 1000, "--timeout", "0.2")
+    assert_one_line(said, 3, "no room came within 0.2 s: the store is full")
+    said = tumpline(west.directory, "ping", "dtn://east/", "--size", "1000", "--timeout", "0.2")
+    assert said.code == 3, said
+    assert said.lines[0].startswith("waiting: the store is full"), said.err
+    file = west.directory / "report.bin"
+    file.write_bytes(os.urandom(3000))
+    said = tumpline(west.directory, "send", file, "dtn://east/", "--timeout", "0.2")
+    assert said.code == 3, said
+    file.write_bytes(os.urandom(30_000))
+    said = tumpline(west.directory, "send", file, "dtn://east/", "--timeout", "20")
+    assert said.code == 5, said
+    assert "never fits into a store of 20000 octets" in said.err
+    said = tumpline(west.directory, "source", "dtn://east/sink", "--count", "1", "--size", "30000")
+    assert_one_line(said, 5, "never fits into a store of 20000 octets: raise its quota")
+
+
 def test_a_file_that_is_sent_from_a_full_disk_goes_when_there_is_room(agents: Agents, tmp_path: Path) -> None:
     port = free_port()
     disk = small_disk(tmp_path / "disk", "4m")

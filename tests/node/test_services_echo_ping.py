@@ -9,7 +9,7 @@ import pytest
 from tumpline.errors import MalformedError, RefusedError
 from tumpline.machines.contract import FileRange, Octets
 from tumpline.machines.effects import Adu
-from tumpline.node.services import echo, ping
+from tumpline.node.services import _patience, echo, ping
 from tumpline.testing.services import MemoryFile, MemoryNode, read_payload
 from tumpline.wire.eid import Eid
 
@@ -145,6 +145,32 @@ async def test_a_refused_request_is_raised(pair: Pair) -> None:
         async for _ in pinger.run(ping.PingRequest(to="dtn://rover/echo", count=1)):
             pass
     assert not ground.owners
+
+
+async def test_a_ping_waits_for_room(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_patience, "LOOK_S", 0.001)
+    ground, _, pinger = pair
+    ground.full = "the quota is used up"
+    events = []
+    async for event in pinger.run(ping.PingRequest(to="dtn://rover/echo", count=2, interval_s=0)):
+        if isinstance(event, ping.PingWaiting):
+            assert (event.number, event.reason) == (1, "the quota is used up")
+            ground.empty()
+        events.append(event)
+    assert isinstance(events[0], ping.PingWaiting)
+    last = events[-1]
+    assert isinstance(last, ping.PingSummary)
+    assert (last.sent, last.received, last.exit_code) == (2, 2, 0)
+
+
+async def test_a_ping_without_room_ends_in_time(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_patience, "LOOK_S", 0.001)
+    ground, _, pinger = pair
+    ground.full = "the quota is used up"
+    events = [event async for event in pinger.run(ping.PingRequest(to="dtn://rover/echo", count=2, timeout_s=0.01))]
+    last = events[-1]
+    assert isinstance(last, ping.PingSummary)
+    assert (last.sent, last.received, last.exit_code) == (0, 0, 3)
 
 
 async def test_a_client_that_goes_away_ends_its_ping(pair: Pair) -> None:

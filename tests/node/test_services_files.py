@@ -14,7 +14,7 @@ from tumpline.errors import ConfigError, MalformedError, StateError
 from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Adu
 from tumpline.node.services import _outgoing as out
-from tumpline.node.services import files, send
+from tumpline.node.services import _patience, files, send
 from tumpline.node.services._outgoing import SendEvent
 from tumpline.node.services._partial import key_of
 from tumpline.node.services.files import Files, FilesConfig
@@ -451,12 +451,12 @@ async def test_a_restarted_sender_goes_on_by_itself(nodes: Nodes) -> None:
 
 
 async def test_a_quota_that_is_used_up_is_waited_for(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(send, "RETRY_S", 0.001)
-    nodes.ground.refuse = "the store is full"
+    monkeypatch.setattr(_patience, "LOOK_S", 0.001)
+    nodes.ground.full = "the store is full"
     events = []
     async for event in nodes.sender.run(SendRequest(path=str(nodes.path), to="dtn://rover/", chunk_octets=CHUNK)):
         if isinstance(event, out.Waiting):
-            nodes.ground.refuse = None
+            nodes.ground.empty()
         events.append(event)
     assert any(event == out.Waiting("the store is full") for event in events)
     assert events[-1] == out.Finished(0)

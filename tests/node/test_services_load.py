@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tumpline.drivers.payload import PIECE_OCTETS
-from tumpline.errors import MalformedError, RefusedError
+from tumpline.errors import MalformedError, NoAnswerError, RefusedError
 from tumpline.machines.contract import FileRange, Octets
 from tumpline.machines.effects import Adu
-from tumpline.node.services import _numbered, sink, source, trace
+from tumpline.node.services import _numbered, _patience, sink, source, trace
 from tumpline.node.services.sink import Sink, SinkConfig
-from tumpline.node.services.source import Source, SourceRequest
+from tumpline.node.services.source import Source, SourceRequest, SourceSummary, SourceWaiting
 from tumpline.node.services.trace import Trace, TraceRequest
-from tumpline.testing.services import MemoryFile, MemoryNode
+from tumpline.testing.services import MemoryFile, MemoryNode, read_payload
 from tumpline.wire.admin import NOT_ASSERTED, Assertion, StatusReport, encode_admin
 from tumpline.wire.eid import Eid
 
@@ -101,10 +101,8 @@ async def test_the_rate_of_a_source_is_kept(node: MemoryNode) -> None:
     assert last.bundles_per_s < 1600, "20 of the first slice leave at once, the rest waits for its time"
 
 
-@pytest.mark.parametrize("size", [100, 150_000])
-async def test_a_refused_source_ends_and_leaves_nothing(
-    node: MemoryNode, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[MemoryFile]:
+    """All payload files that are made from now on."""
     handles: list[MemoryFile] = []
 
     class Watched(MemoryFile):
@@ -113,9 +111,53 @@ async def test_a_refused_source_ends_and_leaves_nothing(
             handles.append(self)
 
     monkeypatch.setattr("tumpline.testing.services.MemoryFile", Watched)
+    return handles
+
+
+@pytest.mark.parametrize("size", [100, 150_000])
+async def test_a_refused_source_ends_and_leaves_nothing(
+    node: MemoryNode, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handles = watched(monkeypatch)
     node.refuse = "the quota is used up"
     with pytest.raises(RefusedError, match="quota"):
         [event async for event in source_of(node).run(SourceRequest(to="dtn://x/sink", count=3, size=size))]
+    await asyncio.sleep(0)
+    assert [handle.readers for handle in handles] == [0] * (3 if size > 100 else 0)
+
+
+@pytest.mark.parametrize("size", [100, 150_000])
+async def test_a_source_waits_for_room_and_goes_on(
+    node: MemoryNode, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_patience, "LOOK_S", 0.001)
+    node.full = "the quota is used up"
+    events = []
+    async for event in source_of(node).run(SourceRequest(to="dtn://x/sink", count=700, size=size)):
+        if isinstance(event, SourceWaiting):
+            assert (event.stored, event.total, event.reason) == (0, 700, "the quota is used up")
+            assert not node.sent
+            node.empty()
+        events.append(event)
+    assert isinstance(events[0], SourceWaiting)
+    assert isinstance(events[-1], SourceSummary)
+    numbers = [_numbered.parse([read_payload(adu.payload, 0, size)]) for adu in node.sent]
+    assert [number for _, number in filter(None, numbers)] == list(range(700)), "all of them, in order"
+
+
+@pytest.mark.parametrize("size", [100, 150_000])
+async def test_a_source_does_not_wait_longer_than_asked(
+    node: MemoryNode, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_patience, "LOOK_S", 0.001)
+    handles = watched(monkeypatch)
+    node.full = "the quota is used up"
+    with pytest.raises(NoAnswerError, match=r"no room came within 0.01 s: the quota is used up") as caught:
+        [
+            event
+            async for event in source_of(node).run(SourceRequest(to="dtn://x/sink", count=3, size=size, wait_s=0.01))
+        ]
+    assert caught.value.exit_code == 3
     await asyncio.sleep(0)
     assert [handle.readers for handle in handles] == [0] * (3 if size > 100 else 0)
 

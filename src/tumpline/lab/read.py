@@ -40,7 +40,7 @@ def loads(text: str, source: str = "laboratory", name: str = "lab", base: FilePa
     if is_older(value):
         value = from_older(value, problems)
         problems.raise_if_any()
-    made = Checker(problems, base or FilePath.cwd()).struct(value, LabFile, ())
+    made = Checker(problems, base or FilePath.cwd(), assign=": ").struct(value, LabFile, ())
     if isinstance(made, LabFile):
         _check(made, problems)
     problems.raise_if_any()

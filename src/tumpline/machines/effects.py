@@ -200,11 +200,20 @@ class AduStored(NamedTuple):
     bundle: str
 
 
+class AduRefusal(Enum):
+    """What an application can do about an ADU that was not accepted."""
+
+    IMPOSSIBLE = "impossible"  # nothing, as it was asked
+    NO_ROOM = "no room"  # the quota is reached: try again when `NodeMachine.fits` says so
+    NOT_STORED = "not stored"  # the store failed (full disk): try again later
+
+
 class AduRefused(NamedTuple):
     """The ADU that was given with this token was not accepted; its payload is given back (not released)."""
 
     token: int
     reason: str
+    kind: AduRefusal = AduRefusal.IMPOSSIBLE
 
 
 Effect = (

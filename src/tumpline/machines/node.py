@@ -185,6 +185,14 @@ class NodeMachine:
         """Send ADUs. One with a token is answered by AduStored or AduRefused."""
         self._origination.originate(adus, now)
 
+    def fits(self, adus: Sequence[Adu]) -> int:
+        """How many of these, from the first on, would find room now. After a refusal for want of it, ask this."""
+        return self._origination.fits(adus)
+
+    def is_own(self, eid: Eid) -> bool:
+        """Whether it is an endpoint of this node."""
+        return self._core.names.is_own(eid)
+
     def delivered(self, service: str, outcomes: Sequence[tuple[int, Outcome]], now: float) -> None:
         """The service is done with these bundles; what it wants kept is committed with them."""
         consumer = self._deliverer.services.get(service)

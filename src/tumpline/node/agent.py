@@ -268,6 +268,9 @@ class Agent:
     def send_many(self, adus: Sequence[Adu]) -> asyncio.Future[list[str]]:
         return self.runtime.originate(adus)
 
+    async def room(self, adus: Sequence[Adu], most_s: float) -> int:
+        return await self.runtime.room(adus, most_s)
+
 
 def _peer_rows(neighbour: dict[str, Any]) -> list[dict[str, Any]]:
     """One row for each path to a neighbour; one that says "down" where there is none."""

@@ -150,13 +150,14 @@ class Client:
         """POST octets (an async iterable is sent as it comes, without a length)."""
         return await self._json("POST", path, query=query, body=_body(octets))
 
-    async def _json(self, method: str, path: str, **how: Any) -> Json:
+    async def _json(self, method: str, path: str, *, more_s: float = 0.0, **how: Any) -> Json:
+        timeout_s = None if self._timeout_s is None else self._timeout_s + more_s
         try:
-            async with asyncio.timeout(self._timeout_s), self._request(method, path, **how) as response:
+            async with asyncio.timeout(timeout_s), self._request(method, path, **how) as response:
                 answer: Json = await response.json()
                 return answer
         except TimeoutError as error:
-            raise NoAnswerError(f"the agent did not answer {method} {path} within {self._timeout_s} s") from error
+            raise NoAnswerError(f"the agent did not answer {method} {path} within {timeout_s} s") from error
 
     async def stream(self, path: str, value: Mapping[str, Any] | None = None) -> AsyncGenerator[Json, None]:
         """POST, and yield the events of a long operation (NDJSON). `timeout_s` does not bound it."""
@@ -232,8 +233,10 @@ class Client:
         return await self.get("/v1/status")
 
     async def send_adu(self, to: str, payload: bytes | AsyncIterable[bytes], **query: Any) -> str:
-        """Send one ADU (options: source, lifetime_s, report_to); the identity of its bundle, once it is stored."""
-        answer = await self.upload("/v1/adus", payload, {"to": to, **query})
+        """Send one ADU (options: source, lifetime_s, report_to, wait_s: how long to wait for room when the node's quota is
+        reached); the identity of its bundle, once it is stored. Raises: NoAnswerError (no room), RefusedError."""
+        more_s = float(query.get("wait_s") or 0.0)  # the agent's answer says more than our own impatience
+        answer = await self._json("POST", "/v1/adus", query={"to": to, **query}, body=_body(payload), more_s=more_s)
         return str(answer["bundle"])
 
     async def gone(self, timeout_s: float | None = None) -> None:

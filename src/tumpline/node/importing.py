@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from tumpline.errors import MalformedError, RefusedError
+from tumpline.errors import MalformedError, RefusedError, StorageError
 from tumpline.machines.effects import Arrival, PathInfo, RefuseReason, Unit
 from tumpline.node.runtime import Runtime
 from tumpline.wire.bundle7 import Strictness, bundle_id, decode_head_untrusted
@@ -27,7 +27,7 @@ class ImportLink:
         runtime.machine.path_up(PathInfo(self._path, self.name, None, "control", True, 0), runtime.now())
 
     async def take(self, arrival: Arrival) -> str:
-        """The bundle's identity once it is stored. Raises: MalformedError, RefusedError."""
+        """The bundle's identity once it is stored. Raises: MalformedError, RefusedError, StorageError (no room)."""
         head = decode_head_untrusted(arrival.data, strictness=self._strictness)
         if head is None:
             raise MalformedError("the file ends before the payload of its bundle begins")
@@ -48,7 +48,11 @@ class ImportLink:
     def refuse(self, _path: int, transfer: int, reason: RefuseReason) -> None:
         done = self._waiting.pop(transfer)
         if not done.done():
-            done.set_exception(RefusedError(f"this node does not take the bundle: {reason.value}"))
+            text = f"this node does not take the bundle: {reason.value}"
+            full = reason is RefuseReason.NO_RESOURCES  # nobody's policy: the disk or the quota
+            done.set_exception(
+                StorageError(f"{text}; free some room, or raise its quota") if full else RefusedError(text)
+            )
 
     # What an import has no use for.
 

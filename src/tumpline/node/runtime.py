@@ -17,11 +17,12 @@ from typing import Any, Protocol
 from tumpline.drivers.links._api import BundleLink
 from tumpline.drivers.payload import pieces, release, retain
 from tumpline.drivers.stores._api import Store
-from tumpline.errors import RefusedError, StorageError
+from tumpline.errors import NoRoomError, RefusedError, StorageError, TumplineError
 from tumpline.machines import effects as fx
 from tumpline.machines.contract import Payload
 from tumpline.machines.node import NodeMachine
 from tumpline.machines.storage import Operation, Results
+from tumpline.node.room import RoomLine
 from tumpline.node.services._api import Confirming, Service
 from tumpline.wire.crc import ZEROED_FIELD, RunningCrc
 
@@ -50,25 +51,37 @@ class Watcher(Protocol):
 class _Batch:
     """ADUs given together: one future for all of them."""
 
-    __slots__ = ("_bundles", "_left", "_reason", "future")
+    __slots__ = ("_bundles", "_left", "_no_room", "_refusal", "future")
 
     def __init__(self, future: asyncio.Future[list[str]], count: int) -> None:
         self.future = future
         self._bundles = [""] * count
         self._left = count
-        self._reason: str | None = None
+        self._refusal: fx.AduRefused | None = None  # the first
+        self._no_room: list[int] = []  # places of those for which there is no room now
 
-    def decide(self, index: int, bundle: str, refusal: str | None) -> None:
+    def decide(self, index: int, bundle: str, refusal: fx.AduRefused | None) -> None:
         self._bundles[index] = bundle
         self._left -= 1
-        if self._reason is None:
-            self._reason = refusal
+        if refusal is not None:
+            if refusal.kind is fx.AduRefusal.NO_ROOM:
+                self._no_room.append(index)
+            # One that can be mended by waiting counts less than one that cannot.
+            if self._refusal is None or self._refusal.kind is fx.AduRefusal.NO_ROOM:
+                self._refusal = refusal
         if self._left or self.future.done():
             return
-        if self._reason is None:
+        if self._refusal is None:
             self.future.set_result(self._bundles)
         else:
-            self.future.set_exception(RefusedError(self._reason))
+            self.future.set_exception(self._error(self._refusal))
+
+    def _error(self, refusal: fx.AduRefused) -> TumplineError:
+        if refusal.kind is fx.AduRefusal.NO_ROOM:
+            return NoRoomError(refusal.reason, self._no_room)
+        if refusal.kind is fx.AduRefusal.NOT_STORED:
+            return StorageError(refusal.reason)
+        return RefusedError(refusal.reason)
 
 
 class Runtime:
@@ -91,6 +104,7 @@ class Runtime:
         self._in_service: dict[int, Payload] = {}
         self._batches: dict[int, tuple[_Batch, int]] = {}
         self._last_token = 0
+        self._room_line = RoomLine(machine.fits)
         self._performers: dict[type[Any], Callable[[Any], None]] = {
             fx.Transact: self._transact,
             fx.Acknowledge: self._acknowledge,
@@ -149,6 +163,8 @@ class Runtime:
                     break
         finally:
             self._turning = False
+        if self._room_line:
+            self._room_line.look()
         self._arm()
 
     def perform(self, effect: fx.Effect) -> None:
@@ -279,8 +295,9 @@ class Runtime:
             self.machine.delivered(service, outcomes, self.now())
 
     def originate(self, adus: Sequence[fx.Adu]) -> asyncio.Future[list[str]]:
-        """Send ADUs as one batch. The future gives the bundles' identities, in order, once all are stored; or raises
-        RefusedError with the first reason when all are decided (those that were accepted stay stored)."""
+        """Send ADUs as one batch. The future gives the bundles' identities, in order, once all are stored; or raises,
+        when all are decided (those that were accepted stay stored) RefusedError, StorageError or NoRoomError, with the
+        first reason."""
         batch = _Batch(self._loop.create_future(), len(adus))
         numbered = []
         for index, adu in enumerate(adus):
@@ -291,13 +308,18 @@ class Runtime:
         self.turn()
         return batch.future
 
+    async def room(self, adus: Sequence[fx.Adu], most_s: float) -> int:
+        """Wait until there is room for the first of these ADUs, `most_s` at most; how many find room then, perhaps 0.
+        Raises: RefusedError (too many wait)."""
+        return await self._room_line.wait(adus, most_s, own=self.machine.is_own(adus[0].destination))
+
     def _adu_stored(self, effect: fx.AduStored) -> None:
         if (place := self._batches.pop(effect.token, None)) is not None:
             place[0].decide(place[1], effect.bundle, None)
 
     def _adu_refused(self, effect: fx.AduRefused) -> None:
         if (place := self._batches.pop(effect.token, None)) is not None:
-            place[0].decide(place[1], "", effect.reason)
+            place[0].decide(place[1], "", effect)
 
     # ---- payload work, off the loop's thread --------------------------------------------------------------------------
 

@@ -111,6 +111,9 @@ class ServiceHost:
     def send_many(self, adus: Sequence[Adu]) -> asyncio.Future[list[str]]:
         return self._runtime.originate(adus)
 
+    async def room(self, adus: Sequence[Adu], most_s: float) -> int:
+        return await self._runtime.room(adus, most_s)
+
     def done(self, answers: Sequence[tuple[int, Outcome]]) -> None:
         self._runtime.answer(self.service.name, answers)
 

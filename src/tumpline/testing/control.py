@@ -8,7 +8,7 @@ from typing import Any
 
 from tumpline.drivers.links._api import Sink
 from tumpline.drivers.stores._api import PayloadWriter
-from tumpline.errors import RefusedError
+from tumpline.errors import NoRoomError, RefusedError
 from tumpline.machines.contract import FileRange, Octets, Payload, StoredBundle
 from tumpline.machines.effects import Adu, Arrival, Notice, RefuseReason
 from tumpline.node.control.api import NotFoundError
@@ -179,9 +179,14 @@ class MemoryAgent:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if self.node.refuse is not None:
             future.set_exception(RefusedError(self.node.refuse))
+        elif self.node.full is not None:
+            future.set_exception(NoRoomError(self.node.full))
         else:
             future.set_result(self.node.originate(adu))
         return future
+
+    async def room(self, adus: Sequence[Adu], most_s: float) -> int:
+        return await self.node.room(adus, most_s)
 
     def send_many(self, adus: Sequence[Adu]) -> asyncio.Future[list[str]]:
         future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()

@@ -7,11 +7,12 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tumpline.drivers.stores._api import PayloadWriter
-from tumpline.errors import RefusedError
+from tumpline.errors import NoRoomError, RefusedError
 from tumpline.machines.contract import FileRange, Octets, Payload
 from tumpline.machines.effects import Adu, Delivery, Outcome
 from tumpline.node.services._api import Confirming, Service, ServiceSpec
@@ -76,6 +77,9 @@ class MemoryNode:
         self.out: list[tuple[Eid, Adu]] = []
         self.held_back: Callable[[Adu], bool] = lambda _adu: False
         self.refuse: str | None = None  # the reason why ADUs are refused
+        self.full: str | None = None  # the reason why there is no room for ADUs
+        self.asked_for_room = 0
+        self.emptied = asyncio.Event()
         self.confirms = True  # services that want to know when answers are kept are told so
         self.sent: list[Adu] = []  # everything ever stored
         self.notices: list[tuple[str, dict[str, Any]]] = []
@@ -195,6 +199,18 @@ class MemoryNode:
             service.committed([seq for seq, _ in answers])
         self.deliver_waiting()
 
+    async def room(self, adus: Sequence[Adu], most_s: float) -> int:
+        self.asked_for_room += 1
+        if self.full is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.emptied.wait(), most_s)
+        return len(adus) if self.full is None else 0
+
+    def empty(self) -> None:
+        """There is room again."""
+        self.full = None
+        self.emptied.set()
+
     def write(self, name: str, items: Mapping[str, bytes | None]) -> None:
         records = self.state.setdefault(name, {})
         for key, value in items.items():
@@ -233,6 +249,8 @@ class MemoryContext:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if self.node.refuse is not None:
             future.set_exception(RefusedError(self.node.refuse))
+        elif self.node.full is not None:
+            future.set_exception(NoRoomError(self.node.full))
         else:
             self._transact(future, lambda: self.node.originate(adu))
         return future
@@ -241,9 +259,14 @@ class MemoryContext:
         future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         if self.node.refuse is not None:
             future.set_exception(RefusedError(self.node.refuse))
+        elif self.node.full is not None:
+            future.set_exception(NoRoomError(self.node.full, list(range(len(adus)))))
         else:
             self._transact(future, lambda: [self.node.originate(adu) for adu in adus])
         return future
+
+    async def room(self, adus: Sequence[Adu], most_s: float) -> int:
+        return await self.node.room(adus, most_s)
 
     def _transact(self, future: asyncio.Future[T], action: Callable[[], T]) -> None:
         """The future ends when the transaction is durable: never, if the node crashed."""

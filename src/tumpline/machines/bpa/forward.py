@@ -59,8 +59,9 @@ class Forwarding:
     def _hops(self, queue: Queue) -> list[Eid]:
         """Node IDs that lead to the queue's destination, best first: above all a neighbour that is the destination."""
         if queue.hops is None:
-            hops = [queue.destination.node, *self._routing.next_hops(queue.destination)]
-            queue.hops = [hop for hop in hops if hop not in self._core.names.all]
+            hops = dict.fromkeys([queue.destination.node, *self._routing.next_hops(queue.destination)])
+            self._queues.set_hops(queue, [hop for hop in hops if hop not in self._core.names.all])
+        assert queue.hops is not None
         return queue.hops
 
     def add_route(self, route: Route) -> None:
@@ -75,6 +76,10 @@ class Forwarding:
     def _evaluate(self, *, routes_changed: bool = False) -> None:
         self._queues.evaluate_all(dict.fromkeys(self.neighbours.values()), routes_changed=routes_changed)
 
+    def _evaluate_of(self, neighbour: Neighbour) -> None:
+        """One of very many, as a rule: only its own queues are looked at."""
+        self._queues.evaluate_of(neighbour, neighbour.names)
+
     # ---- neighbours, their addresses and contacts -------------------------------------------------------------------
 
     def start(self, now: float) -> None:
@@ -86,6 +91,7 @@ class Forwarding:
             neighbour = self._neighbour(peer.id.node)
             for alias in peer.aliases:
                 self.neighbours[alias.node] = neighbour
+                neighbour.names.add(alias.node)
         self.sync(now)
 
     def remove_peer(self, peer: Peer, now: float) -> bool:
@@ -168,7 +174,9 @@ class Forwarding:
             neighbour.paths.sort(key=lambda each: -each.info.mru_octets)
             self._queues.forgive(neighbour)
         self._reach(path, now)
-        self._evaluate()
+        for each in dict.fromkeys((neighbour, None if known is None else known.neighbour)):
+            if each is not None:
+                self._evaluate_of(each)
 
     def path_down(self, number: int) -> None:
         path = self.paths.pop(number, None)
@@ -178,7 +186,8 @@ class Forwarding:
         self._core.timers.cancel(("pace", number))
         self._core.timers.cancel(("path", number))
         self._queues.give_back(path.in_flight.values())  # a link reports these as lost before; none should be left
-        self._evaluate()
+        if path.neighbour is not None:
+            self._evaluate_of(path.neighbour)
 
     def _leave(self, path: Path) -> None:
         if path.neighbour is not None:

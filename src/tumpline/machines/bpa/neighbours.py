@@ -95,6 +95,7 @@ class Neighbour(Consumer):
     def __init__(self, eid: Eid, core: Core, queues: Queues, rewriter: Rewriter, too_long: TooLong) -> None:
         super().__init__(str(eid), core)
         self.eid = eid
+        self.names = {eid}  # and its aliases
         self.paths: list[Path] = []  # newest first: of two sessions with one peer the older one may be half dead
         self._core = core
         self._queues = queues

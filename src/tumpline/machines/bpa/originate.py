@@ -11,7 +11,7 @@ from tumpline.machines.bpa.accept import MAX_TIME_MS, identity
 from tumpline.machines.bpa.core import Core, release_payload
 from tumpline.machines.bpa.queues import Entry, Queues
 from tumpline.machines.contract import Octets, StoredBundle
-from tumpline.machines.effects import Adu, AduRefused, AduStored, Split
+from tumpline.machines.effects import Adu, AduRefusal, AduRefused, AduStored, Split
 from tumpline.machines.storage import Add, Operation, Results
 from tumpline.wire.bundle7 import (
     BundleFlags,
@@ -81,7 +81,8 @@ class Origination:
         ready: list[Adu] = []
         for adu in adus:
             if _needs_crc_job(adu):
-                self.seal([adu], self._store, now)
+                if self._may_have_room(adu):
+                    self.seal([adu], self._store, now)
             else:
                 ready.append(adu)
         if ready:
@@ -92,18 +93,43 @@ class Origination:
         adus: list[Adu] = []
         for item in sealed:
             try:
-                if octets_of([item.adu]) > self._room(item.adu):
-                    raise MalformedError("the store is full: remove bundles, raise the quota, or wait")
+                if not self._may_have_room(item.adu):
+                    continue
                 entries.append(self.entry(item, now))
                 adus.append(item.adu)
             except MalformedError as error:
-                self._refuse(item.adu, str(error))
+                self._refuse(item.adu, str(error), AduRefusal.IMPOSSIBLE)
         if entries:
             self._core.transact_parts(Batch(adus, entries), self._stored, self._failed)
 
     def _room(self, adu: Adu) -> int:
         """Octets that this ADU may take: fewer than what comes from others, which could otherwise not pass through."""
         return self._core.quota.room(0, arrived=self._core.names.is_own(adu.destination))
+
+    def fits(self, adus: Sequence[Adu]) -> int:
+        """How many of these, from the first on, find room now."""
+        octets = 0
+        quota = self._core.quota
+        for count, adu in enumerate(adus):
+            octets += octets_of([adu])
+            # An empty store takes whatever fits, but only once.
+            away = count and not self._core.names.is_own(adu.destination)
+            if octets > (quota.free_to_all if away else self._room(adu)):
+                return count
+        return len(adus)
+
+    def _may_have_room(self, adu: Adu) -> bool:
+        """Else it is refused."""
+        octets = octets_of([adu])
+        if octets <= self._room(adu):
+            return True
+        limit = self._core.quota.limit
+        if octets > limit:
+            why = f"an ADU of {adu.payload.length} octets never fits into a store of {limit} octets: raise its quota"
+            self._refuse(adu, why, AduRefusal.IMPOSSIBLE)
+        else:
+            self._refuse(adu, "the store is full: remove bundles, raise the quota, or wait", AduRefusal.NO_ROOM)
+        return False
 
     def _stored(self, batch: Batch, results: Results, now: float) -> None:
         adus, entries = batch
@@ -118,12 +144,12 @@ class Origination:
         adus, entries = batch
         self._core.quota.held -= sum(entry[3] for entry in entries)
         for adu in adus:
-            self._refuse(adu, text)
+            self._refuse(adu, text, AduRefusal.NOT_STORED)
 
-    def _refuse(self, adu: Adu, why: str) -> None:
+    def _refuse(self, adu: Adu, why: str, kind: AduRefusal) -> None:
         self._core.counters["adus_refused"] += 1
         if adu.token:
-            self._core.effects.append(AduRefused(adu.token, why))
+            self._core.effects.append(AduRefused(adu.token, why, kind))
         else:
             release_payload(adu.payload)
 

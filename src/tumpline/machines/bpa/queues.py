@@ -134,6 +134,7 @@ class Queues:
         self._find = find
         self.by_destination: dict[Eid, Queue] = {}
         self.reassembling: dict[Eid, Queue] = {}
+        self._by_hop: dict[Eid, dict[Queue, None]] = {}  # the queues whose `hops` have this node ID
         self.held: dict[int, Entry] = {}  # in memory: ready somewhere, or under way
         self._doomed: set[int] = set()  # removals the store has not confirmed
         self._rejected: dict[int, set[str]] = {}  # bundle -> consumers that cannot take it, as things are
@@ -372,6 +373,32 @@ class Queues:
         queue.consumer = live[0] if live else None
         self.rewind(queue)
 
+    def set_hops(self, queue: Queue, hops: list[Eid]) -> None:
+        """These node IDs lead to its destination, best first."""
+        queue.hops = hops
+        for hop in hops:
+            self._by_hop.setdefault(hop, {})[queue] = None
+
+    def _forget_hops(self, queue: Queue) -> None:
+        for hop in queue.hops or ():
+            queues = self._by_hop[hop]
+            del queues[queue]
+            if not queues:
+                del self._by_hop[hop]
+        queue.hops = None
+
+    def evaluate_of(self, consumer: Consumer, hops: Iterable[Eid]) -> None:
+        """Whether this consumer, which goes by these node IDs, can be reached has changed, or what it can take: what waits
+        in memory for it, and for those who share queues with it, is given out anew."""
+        queues = dict.fromkeys(queue for hop in hops for queue in self._by_hop.get(hop, ()))
+        touched = {consumer: None} | {each: None for queue in queues for each in queue.live}
+        for each in touched:
+            self.recall(each)
+        for queue in queues:
+            self.evaluate(queue)
+        for each in touched:
+            self.pull(each)
+
     def evaluate_all(self, consumers: Iterable[Consumer], *, routes_changed: bool = False) -> None:
         """Something changed about who can be reached: all that waits in memory goes back and is given out anew."""
         consumers = list(consumers)
@@ -379,7 +406,7 @@ class Queues:
             self.recall(consumer)
         for queue in self.by_destination.values():
             if routes_changed:
-                queue.hops = None
+                self._forget_hops(queue)
             self.evaluate(queue)
         for consumer in consumers:
             self.pull(consumer)
@@ -464,6 +491,7 @@ class Queues:
             if not queue.bundles and queue.cursor >= queue.last:
                 for consumer in queue.live:
                     consumer.behind.pop(queue, None)
+                self._forget_hops(queue)
                 del self.by_destination[destination]
 
 

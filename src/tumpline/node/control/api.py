@@ -100,6 +100,9 @@ class Agent(Protocol):
     def send_many(self, adus: Sequence[Adu]) -> asyncio.Future[list[str]]:
         """As `ServiceContext.send_many`."""
 
+    async def room(self, adus: Sequence[Adu], most_s: float) -> int:
+        """As `ServiceContext.room`."""
+
     # ---- end ---------------------------------------------------------------------------------------------------------
 
     def stop(self, graceful: bool = True) -> None:

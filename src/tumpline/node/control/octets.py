@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from tumpline.drivers.links._api import Sink
-from tumpline.errors import ConfigError, MalformedError, RefusedError
+from tumpline.errors import ConfigError, MalformedError, NoAnswerError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload, StoredBundle
 from tumpline.machines.effects import Adu, Arrival
 from tumpline.node.control import values
 from tumpline.node.control.answers import json_response
 from tumpline.node.control.api import Agent, NotFoundError
+from tumpline.node.services._patience import send
 from tumpline.wire.eid import Eid
 
 PIECE_OCTETS = 1 << 20  # read from a file at a time
@@ -94,17 +95,14 @@ async def send_adu(agent: Agent, request: values.AduSend, http: web.Request) -> 
         lifetime_ms=int(request.lifetime_s * 1000),
         report_to=report_to,
     )
-    return json_response(values.BundleStored(await send(agent, adu)))
+    bundle = await send(agent, adu, request.wait_s, lambda why: _require_client(http, why))
+    return json_response(values.BundleStored(bundle))
 
 
-async def send(agent: Agent, adu: Adu) -> str:
-    """Send an ADU; its payload is freed if it is refused. Raises: RefusedError."""
-    try:
-        return await agent.send(adu)
-    except RefusedError:
-        if isinstance(adu.payload, FileRange):
-            adu.payload.handle.release()
-        raise
+def _require_client(http: web.Request, why: str) -> None:
+    """Nothing is sent for a client that has gone. Raises: NoAnswerError."""
+    if http.transport is None or http.transport.is_closing():
+        raise NoAnswerError(f"the client did not wait for room: {why}")
 
 
 async def _read_payload(agent: Agent, http: web.Request) -> Payload:

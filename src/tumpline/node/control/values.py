@@ -102,6 +102,8 @@ class AduSend(_Request):
     """Demux below the node ID to send from; "" is the node itself."""
     lifetime_s: float = 86_400.0
     report_to: str | None = None
+    wait_s: float | None = None
+    """How long to wait for room when the quota of the store is reached; by default as long as the client does."""
 
 
 class EndpointName(_Request):

@@ -32,12 +32,17 @@ class ServiceContext(Protocol):
 
     def send(self, adu: Adu) -> asyncio.Future[str]:
         """Originate one ADU. The future ends with the bundle's identity (text) once the bundle is stored durably, or
-        raises RefusedError (quota, no such source). A FileRange payload's handle passes to the node with this call,
-        except when it is refused. ADUs sent in one turn of the loop are stored in one transaction."""
+        raises RefusedError (no such source, longer than the store), NoRoomError (quota reached: see `room`) or StorageError
+        (full disk). A FileRange payload's handle passes to the node with this call, except when it is refused. ADUs sent in
+        one turn of the loop are stored in one transaction."""
 
     def send_many(self, adus: Sequence[Adu]) -> asyncio.Future[list[str]]:
-        """As `send`, for many in order with one future: all identities, or RefusedError naming the first refusal (those
-        that were accepted stay stored)."""
+        """As `send`, for many in order with one future: all identities, or the error of the first refusal (those that were
+        accepted stay stored; NoRoomError tells which were not)."""
+
+    async def room(self, adus: Sequence[Adu], most_s: float) -> int:
+        """After NoRoomError: wait until there is room for the first of these, `most_s` at most; how many find room then,
+        perhaps 0. Senders wait in line. Raises: RefusedError (too many wait)."""
 
     def done(self, answers: Sequence[tuple[int, Outcome]]) -> None:
         """These deliveries (by their `seq`) are done; commit each outcome with the bundle's identity. The service must

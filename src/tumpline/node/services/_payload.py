@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from tumpline.errors import RefusedError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload
-from tumpline.machines.effects import Adu
 from tumpline.node.services._api import ServiceContext
 
 TURN_OCTETS = 2 << 20  # copied in one turn of the loop: 1 ms
@@ -56,12 +54,3 @@ def give_back(payload: Payload) -> None:
     """Free a payload that was not sent after all."""
     if isinstance(payload, FileRange):
         payload.handle.release()
-
-
-async def send(ctx: ServiceContext, adu: Adu) -> str:
-    """Send one ADU; the identity of its bundle. A payload that is refused is freed. Raises: RefusedError."""
-    try:
-        return await ctx.send(adu)
-    except RefusedError:
-        give_back(adu.payload)
-        raise

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from tumpline.errors import MalformedError, RefusedError
+from tumpline.errors import MalformedError, NoAnswerError, RefusedError
 from tumpline.machines.effects import Adu, Delivery
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
-from tumpline.node.services._payload import as_payload, send
+from tumpline.node.services._patience import send
+from tumpline.node.services._payload import as_payload
 from tumpline.wire.eid import Eid
 
 # Magic, this run's nonce, number of the request, time of sending (nanoseconds of our clock, informative).
@@ -56,6 +57,13 @@ class PingSent(msgspec.Struct, tag="sent", tag_field="event"):
     bundle: str
 
 
+class PingWaiting(msgspec.Struct, tag="waiting", tag_field="event"):
+    """There is no room in the store for the next request; it goes as soon as there is."""
+
+    number: int
+    reason: str
+
+
 class PingReply(msgspec.Struct, tag="reply", tag_field="event"):
     """A request came back."""
 
@@ -83,7 +91,7 @@ class PingSummary(msgspec.Struct, tag="summary", tag_field="event"):
     """0: at least one reply; 3: none in time."""
 
 
-PingEvent = PingSent | PingReply | PingSummary
+PingEvent = PingSent | PingWaiting | PingReply | PingSummary
 
 
 @dataclass(slots=True)
@@ -137,7 +145,7 @@ class Ping:
     async def run(self, request: PingRequest) -> AsyncGenerator[PingEvent, None]:
         """Ping, and tell what happens as it happens; the summary comes last. Closing the iterator ends it early.
 
-        Raises: MalformedError (the request makes no sense), RefusedError (too many pings, quota)."""
+        Raises: MalformedError (the request makes no sense), RefusedError (too many pings), StorageError."""
         run = self._open(request)
         sender = self._ctx.spawn(self._send_all(run), f"ping {request.to}")
         try:
@@ -169,7 +177,7 @@ class Ping:
                     await asyncio.sleep(max(0.0, due - self._ctx.now()))
             run.note_answered()
             await asyncio.wait_for(run.all_answered.wait(), run.request.timeout_s)
-        except TimeoutError:
+        except (TimeoutError, NoAnswerError):
             pass  # the summary tells what is missing
         except Exception as error:
             await run.events.put(error)  # raised to whoever reads the events
@@ -181,7 +189,16 @@ class Ping:
         payload = as_payload(self._ctx, run.payload(number, now))
         run.sent_at.append(now)
         adu = Adu(run.destination, payload, source_demux=run.demux, lifetime_ms=lifetime_ms)
-        bundle = await send(self._ctx, adu)
+
+        def wait(reason: str) -> None:
+            run.tell(PingWaiting(number, reason))
+            run.sent_at[-1] = self._ctx.now()
+
+        try:
+            bundle = await send(self._ctx, adu, run.request.timeout_s, wait)
+        except NoAnswerError:
+            run.sent_at.pop()  # it never left
+            raise
         await run.events.put(PingSent(number, bundle))
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:

@@ -15,14 +15,15 @@ from typing import Any
 
 import msgspec
 
-from tumpline.errors import ConfigError, MalformedError, RefusedError, StorageError, TumplineError
+from tumpline.errors import ConfigError, MalformedError, NoAnswerError, RefusedError, StorageError, TumplineError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets, Payload
 from tumpline.machines.effects import Adu, Delivery, Outcome
 from tumpline.node.services import _outgoing as out
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
 from tumpline.node.services._inbox import check_name
 from tumpline.node.services._outgoing import Outgoing, SendEvent
-from tumpline.node.services._payload import give_back
+from tumpline.node.services._patience import Patience
+from tumpline.node.services._payload import as_payload, give_back
 from tumpline.node.services.files import endpoint_of
 from tumpline.wire import files as wire
 from tumpline.wire.eid import Eid
@@ -31,7 +32,6 @@ DEMUX = "send"
 IPN_SERVICE = 2022  # the one after that of files
 CHUNK_OCTETS = 16 << 20  # a lost or refused bundle costs at most this much; each costs one commit
 STREAM_CHUNK_OCTETS = 1 << 20  # what a stream may keep back until it has enough
-RETRY_S = 5.0  # when the node takes nothing
 MAX_LIFETIME_S = 366 * 86_400.0
 MAX_WATCHERS_EVENTS = 1000  # a client that does not read loses progress events, not the end
 
@@ -207,7 +207,7 @@ class Send:
             transfer.tell(transfer.stored_event())
         except (TumplineError, OSError) as error:
             self._ctx.notice("send_failed", file=record.name, to=record.destination, error=str(error))
-            await self._give_up(transfer, str(error))
+            await self._give_up(transfer, str(error), RefusedError.exit_code if isinstance(error, RefusedError) else 1)
 
     async def _push_chunk(self, transfer: _Transfer) -> None:
         record = transfer.record
@@ -244,23 +244,38 @@ class Send:
 
     async def _originate(self, transfer: _Transfer, payload: Payload) -> None:
         """Have the ADU stored, however long the node takes nothing (as long as the transfer lives)."""
-        record = transfer.record
-        while True:
-            lifetime_ms = record.expires_ms - self._ctx.dtn_ms()
-            if lifetime_ms <= 0:
-                give_back(payload)
-                raise RefusedError("its lifetime ended before all was stored")
+        async for waiting in self._storing(transfer.record, payload, None):
+            transfer.tell(waiting)
+
+    async def _storing(
+        self, record: Outgoing, payload: Payload, wait_s: float | None
+    ) -> AsyncGenerator[out.Waiting, None]:
+        """Have the ADU stored; tells when it has to wait. Raises: RefusedError, NoAnswerError (not within `wait_s`)."""
+        patience = Patience(self._ctx, wait_s)
+        while (lifetime_ms := record.expires_ms - self._ctx.dtn_ms()) > 0:
             adu = Adu(Eid.parse(record.destination), payload, self._demux, lifetime_ms)
             try:
-                await self._ctx.send(adu)
+                await self._ctx.send(
+                    adu
+                )  # cancelled here, the node may have taken it: the payload is not ours any more
                 return
-            except RefusedError as error:
-                transfer.tell(out.Waiting(str(error)))
-            await asyncio.sleep(RETRY_S)
+            except RefusedError:
+                give_back(payload)
+                raise
+            except StorageError as error:
+                failure = error
+            try:
+                yield out.Waiting(str(failure))
+                await patience.pause([adu], failure)
+            except BaseException:
+                give_back(payload)
+                raise
+        give_back(payload)
+        raise NoAnswerError("its lifetime ended before all was stored")
 
-    async def _give_up(self, transfer: _Transfer, reason: str) -> None:
+    async def _give_up(self, transfer: _Transfer, reason: str, exit_code: int) -> None:
         self._transfers.pop(transfer.record.transfer, None)
-        transfer.tell(out.Finished(1, reason))  # first: on a full disk the record cannot be removed either
+        transfer.tell(out.Finished(exit_code, reason))  # first: on a full disk the record cannot be removed either
         await self._ctx.put_state({transfer.record.key: None})
 
     # ---- streams -----------------------------------------------------------------------------------------------------
@@ -289,30 +304,24 @@ class Send:
                 raise RefusedError(f"a stream has at most {wire.MAX_CHUNKS} chunks: choose a larger chunk_octets")
             digest.update(chunk)
             size += len(chunk)
-            await self._push_octets(transfer, self._piece(record, record.stored), chunk)
+            async for waiting in self._pushing(record, record.stored, chunk, request.wait_s):
+                yield waiting
             record.stored += 1
             yield out.Progress("store", size, None)
         record.size, record.sha256 = size, digest.digest()
-        await self._push_octets(transfer, self._piece(record, None), b"")
+        async for waiting in self._pushing(record, None, b"", request.wait_s):
+            yield waiting
         record.complete = True
         await self._keep(record)
         async for event in self._watch(transfer, request.wait_s):
             yield event
 
-    async def _push_octets(self, transfer: _Transfer, piece: wire.Piece, data: bytes) -> None:
-        header = wire.encode(piece)
-        if len(header) + len(data) < FILE_PAYLOAD_OCTETS:
-            await self._originate(transfer, Octets(header + data))
-            return
-        writer = self._ctx.writer()
-        try:
-            writer.write(header)
-            writer.write(data)
-            payload = writer.finish()
-        except BaseException:
-            writer.abort()
-            raise
-        await self._originate(transfer, payload)
+    def _pushing(
+        self, record: Outgoing, number: int | None, data: bytes, wait_s: float
+    ) -> AsyncGenerator[out.Waiting, None]:
+        """Have a chunk of a stream (None: its end) stored. Raises: as `_storing`, and StorageError."""
+        payload = as_payload(self._ctx, wire.encode(self._piece(record, number)) + data)
+        return self._storing(record, payload, wait_s)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 

@@ -6,16 +6,18 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
-from tumpline.errors import MalformedError
+from tumpline.errors import MalformedError, NoRoomError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets, Payload
 from tumpline.machines.effects import Adu, Delivery
 from tumpline.node.services import _numbered
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
-from tumpline.node.services._payload import copy_pieces, send
+from tumpline.node.services._patience import Patience
+from tumpline.node.services._payload import copy_pieces, give_back
 from tumpline.wire.eid import Eid
 
 BATCH_BUNDLES = 256  # one transaction; more gain nothing
@@ -46,6 +48,8 @@ class SourceRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     rate: float = 0.0
     """ADUs a second; 0: as many as the node takes."""
     lifetime_s: float = 86_400.0
+    wait_s: float | None = None
+    """How long to wait when the quota of the store is reached, from one success to the next; by default without end."""
 
 
 class SourceProgress(msgspec.Struct, tag="progress", tag_field="event"):
@@ -54,6 +58,14 @@ class SourceProgress(msgspec.Struct, tag="progress", tag_field="event"):
     stored: int
     total: int
     bundles_per_s: float
+
+
+class SourceWaiting(msgspec.Struct, tag="waiting", tag_field="event"):
+    """There is no room in the store; told once a second until there is."""
+
+    stored: int
+    total: int
+    reason: str
 
 
 class SourceSummary(msgspec.Struct, tag="summary", tag_field="event"):
@@ -68,7 +80,15 @@ class SourceSummary(msgspec.Struct, tag="summary", tag_field="event"):
     exit_code: int = 0
 
 
-SourceEvent = SourceProgress | SourceSummary
+SourceEvent = SourceProgress | SourceWaiting | SourceSummary
+
+
+class _Batch(NamedTuple):
+    """ADUs on their way into the store."""
+
+    adus: list[Adu]
+    # One answer for all of them, or for each its own (so that payload files can be freed); an error: they wait for room.
+    answer: asyncio.Future[list[Any]] | NoRoomError
 
 
 class Source:
@@ -83,29 +103,42 @@ class Source:
         """Sources belong to the requests that run them."""
 
     async def run(self, request: SourceRequest) -> AsyncGenerator[SourceEvent, None]:
-        """Send, and tell how it goes. Raises: MalformedError, RefusedError (what was accepted before stays stored)."""
+        """Send, and tell how it goes. What was accepted stays stored whatever happens.
+
+        Raises: MalformedError, RefusedError, StorageError, NoAnswerError (no room in the store for so long)."""
         destination = check(request)
         run = secrets.token_bytes(_numbered.RUN_OCTETS)
         demux = self._ctx.new_demux("source")
         began = told = self._ctx.now()
-        out: deque[tuple[int, asyncio.Future[list[str]]]] = deque()
+        out: deque[_Batch] = deque()
+        patience = Patience(self._ctx, request.wait_s)
         made = stored = 0
+        pushed_back = False
         try:
             while stored < request.count:
-                while made < request.count and len(out) < BATCHES_OUT:
+                # While some wait for room, what was made later shall not go before them.
+                pushed_back = pushed_back and bool(out)
+                while made < request.count and len(out) < BATCHES_OUT and not pushed_back:
                     ready = await self._ready(request, made, began)
                     adus = [await self._adu(request, destination, demux, run, made + index) for index in range(ready)]
-                    out.append((ready, self._send(adus)))
+                    out.append(self._send(adus))
                     made += ready
-                count, all_stored = out.popleft()
-                await all_stored
-                stored += count
+                batch = out.popleft()
+                if isinstance(batch.answer, NoRoomError):
+                    if await self._try_again(batch, out, patience):
+                        yield SourceWaiting(stored, request.count, str(batch.answer))
+                    continue
+                left = await _not_stored(batch)
+                stored += len(batch.adus) - len(left.adus)
+                if left.adus:
+                    pushed_back = True
+                    out.appendleft(left)
                 if (now := self._ctx.now()) - told >= PROGRESS_S:
                     told = now
                     yield SourceProgress(stored, request.count, stored / (now - began))
         finally:
-            for _, unread in out:  # after one refusal, what becomes of the others is told to nobody
-                unread.add_done_callback(_read)
+            for batch in out:  # after one refusal, what becomes of the others is told to nobody
+                _abandon(batch)
         yield self._summary(request, self._ctx.now() - began)
 
     async def _ready(self, request: SourceRequest, made: int, began: float) -> int:
@@ -130,11 +163,23 @@ class Source:
                 return
             before = held
 
-    def _send(self, adus: list[Adu]) -> asyncio.Future[list[str]]:
+    async def _try_again(self, batch: _Batch, out: deque[_Batch], patience: Patience) -> bool:
+        """Wait a while, and send as many of them as there is room for; True: there is none."""
+        assert isinstance(batch.answer, NoRoomError)
+        out.appendleft(batch)
+        fit = await patience.room(batch.adus, batch.answer)
+        if fit:
+            out.popleft()
+            if rest := batch.adus[fit:]:
+                out.appendleft(batch._replace(adus=rest))
+            out.appendleft(self._send(batch.adus[:fit]))
+        return not fit
+
+    def _send(self, adus: list[Adu]) -> _Batch:
         if isinstance(adus[0].payload, Octets):
-            return self._ctx.send_many(adus)
+            return _Batch(adus, self._ctx.send_many(adus))
         # One by one, so that those that are refused can be freed.
-        return asyncio.gather(*(send(self._ctx, adu) for adu in adus))
+        return _Batch(adus, asyncio.gather(*map(self._ctx.send, adus), return_exceptions=True))
 
     async def _adu(self, request: SourceRequest, destination: Eid, demux: str, run: bytes, number: int) -> Adu:
         size = request.size
@@ -158,9 +203,42 @@ class Source:
         return {}
 
 
-def _read(future: asyncio.Future[list[str]]) -> None:
-    if not future.cancelled():
-        future.exception()
+async def _not_stored(batch: _Batch) -> _Batch:
+    """Those of a batch for which there was no room (none, as a rule). Raises: RefusedError, StorageError."""
+    assert not isinstance(batch.answer, NoRoomError)
+    try:
+        answers = await batch.answer
+    except NoRoomError as full:
+        return _Batch([batch.adus[index] for index in full.refused], full)
+    if isinstance(batch.adus[0].payload, Octets):
+        return _Batch([], batch.answer)
+    refused = [(adu, answer) for adu, answer in zip(batch.adus, answers, strict=True) if isinstance(answer, Exception)]
+    adus = [adu for adu, _ in refused]
+    no_room: NoRoomError | None = None
+    for _, error in refused:
+        if not isinstance(error, NoRoomError):
+            _free(adus)
+            raise error
+        no_room = error
+    return _Batch(adus, no_room or batch.answer)
+
+
+def _abandon(batch: _Batch) -> None:
+    """Free what is not stored in the end."""
+    if isinstance(batch.answer, NoRoomError):
+        _free(batch.adus)
+    else:
+        batch.answer.add_done_callback(partial(_read, batch.adus))
+
+
+def _read(adus: list[Adu], answer: asyncio.Future[list[Any]]) -> None:
+    if not answer.cancelled() and answer.exception() is None:
+        _free([adu for adu, each in zip(adus, answer.result(), strict=True) if isinstance(each, Exception)])
+
+
+def _free(adus: list[Adu]) -> None:
+    for adu in adus:
+        give_back(adu.payload)
 
 
 def check(request: SourceRequest) -> Eid:

@@ -15,6 +15,7 @@ from tumpline.errors import MalformedError, RefusedError
 from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Adu, Delivery
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
+from tumpline.node.services._patience import send
 from tumpline.wire.admin import StatusReport, decode_admin_untrusted
 from tumpline.wire.bundle7 import BundleFlags
 from tumpline.wire.eid import Eid
@@ -114,7 +115,7 @@ class Trace:
     async def run(self, request: TraceRequest) -> AsyncGenerator[TraceEvent, None]:
         """Send one bundle and tell what is heard of it until it arrives or the time is over.
 
-        Raises: MalformedError, RefusedError."""
+        Raises: MalformedError, RefusedError, StorageError, NoAnswerError (no room in the store for so long)."""
         destination = check(request)
         if len(self._runs) >= MAX_RUNS:
             raise RefusedError(f"{MAX_RUNS} traces run already on this node")
@@ -122,7 +123,8 @@ class Trace:
         self._ctx.register(demux)
         run = self._runs[demux] = _Run(destination, self._ctx.now())
         try:
-            yield TraceSent(await self._ctx.send(self._adu(run, demux, request)))
+            run.began = self._ctx.now()
+            yield TraceSent(await send(self._ctx, self._adu(run, demux, request), request.timeout_s, lambda _: None))
             reports = 0
             delivered = False
             async for event in self._heard(run, request.timeout_s):

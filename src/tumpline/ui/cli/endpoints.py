@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tumpline.errors import NoAnswerError
 from tumpline.ui.cli.agent import connected
 from tumpline.ui.cli.common import DEFAULT, Common, Seconds
 from tumpline.ui.cli.output import Output, octets
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tumpline.node.client import Client, Received
 
 _MAX_SHOWN_OCTETS = 200
+_ECHO_WAIT_S = 5.0  # for room in the store; an answer that comes later is of little use
 
 
 async def echo(demux: str, /, *, common: Common = DEFAULT) -> int:
@@ -29,12 +31,15 @@ async def echo(demux: str, /, *, common: Common = DEFAULT) -> int:
     async with connected(common) as agent, agent.endpoint(demux) as endpoint:
         output.note(f"echoing at {endpoint.eid}")
         async for adu in endpoint:
-            await agent.send_adu(adu.source, adu.payload, source=demux)
+            event = {"event": "echoed", "to": adu.source, "octets": len(adu.payload)}
+            try:
+                await agent.send_adu(adu.source, adu.payload, source=demux, wait_s=_ECHO_WAIT_S)
+            except NoAnswerError as error:
+                # What is echoed takes room itself: nodes that wait for it only after the answer may wait for ever.
+                event["event"] = "dropped"
+                output.note(f"no answer to {adu.source}: {error}")
             await endpoint.done(adu.seq)
-            output.event(
-                {"event": "echoed", "to": adu.source, "octets": len(adu.payload)},
-                f"{octets(len(adu.payload))} to {adu.source}",
-            )
+            output.event(event, f"{octets(len(adu.payload))} to {adu.source}" if event["event"] == "echoed" else ())
     return 0
 
 
@@ -123,11 +128,10 @@ async def source(
     output = Output(common)
     async with connected(common) as agent:
         if count is not None:
-            return await _many(
-                agent, output, {"to": to, "count": count, "size": size, "rate": rate, "lifetime_s": lifetime}
-            )
+            asked = {"to": to, "count": count, "size": size, "rate": rate, "lifetime_s": lifetime}
+            return await _many(agent, output, {**asked, "wait_s": common.timeout})
         data = sys.stdin.buffer.read() if text is None else text.encode()
-        bundle = await agent.send_adu(to, data, lifetime_s=lifetime)
+        bundle = await agent.send_adu(to, data, lifetime_s=lifetime, wait_s=common.timeout)
     output.result({"bundle": bundle, "octets": len(data)}, f"{bundle} is stored")
     return 0
 
@@ -139,6 +143,8 @@ async def _many(agent: Client, output: Output, asked: dict[str, Any]) -> int:
             output.event(event)
         elif event["event"] == "progress":
             output.note(f"{event['stored']} of {event['total']} stored, {event['bundles_per_s']:.0f} a second")
+        elif event["event"] == "waiting":
+            output.note(f"{event['stored']} of {event['total']} stored, waiting: {event['reason']}")
         summary = event
     if not output.json:
         told = f"{summary['stored']} ADUs, {octets(summary['octets'])}, are stored ({summary['bundles_per_s']:.0f} a second)"

@@ -43,7 +43,10 @@ async def ping(
     code = NoAnswerError.exit_code
     async with connected(common) as agent:
         async for event in agent.stream("/v1/ping", asked):
-            output.event(event, _ping_lines(event))
+            if event["event"] == "waiting" and not output.json:
+                output.note(f"waiting: {event['reason']}")
+            else:
+                output.event(event, _ping_lines(event))
             code = event.get("exit_code", code)
         if code == NoAnswerError.exit_code:
             output.error(f"tumpline: no answer from {asked['to']} within {wait_s:g} s")
