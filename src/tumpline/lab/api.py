@@ -16,15 +16,21 @@ import msgspec
 
 from tumpline.errors import StateError, TumplineError
 from tumpline.lab.addresses import Port, ports_of
-from tumpline.lab.holder import Holder, environment
+from tumpline.lab.agents import AGENT, Running, node_environment, start_agent, start_all, start_program
+from tumpline.lab.holder import Holder
 from tumpline.lab.links import plan
 from tumpline.lab.model import LabFile
 from tumpline.lab.names import hosts_file
+from tumpline.lab.processes import kill
 from tumpline.lab.read import load, loads
 from tumpline.lab.ready import ready_file
 from tumpline.lab.state import LabDirectory, labs_dir
+from tumpline.node.client import SyncClient, connect_sync
+from tumpline.node.paths import SOCKET
+from tumpline.node.registry import did_you_mean
 
 EXEC_S = 60.0
+CONTROL_S = 30.0
 
 
 class Lab:
@@ -36,7 +42,7 @@ class Lab:
         self._source = source
         self._directory = LabDirectory(file.name)
         self._holder: Holder | None = None
-        self._more: dict[str, Any] = {}
+        self._programs: list[Running] = []
 
     # ---- which one --------------------------------------------------------------------------------------------------
 
@@ -60,7 +66,8 @@ class Lab:
         """One that is up. Raises: NotReachableError."""
         holder, file, more = LabDirectory(name).load()
         lab = cls(file, "")
-        lab._holder, lab._more = holder, more
+        lab._holder = holder
+        lab._programs = [Running(*each) for each in more.get("programs", [])]
         return lab
 
     # ---- up and down ------------------------------------------------------------------------------------------------
@@ -91,7 +98,12 @@ class Lab:
             resolv.write_text("# names are in /etc/hosts\n")
             holder.add_node(node, hosts, resolv, section.is_router)
         self._wire(holder)
-        self._directory.save(holder, ready=True)
+        self._keep(start_all(self.file, holder, self._directory))
+
+    def _keep(self, programs: Sequence[Running]) -> None:
+        """The next command finds these."""
+        self._programs = list(programs)
+        self._directory.save(self.holder, ready=True, programs=self._programs)
 
     def _wire(self, holder: Holder) -> None:
         planned = plan(self.file, self.ports, holder.nodes)
@@ -173,18 +185,78 @@ class Lab:
         """The command line that runs `argv` in a node (None: in the switch), for programs that start it themselves."""
         return self.holder.command(node, argv)
 
+    def environment(self, node: str | None) -> dict[str, str]:
+        """Of programs in a node: `tumpline` there means this program, and the node's agent."""
+        return node_environment(self._directory, node)
+
     def exec(self, node: str | None, argv: Sequence[str], **how: Any) -> subprocess.CompletedProcess[str]:
         """Run in a node; further arguments are those of subprocess.run. Its output is text, captured.
         Raises: TumplineError: no such node; subprocess.TimeoutExpired."""
-        usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": EXEC_S, "env": environment()}
+        usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": EXEC_S}
+        usual["env"] = self.environment(node)
         if "stdin" not in how and "input" not in how:
             usual["stdin"] = subprocess.DEVNULL
         return subprocess.run(self.command(node, argv), check=False, **(usual | how))
 
     def start(self, node: str | None, argv: Sequence[str], **how: Any) -> subprocess.Popen[str]:
         """Start in a node; it ends with the laboratory at the latest. Further arguments are those of subprocess.Popen."""
-        usual: dict[str, Any] = {"text": True, "env": environment(), "stdin": subprocess.DEVNULL}
+        usual: dict[str, Any] = {"text": True, "stdin": subprocess.DEVNULL}
+        usual["env"] = self.environment(node)
         return subprocess.Popen(self.command(node, argv), **(usual | how))
+
+    # ---- agents and other programs ----------------------------------------------------------------------------------
+
+    @property
+    def programs(self) -> list[Running]:
+        """All that were started in it, also those that have ended since."""
+        return list(self._programs)
+
+    def socket(self, node: str) -> Path:
+        """The control socket of a node's agent, which answers from outside too. Raises: TumplineError."""
+        self._agent_of(node)
+        return self.directory / "nodes" / node / "state" / SOCKET
+
+    def client(self, node: str, timeout_s: float | None = CONTROL_S) -> SyncClient:
+        """`with lab.client("ground") as agent: agent.get("/v1/status")`. Raises: TumplineError."""
+        return connect_sync(self.socket(node), timeout_s=timeout_s)
+
+    @property
+    def logs(self) -> Path:
+        """NODE.log of each agent, NODE.PROGRAM.log of others."""
+        return self._directory.logs
+
+    def kill_agent(self, node: str) -> None:
+        """End it as it stands (SIGKILL); `start_agent` begins anew with the same state."""
+        running = self._running_agent(node)
+        if running is not None:
+            kill(running.pid, running.started)
+
+    def start_agent(self, node: str) -> None:
+        """Again, after it has ended. Raises: StateError: it runs; TumplineError with the end of its log."""
+        self._agent_of(node)
+        if self._running_agent(node) is not None:
+            raise StateError(f"the agent of {node} runs already; end it with `kill_agent`")
+        others = [each for each in self._programs if (each.node, each.name) != (node, AGENT)]
+        self._keep([*others, start_agent(self.holder, self._directory, node)])
+
+    def add_program(self, node: str | None, name: str, argv: Sequence[str]) -> Running:
+        """Start one more that outlives this command. Raises: TumplineError."""
+        running = start_program(self.holder, self._directory, node, name, argv)
+        self._keep([*self._programs, running])
+        return running
+
+    def _running_agent(self, node: str) -> Running | None:
+        return next((each for each in self._programs if (each.node, each.name) == (node, AGENT) and each.alive), None)
+
+    def check_node(self, node: str) -> None:
+        """Raises: TumplineError: there is none of that name."""
+        if node not in self.file.nodes:
+            raise TumplineError(f"there is no node {node!r}; {did_you_mean(node, self.file.nodes)}")
+
+    def _agent_of(self, node: str) -> None:
+        self.check_node(node)
+        if self.file.nodes[node].agent is None:
+            raise TumplineError(f"node {node} has no agent; write `agent: {{}}` for it in the laboratory's file")
 
 
 def unique(name: str) -> str:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tumpline.errors import NotReachableError, TumplineError
-from tumpline.lab.processes import await_end, only_child, reap, start_lasting, start_time
+from tumpline.lab.processes import kill, only_child, reap, start_lasting, start_time
 
 TOOLS = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "nft": "nftables", "mount": "mount"}
 _SBIN = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
@@ -127,6 +126,10 @@ class Holder:
         where = [f"--wd={directory}"] if directory else []
         return [*self._enter(), *inside, *where, "--", *argv]
 
+    def adopt(self, pid: int) -> None:
+        """Take back this child of ours when the laboratory has ended: it waits for a process inside."""
+        self._ours.append(pid)
+
     def run(self, node: str | None, argv: Sequence[str], stdin: str = "", timeout_s: float | None = _WAIT_S) -> str:
         """Run to the end; what it printed. Raises: TumplineError with what it said."""
         done = subprocess.run(
@@ -147,15 +150,7 @@ class Holder:
 
     def stop(self) -> None:
         """End everything, and wait until it has ended. Idempotent."""
-        if not self.alive:
-            return
-        descriptor = os.pidfd_open(self.pid)
-        try:
-            if self.alive:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                await_end(descriptor)
-        finally:
-            os.close(descriptor)
+        kill(self.pid, self.started)
         reap(self._ours)
         self._ours.clear()
 

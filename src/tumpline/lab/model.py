@@ -95,6 +95,8 @@ class AgentSection(Section, frozen=True):
     """Nodes that it dials."""
     tls: bool = True
     """Mutual TLS 1.3 with the laboratory's own CA."""
+    key_log: bool = False
+    """Write its TLS secrets to keys/tls.keylog of the laboratory, for Wireshark."""
     store: Literal["sqlite", "memory"] = "sqlite"
     routes: list[RouteSection] = []
     contacts: list[ContactSection] = []
@@ -142,5 +144,7 @@ class LabFile(Section, frozen=True):
     """"world": no network at all, but a simulation of it in virtual time."""
     remarks: list[str] = []
     """Told when it comes up, a sentence each; made from a file of the older agent, for what is done otherwise."""
+    contacts: list[ContactSection] = []
+    """The contact plan, given to every agent but the peer itself."""
     expect: list[dict[str, Any]] = []
     """What `lab test` checks, in order (docs/lab.md)."""
