@@ -16,7 +16,7 @@ __all__ = ["OlderFile", "from_older", "is_older", "older_file"]
 
 def older_file(value: Any, problems: Problems, remarks: Problems) -> OlderFile | None:
     """What such a file says; None if there are `problems`. What is passed over goes to `remarks`."""
-    made = Checker(problems, Path.cwd()).struct(without_unknown(value, remarks), OlderFile, ())
+    made = Checker(problems, Path.cwd(), assign=": ").struct(without_unknown(value, remarks), OlderFile, ())
     return made if isinstance(made, OlderFile) else None
 
 
