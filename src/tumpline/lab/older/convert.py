@@ -38,7 +38,7 @@ class Agent:
         """As `AgentSection` reads it."""
         more = {"node": {"aliases": self.aliases}} if self.aliases else {}
         links = {"links": [self.links]} if self.links else {}
-        return {"connect": self.connect, "routes": self.routes, "tls": tls, "config": more | links}
+        return {"connect": self.connect, "routes": self.routes, "tls": tls, "key_log": tls, "config": more | links}
 
 
 def node_ids(older: OlderFile, name: str) -> list[str]:
