@@ -41,7 +41,7 @@ class PortSection(Section, frozen=True):
     """How one node is on one net."""
 
     address4: str = ""
-    """Its address, if not the next one of the subnet."""
+    """Its address, if not the next one of the subnet; "none": it has no IPv4 address there."""
     address6: str = ""
     impair: Impair | None = None
     """Of this node's frames to the net, in place of the net's own."""
@@ -114,6 +114,8 @@ class LabFile(Section, frozen=True):
     summary: str = ""
     engine: Literal["namespaces", "world"] = "namespaces"
     """"world": no network at all, but a simulation of it in virtual time."""
+    remarks: list[str] = []
+    """Told when it comes up, a sentence each; made from a file of the older agent, for what is done otherwise."""
     contacts: list[ContactSection] = []
     """The contact plan, given to every agent but the peer itself."""
     expect: list[dict[str, Any]] = []
