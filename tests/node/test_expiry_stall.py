@@ -26,10 +26,6 @@ from tumpline.wire.eid import Eid
 HANG_S = 120.0
 LIFETIME_MS = 3_600_000
 MOST_S = 0.05  # between two bundles of a steady stream
-# A disk that others use may take longer than that for a single sync, and a round trip waits for four at most: for the one
-# under way and its own, twice.
-DISK_STALL_S = 0.01
-SYNCS = 4
 PROBE_PAUSE_S = 0.02
 
 
@@ -131,11 +127,6 @@ class DiskProbe:
         self._ended.set()
         self._thread.join()
 
-    @property
-    def stall_s(self) -> float:
-        """The slowest, if it was slow."""
-        return self.slowest_s if self.slowest_s > DISK_STALL_S else 0.0
-
     def _run(self) -> None:
         with self._path.open("wb", buffering=0) as file:
             while not self._ended.wait(PROBE_PAUSE_S):
@@ -184,4 +175,4 @@ def test_very_many_expire_at_once_and_pings_go_on(
         f" slowest sync of the disk meanwhile {disk.slowest_s * 1000:.1f} ms"
     )
     assert left < case.bundles
-    assert slowest_ms < 1000 * (MOST_S + (SYNCS * disk.stall_s if case.store == "sqlite" else 0))
+    assert slowest_ms < 1000 * MOST_S, f"the disk's own slowest sync took {disk.slowest_s * 1000:.1f} ms"

@@ -131,9 +131,11 @@ class Lab:
         labs_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(labs_dir() / f".{self.name}.lock", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-            if not self._directory.path.exists():
-                os.unlink(file.name)
+            try:
+                yield
+            finally:
+                if not self._directory.path.exists():
+                    os.unlink(file.name)
 
     def __enter__(self) -> Self:
         self.up()

@@ -87,11 +87,7 @@ def _routes(lab: LabFile, ports: Sequence[Port], node: str) -> list[str]:
     shared = next((port for port in ports if port.node == gateway and port.net in mine), None)
     if shared is None:
         return []
-    lines = []
-    for address in shared.addresses:
-        family = "-6 " if ":" in address else ""
-        lines.append(f"{family}route add default via {address}")
-    return lines
+    return [f"route add {'::/0' if ':' in address else '0.0.0.0/0'} via {address}" for address in shared.addresses]
 
 
 def _only_router(lab: LabFile, node: str) -> str:

@@ -35,7 +35,7 @@ def loads(text: str, source: str = "laboratory", name: str = "lab", base: FilePa
         raise ConfigError(f"{source}: {len(text)} octets are no laboratory; at most {MAX_OCTETS}")
     value = _parse(text, problems)
     problems.raise_if_any()
-    made = Checker(problems, base or FilePath.cwd()).struct(value, LabFile, ())
+    made = Checker(problems, base or FilePath.cwd(), assign=": ").struct(value, LabFile, ())
     if isinstance(made, LabFile):
         _check(made, problems)
     problems.raise_if_any()

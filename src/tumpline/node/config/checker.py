@@ -54,8 +54,9 @@ def unit_of(name: str) -> str | None:
 class Checker:
     """Checks values of one file. `base`: the directory that relative paths start from."""
 
-    def __init__(self, problems: Problems, base: FilePath, complete: bool = True) -> None:
+    def __init__(self, problems: Problems, base: FilePath, complete: bool = True, assign: str = " = ") -> None:
         self.problems = problems
+        self._assign = assign  # between a key and its value, as the file's format has it
         self._base = base
         self.complete = complete  # False: lines were left out, so that nothing can be called missing
 
@@ -72,7 +73,7 @@ class Checker:
             if name in value:
                 arguments[field.name] = self._check(value[name], field.type, (*path, name), name)
             elif field.required and self.complete:
-                self.problems.add(path, f"{name} is missing; write {name} = {_example(field.type, name)}")
+                self.problems.add(path, f"{name} is missing; write {name}{self._assign}{_example(field.type, name)}")
         if len(self.problems) > before or any(field.required and name not in value for name, field in fields.items()):
             return BAD
         return self._made(cls, arguments, path)
