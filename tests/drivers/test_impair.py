@@ -20,7 +20,7 @@ from tumpline.testing.nobody import as_nobody
 from tumpline.testing.pair import ADDRESSES, Pair
 
 # One at a time: what is measured is time.
-pytestmark = pytest.mark.xdist_group("measured")
+pytestmark = pytest.mark.measured
 
 NEAR = 0.1  # of what was asked
 # A queue of 50 ms at the least, so that TCP fills the line without waiting long in it.

@@ -38,6 +38,7 @@ def rtt_ms(lab: Lab, *target: str) -> float:
     return float(found[1])
 
 
+@pytest.mark.measured
 def test_a_delay_is_met_in_both_directions_and_can_be_changed() -> None:
     with Lab.of(SLOW, name=unique("slow")) as lab:
         for version in ("-4", "-6"):

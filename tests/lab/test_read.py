@@ -33,9 +33,9 @@ def test_addresses_are_given_in_order_around_those_that_are_named() -> None:
 
 def test_names_are_those_of_the_net_that_both_are_on() -> None:
     lines = hosts_file(ports_of(loads(CHAIN)), "rover").splitlines()
-    assert "10.2.0.1 relay relay. relay.right" in lines
+    assert "10.2.0.1 relay relay. relay.local relay.right" in lines
     assert "10.1.0.254 relay.left" in lines
-    assert "10.1.0.1 ground ground. ground.left" in lines
+    assert "10.1.0.1 ground ground. ground.local ground.left" in lines
 
 
 def test_hosts_lead_to_the_one_router_on_their_net() -> None:
@@ -50,7 +50,7 @@ def test_hosts_lead_to_the_one_router_on_their_net() -> None:
 
 
 MISTAKES = [
-    ("nets:\n  a: {subnet: 10.0.0.0/24}\nnodes: {}\n", "lab:2: nets.a.subnet: there is no such key; did you mean"),
+    ("nets:\n  a: {subnt4: 10.0.0.0/24}\nnodes: {}\n", "lab:2: nets.a.subnt4: there is no such key; did you mean"),
     ("nets:\n  a: {subnet4: 10.0.0.1/24}\nnodes: {}\n", "lab:2: nets.a.subnet4: 10.0.0.1/24 has host bits set"),
     ("nets:\n  a: {subnet4: 'fd00::/64'}\nnodes: {}\n", "lab:2: .*is of the other IP version"),
     ("nets: {}\nnodes:\n  n:\n    nets: [lan]\n", "lab:4: nodes.n.nets: there is no net 'lan'"),
