@@ -29,7 +29,7 @@ MAPPING_S: Final = 300
 ENTRIES_MOST: Final = 65_535  # as many as there are ports
 # Where the second host goes that wants a port which another has: above what Linux gives to sockets (32768 to 60999).
 SPARE_PORTS: Final = "61000-65535"
-SEQUENTIAL_FIRST, SEQUENTIAL_PORTS = 41_000, 400
+SEQUENTIAL_FIRST, SEQUENTIAL_PORTS = 41_000, 2_000
 # Marks a datagram from inside to the outside address between prerouting and postrouting: there iifname is not known.
 HAIRPIN_MARK: Final = 0x7470
 
