@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta, field
 
 from tumpline.errors import TumplineError
-from tumpline.lab.processes import end_inside
 from tumpline.lab.expect._api import Expectation, Measured, Node, Stage, Wait, kind
+from tumpline.lab.processes import end_inside
 
 _PING_TIME = re.compile(r"time=([0-9.]+) ms")
 _ANSWER_S = 2  # a laboratory's delays stay far below, unless its file says otherwise

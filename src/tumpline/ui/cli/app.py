@@ -143,6 +143,7 @@ TREE: tuple[Verb | Family, ...] = (
             Verb("status", "lab:status", "Show nodes, addresses, agents."),
             Verb("exec", "lab:exec_", "Run a command in a node, or a shell."),
             Verb("logs", "lab:logs", "Show what agents have logged."),
+            Verb("compose", "lab_compose:compose", "Write a laboratory as containers: compose file, image, keys."),
             Verb("capture", "lab:capture", "Record the frames of a net for Wireshark."),
             Verb("test", "lab_trial:run_trials", "Check what laboratories expect."),
         ),

@@ -36,6 +36,8 @@ def up(target: str, /, *, name: str | None = None, common: Common = DEFAULT) -> 
 
     output = Output(common)
     lab = Lab.read(target, name=name)
+    for remark in lab.file.remarks:
+        output.note(remark)
     lab.up()
     output.result(_described(lab), [*_node_table(lab), *_how_to_go_on(lab)])
     return 0
