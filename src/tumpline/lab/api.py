@@ -149,13 +149,19 @@ class Lab:
     def _lock(self) -> Iterator[None]:
         """One command at a time builds or ends it."""
         labs_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(labs_dir() / f".{self.name}.lock", "w") as file:
+        path = labs_dir() / f".{self.name}.lock"
+        with open(path, "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                if not self._directory.path.exists():
-                    os.unlink(file.name)
+            if is_same_file(path, file.fileno()):
+                try:
+                    yield
+                finally:
+                    if not self._directory.path.exists():
+                        path.unlink()
+                return
+        # Whoever had it removed the file while we waited: the next one has another.
+        with self._lock():
+            yield
 
     def __enter__(self) -> Self:
         self.up(lasting=False)
@@ -283,6 +289,14 @@ class Lab:
         self.check_node(node)
         if self.file.nodes[node].agent is None:
             raise TumplineError(f"node {node} has no agent; write `agent: {{}}` for it in the laboratory's file")
+
+
+def is_same_file(path: Path, descriptor: int) -> bool:
+    """Whether this is what the path names now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def unique(name: str) -> str:

@@ -83,6 +83,9 @@ class Capture(Expectation, frozen=True):
 
     def measure(self, stage: Stage) -> Measured:
         with Recording(stage.lab, self.net) as recording:
+            # What a session carries can be read only by whoever saw its beginning, keys or not.
+            stage.lab.kill_agent(self.from_)
+            stage.lab.start_agent(self.from_)
             stage.transfer(self.from_, self.to, self.count, 100, self.within_s)
             found = recording.await_bundles(self.count, self.within_s, self.filter)
         text = f"{found.bundles} bundles" + (f", {found.malformed} malformed packets" if found.malformed else "")
