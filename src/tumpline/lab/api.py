@@ -78,6 +78,8 @@ class Lab:
         """One that is not `lasting` ends with this process at the latest.
 
         Raises: StateError: it is up already; TumplineError: what is missing, or what failed."""
+        if self.file.engine == "world":
+            raise StateError(f"{self.name} is a simulation: nothing can be up; `tumpline lab test` runs it")
         with self._lock():
             self._clear_remains()
             self._directory.create(self._source)

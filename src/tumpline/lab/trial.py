@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from tumpline.lab.api import Lab
 from tumpline.lab.expect import Row, check
 from tumpline.lab.expect._bundles import Agents
+from tumpline.lab.world import Simulated
 
 
 @contextmanager
@@ -15,6 +16,9 @@ def trial(target: str, *, name: str | None = None, keep: bool = False) -> Iterat
     """Its name, and the rows as they are measured. It is down when the block ends, unless `keep`, and the block went well.
     Raises: ConfigError, TumplineError."""
     lab = Lab.read(target, name=name)
+    if lab.file.engine == "world":
+        yield lab.name, check(Simulated(lab.file))
+        return
     lab.up()
     try:
         yield lab.name, check(Agents(lab))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tumpline.errors import TumplineError
-from tumpline.lab.expect._api import KINDS, Expectation, Measured, Row, Stage, mistakes
+from tumpline.lab.expect._api import KINDS, Arrivals, Expectation, Measured, Row, Scene, mistakes
 from tumpline.lab.model import LabFile
 from tumpline.node.config.checker import Checker
 from tumpline.node.config.problems import Problems
@@ -23,7 +23,7 @@ for _module in pkgutil.iter_modules(__path__):
     if not _module.name.startswith("_"):
         importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["KINDS", "Row", "check", "read"]
+__all__ = ["KINDS", "Arrivals", "Row", "Scene", "check", "read"]
 
 
 def read(lab: LabFile, checker: Checker) -> list[Expectation]:
@@ -53,22 +53,24 @@ def _read_one(item: dict[str, Any], index: int, lab: LabFile, checker: Checker) 
     if lab.engine == "world" and not made.in_world:
         told = ", ".join(name for name, each in KINDS.items() if each.in_world)
         checker.problems.add((*path, name), f"a simulation cannot tell this; it can tell {told}")
+    if lab.engine == "world" and getattr(made, "route", None):
+        checker.problems.add((*path, name, "route"), "a simulation cannot tell this; remove it")
     return made
 
 
-def check(stage: Stage) -> Iterator[Row]:
+def check(scene: Scene) -> Iterator[Row]:
     """Measure all of a laboratory's expectations, in order, as they come."""
-    problems = Problems(stage.file.name)
-    expectations = read(stage.file, Checker(problems, Path()))
+    problems = Problems(scene.file.name)
+    expectations = read(scene.file, Checker(problems, Path()))
     problems.raise_if_any()
     for each in expectations:
         began = time.monotonic()
-        measured = _measured(each, stage)
+        measured = _measured(each, scene)
         yield Row(each.what, each.expected, measured.text, measured.ok, round(time.monotonic() - began, 3))
 
 
-def _measured(expectation: Expectation, stage: Stage) -> Measured:
+def _measured(expectation: Expectation, scene: Scene) -> Measured:
     try:
-        return expectation.measure(stage)
+        return expectation.measure(scene)
     except TumplineError as error:
         return Measured(" ".join(str(error).split()), False)

@@ -54,7 +54,7 @@ class Arrivals(NamedTuple):
     damaged: int
 
 
-class Stage(Protocol):
+class Scene(Protocol):
     """A laboratory that is up: in namespaces, or simulated."""
 
     @property
@@ -62,7 +62,7 @@ class Stage(Protocol):
 
     @property
     def lab(self) -> Lab:
-        """The namespaces. Raises: TumplineError in a simulation, which has none."""
+        """The namespaces. A simulation has none; `read` refuses what would ask for them."""
 
     def transfer(self, sender: str, receiver: str, count: int, size: int, wait_s: float) -> Arrivals:
         """Send ADUs from one node's agent to another's, and wait until all have come, at most so long."""
@@ -87,7 +87,7 @@ class Expectation(Section, frozen=True):
         """In words."""
         raise NotImplementedError
 
-    def measure(self, stage: Stage) -> Measured:
+    def measure(self, scene: Scene) -> Measured:
         """Raises: TumplineError: it cannot be measured."""
         raise NotImplementedError
 

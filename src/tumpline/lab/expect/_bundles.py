@@ -33,7 +33,7 @@ def endpoint_of(lab: LabFile, to: str, demux: str) -> str:
 
 
 class Agents:
-    """The stage that real agents make."""
+    """The scene that real agents make."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -43,14 +43,14 @@ class Agents:
         return self.lab.file
 
     def ping(self, sender: str, to: str, count: int, interval_s: float, wait_s: float) -> list[float]:
-        """See Stage."""
+        """See Scene."""
         asked = {"to": to, "count": count, "interval_s": interval_s, "timeout_s": wait_s}
         with self.lab.client(sender) as agent:
             events = list(agent.stream("/v1/ping", asked))
         return [event["rtt_ms"] for event in events if event["event"] == "reply" and not event["duplicate"]]
 
     def transfer(self, sender: str, receiver: str, count: int, size: int, wait_s: float) -> Arrivals:
-        """See Stage."""
+        """See Scene."""
         try:
             return asyncio.run(self._transfer(sender, receiver, count, size, wait_s))
         except ExceptionGroup as group:

@@ -15,8 +15,8 @@ from tumpline.lab.expect._api import (
     Endpoint,
     Expectation,
     Measured,
+    Scene,
     Share,
-    Stage,
     Wait,
     kind,
     seconds,
@@ -56,9 +56,9 @@ class Ping(Expectation, frozen=True):
         between = f", median {self.rtt_ms[0]:g} to {self.rtt_ms[1]:g} ms" if self.rtt_ms else ""
         return f"{self.count} within {seconds(self.within_s)}{lost}{between}"
 
-    def measure(self, stage: Stage) -> Measured:
-        to = endpoint_of(stage.file, self.to, "echo")
-        rtts_ms = stage.ping(self.from_, to, self.count, self.interval_s, self.within_s)
+    def measure(self, scene: Scene) -> Measured:
+        to = endpoint_of(scene.file, self.to, "echo")
+        rtts_ms = scene.ping(self.from_, to, self.count, self.interval_s, self.within_s)
         if not rtts_ms:
             return Measured("no answer", self.loss == 1)
         median = statistics.median(rtts_ms)
@@ -105,9 +105,9 @@ class Deliver(_Transfer, frozen=True):
         after = f"after {seconds(self.not_before_s)}, " if self.not_before_s else ""
         return f"{after}within {seconds(self.within_s)}" + (f", by {' '.join(self.route)}" if self.route else "")
 
-    def measure(self, stage: Stage) -> Measured:
+    def measure(self, scene: Scene) -> Measured:
         began = time.monotonic()
-        found = stage.transfer(self.from_, self.to, self.count, self.size, self.within_s)
+        found = scene.transfer(self.from_, self.to, self.count, self.size, self.within_s)
         if found.first_s is None or found.last_s is None:
             return Measured("nothing came", False)
         text = f"{found.came} came after {seconds(found.first_s)}"
@@ -116,7 +116,7 @@ class Deliver(_Transfer, frozen=True):
         ok = found.came == self.count and not found.damaged and found.first_s >= self.not_before_s
         if not (ok and self.route):
             return Measured(text, ok)
-        nodes = way_of(stage.lab, self.from_, self.to, max(1.0, self.within_s - (time.monotonic() - began)), self.route)
+        nodes = way_of(scene.lab, self.from_, self.to, max(1.0, self.within_s - (time.monotonic() - began)), self.route)
         return Measured(f"{text}, by {' '.join(nodes)}", nodes == self.route)
 
 
@@ -137,8 +137,8 @@ class NotDelivered(_Transfer, frozen=True):
     def expected(self) -> str:
         return f"nothing for {seconds(self.for_s)}"
 
-    def measure(self, stage: Stage) -> Measured:
-        found = stage.transfer(self.from_, self.to, self.count, self.size, self.for_s)
+    def measure(self, scene: Scene) -> Measured:
+        found = scene.transfer(self.from_, self.to, self.count, self.size, self.for_s)
         return Measured(f"{found.came} came" if found.came else "nothing came", not found.came)
 
 
@@ -161,9 +161,9 @@ class Kept(Expectation, frozen=True):
     def expected(self) -> str:
         return f"at least {self.bundles} within {seconds(self.within_s)}" if self.bundles else "nothing"
 
-    def measure(self, stage: Stage) -> Measured:
+    def measure(self, scene: Scene) -> Measured:
         end = time.monotonic() + self.within_s
-        with stage.lab.client(self.node) as agent:
+        with scene.lab.client(self.node) as agent:
             while True:
                 held = int(agent.get("/v1/status")["store"]["bundles"])
                 ok = held >= self.bundles if self.bundles else held == 0
@@ -192,10 +192,10 @@ class Peers(Expectation, frozen=True):
     def expected(self) -> str:
         return f"with {' '.join(self.up)}{' over ' if self.security else ''}{self.security} within {seconds(self.within_s)}"
 
-    def measure(self, stage: Stage) -> Measured:
-        wanted = {node_id(stage.file, each) for each in self.up}
+    def measure(self, scene: Scene) -> Measured:
+        wanted = {node_id(scene.file, each) for each in self.up}
         end = time.monotonic() + self.within_s
-        with stage.lab.client(self.node) as agent:
+        with scene.lab.client(self.node) as agent:
             while True:
                 found = {peer["id"]: peer for peer in agent.get("/v1/peers")["peers"] if peer["state"] == "up"}
                 ok = wanted <= {name for name, peer in found.items() if self._is_secured(peer)}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta, field
 
 from tumpline.errors import TumplineError
-from tumpline.lab.expect._api import Expectation, Measured, Node, Stage, Wait, kind
+from tumpline.lab.expect._api import Expectation, Measured, Node, Scene, Wait, kind
 from tumpline.lab.processes import end_inside
 
 _PING_TIME = re.compile(r"time=([0-9.]+) ms")
@@ -35,23 +35,23 @@ class _Reachability(Expectation, frozen=True):
     def what(self) -> str:
         return f"{self.kind}: {self.from_} -> {self.to}"
 
-    def _answers(self, stage: Stage) -> dict[int, int]:
+    def _answers(self, scene: Scene) -> dict[int, int]:
         """Echo replies by IP version."""
-        return {version: len(_ping(stage, self, version)) for version in self._versions(stage)}
+        return {version: len(_ping(scene, self, version)) for version in self._versions(scene)}
 
-    def _versions(self, stage: Stage) -> list[int]:
+    def _versions(self, scene: Scene) -> list[int]:
         if self.versions:
             return [int(version) for version in self.versions]
-        lab = stage.lab
+        lab = scene.lab
         addresses = lab.addresses(self.to) if self.to in lab.file.nodes else [self.to]
         return sorted({ip_address(address).version for address in addresses})
 
 
-def _ping(stage: Stage, asked: _Reachability, version: int) -> list[float]:
+def _ping(scene: Scene, asked: _Reachability, version: int) -> list[float]:
     """Round trips in milliseconds."""
     how = ["-n", f"-{version}", "-c", str(asked.count), "-i", "0.2", "-W", f"{asked.within_s:g}"]
     most_s = asked.within_s + 0.2 * asked.count + _EXEC_S
-    done = stage.lab.exec(asked.from_, ["ping", *how, asked.to], timeout=most_s)
+    done = scene.lab.exec(asked.from_, ["ping", *how, asked.to], timeout=most_s)
     if done.returncode == 127:
         raise TumplineError("ping is missing; install: apt-get install iputils-ping")
     return [float(text) for text in _PING_TIME.findall(done.stdout)]
@@ -71,8 +71,8 @@ class Reach(_Reachability, frozen=True):
     def expected(self) -> str:
         return "an answer"
 
-    def measure(self, stage: Stage) -> Measured:
-        answers = self._answers(stage)
+    def measure(self, scene: Scene) -> Measured:
+        answers = self._answers(scene)
         return Measured(_told(answers, self.count), bool(answers) and all(answers.values()))
 
 
@@ -86,8 +86,8 @@ class Unreachable(_Reachability, frozen=True):
     def expected(self) -> str:
         return "no answer"
 
-    def measure(self, stage: Stage) -> Measured:
-        answers = self._answers(stage)
+    def measure(self, scene: Scene) -> Measured:
+        answers = self._answers(scene)
         return Measured(_told(answers, self.count), not any(answers.values()))
 
 
@@ -105,8 +105,8 @@ class Rtt(_Reachability, frozen=True, kw_only=True):
     def expected(self) -> str:
         return f"median {self.between_ms[0]:g} to {self.between_ms[1]:g} ms"
 
-    def measure(self, stage: Stage) -> Measured:
-        found = [ms for version in self._versions(stage) for ms in _ping(stage, self, version)]
+    def measure(self, scene: Scene) -> Measured:
+        found = [ms for version in self._versions(scene) for ms in _ping(scene, self, version)]
         if not found:
             return Measured("no answer", False)
         median = statistics.median(found)
@@ -139,21 +139,21 @@ class Throughput(Expectation, frozen=True):
     def expected(self) -> str:
         return f"{self.rate_bps / 1e6:g} Mbit/s, {self.tolerance:.0%} more or less"
 
-    def measure(self, stage: Stage) -> Measured:
-        server = stage.lab.start(self.to, ["iperf3", "--server", "--one-off", "--forceflush"], stdout=-1, stderr=-2)
+    def measure(self, scene: Scene) -> Measured:
+        server = scene.lab.start(self.to, ["iperf3", "--server", "--one-off", "--forceflush"], stdout=-1, stderr=-2)
         try:
             assert server.stdout is not None
             if not any("listening" in line for line in server.stdout):
                 raise TumplineError("iperf3 does not start; install: apt-get install iperf3")
-            measured_bps = self._client(stage)
+            measured_bps = self._client(scene)
         finally:
             end_inside(server)
         share = measured_bps / self.rate_bps
         return Measured(f"{measured_bps / 1e6:.4g} Mbit/s", abs(share - 1) <= self.tolerance)
 
-    def _client(self, stage: Stage) -> float:
+    def _client(self, scene: Scene) -> float:
         argv = ["iperf3", "--client", self.to, "--json", "--time", f"{self.duration_s:g}", "--omit", "1"]
-        done = stage.lab.exec(self.from_, argv, timeout=self.duration_s + _EXEC_S)
+        done = scene.lab.exec(self.from_, argv, timeout=self.duration_s + _EXEC_S)
         told: dict[str, Any] = json.loads(done.stdout or "{}")
         if "sum_received" not in told.get("end", {}):
             raise TumplineError(f"iperf3 measured nothing: {told.get('error') or done.stderr.strip()}")
@@ -177,15 +177,15 @@ class Names(Expectation, frozen=True):
     def expected(self) -> str:
         return "its addresses, also with a dot at the end"
 
-    def measure(self, stage: Stage) -> Measured:
-        plain, dotted = (_resolved(stage, self.from_, name) for name in (self.to, f"{self.to}."))
-        known = {ip_address(address) for address in stage.lab.addresses(self.to)}
+    def measure(self, scene: Scene) -> Measured:
+        plain, dotted = (_resolved(scene, self.from_, name) for name in (self.to, f"{self.to}."))
+        known = {ip_address(address) for address in scene.lab.addresses(self.to)}
         ok = bool(plain) and plain == dotted and plain <= known
         return Measured(" ".join(map(str, sorted(plain, key=lambda each: (each.version, each)))) or "unknown", ok)
 
 
-def _resolved(stage: Stage, node: str, name: str) -> set[Any]:
-    done = stage.lab.exec(node, ["getent", "ahosts", name])
+def _resolved(scene: Scene, node: str, name: str) -> set[Any]:
+    done = scene.lab.exec(node, ["getent", "ahosts", name])
     return {ip_address(line.split()[0]) for line in done.stdout.splitlines() if line}
 
 
@@ -220,9 +220,9 @@ class Nat(Expectation, frozen=True):
         keys = ("mapping", "filtering", "ports", "hairpin")
         return {key: value for key in keys if (value := getattr(self, key)) not in ("", None)}
 
-    def measure(self, stage: Stage) -> Measured:
+    def measure(self, scene: Scene) -> Measured:
         argv = [sys.executable, "-m", "tumpline.drivers.nat_behavior", self.server]
-        done = stage.lab.exec(self.from_, argv)
+        done = scene.lab.exec(self.from_, argv)
         if done.returncode:
             raise TumplineError(done.stderr.strip())
         found: dict[str, Any] = json.loads(done.stdout)

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta, field
 
 from tumpline.lab.capture import Recording
-from tumpline.lab.expect._api import AgentNode, Expectation, Measured, Net, Node, Stage, Wait, kind, seconds
+from tumpline.lab.expect._api import AgentNode, Expectation, Measured, Net, Node, Scene, Wait, kind, seconds
 
 _SHOWN_CHARACTERS = 60
 
@@ -36,9 +36,9 @@ class Run(Expectation, frozen=True):
     def expected(self) -> str:
         return f"exit code {self.exit_code}" + (f", /{self.output}/" if self.output else "")
 
-    def measure(self, stage: Stage) -> Measured:
+    def measure(self, scene: Scene) -> Measured:
         try:
-            done = stage.lab.exec(self.node, self.argv, timeout=self.within_s)
+            done = scene.lab.exec(self.node, self.argv, timeout=self.within_s)
         except subprocess.TimeoutExpired:
             return Measured(f"still runs after {seconds(self.within_s)}", False)
         printed = done.stdout + done.stderr
@@ -81,12 +81,12 @@ class Capture(Expectation, frozen=True):
     def expected(self) -> str:
         return f"at least {self.count} bundles" + (f" in {self.filter}" if self.filter else "")
 
-    def measure(self, stage: Stage) -> Measured:
-        with Recording(stage.lab, self.net) as recording:
+    def measure(self, scene: Scene) -> Measured:
+        with Recording(scene.lab, self.net) as recording:
             # What a session carries can be read only by whoever saw its beginning, keys or not.
-            stage.lab.kill_agent(self.from_)
-            stage.lab.start_agent(self.from_)
-            stage.transfer(self.from_, self.to, self.count, 100, self.within_s)
+            scene.lab.kill_agent(self.from_)
+            scene.lab.start_agent(self.from_)
+            scene.transfer(self.from_, self.to, self.count, 100, self.within_s)
             found = recording.await_bundles(self.count, self.within_s, self.filter)
         text = f"{found.bundles} bundles" + (f", {found.malformed} malformed packets" if found.malformed else "")
         return Measured(text, found.bundles >= self.count and not found.malformed)
