@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +18,14 @@ from tumpline.errors import StateError, TumplineError
 from tumpline.lab.addresses import Port, ports_of
 from tumpline.lab.agents import AGENT, Running, node_environment, start_agent, start_all, start_program
 from tumpline.lab.holder import Holder
+from tumpline.lab.impairments import Impairments
 from tumpline.lab.links import plan
 from tumpline.lab.model import LabFile
 from tumpline.lab.names import hosts_file
 from tumpline.lab.processes import kill
 from tumpline.lab.read import load, loads
 from tumpline.lab.ready import ready_file
+from tumpline.lab.routers import guard
 from tumpline.lab.state import LabDirectory, labs_dir
 from tumpline.node.client import SyncClient, connect_sync
 from tumpline.node.paths import SOCKET
@@ -72,13 +74,15 @@ class Lab:
 
     # ---- up and down ------------------------------------------------------------------------------------------------
 
-    def up(self) -> None:
-        """Raises: StateError: it is up already; TumplineError: what is missing, or what failed."""
+    def up(self, *, lasting: bool = True) -> None:
+        """One that is not `lasting` ends with this process at the latest.
+
+        Raises: StateError: it is up already; TumplineError: what is missing, or what failed."""
         with self._lock():
             self._clear_remains()
             self._directory.create(self._source)
             try:
-                self._build()
+                self._build(lasting)
             except BaseException:
                 self._end()
                 raise
@@ -88,8 +92,8 @@ class Lab:
         with self._lock():
             self._end()
 
-    def _build(self) -> None:
-        self._holder = holder = Holder.start(self._directory.path)
+    def _build(self, lasting: bool) -> None:
+        self._holder = holder = Holder.start(self._directory.path, lasting)
         self._directory.save(holder, ready=False)
         for node, section in self.file.nodes.items():
             directory = self._directory.node(node)
@@ -98,6 +102,8 @@ class Lab:
             resolv.write_text("# names are in /etc/hosts\n")
             holder.add_node(node, hosts, resolv, section.is_router)
         self._wire(holder)
+        for node in self.file.nodes:
+            guard(holder, self.file, self.ports, node, self._directory.node(node))
         self._keep(start_all(self.file, holder, self._directory))
 
     def _keep(self, programs: Sequence[Running]) -> None:
@@ -111,6 +117,8 @@ class Lab:
         for node, lines in planned.nodes.items():
             if lines:
                 holder.run(node, ["ip", "-batch", "-"], "\n".join(lines))
+        if planned.impaired:
+            self._impairments().start(holder, planned.impaired, self._directory.logs / "impair.log")
 
     def _clear_remains(self) -> None:
         """Of a run that crashed: its processes may have ended, or nobody finished building it."""
@@ -150,7 +158,7 @@ class Lab:
                     os.unlink(file.name)
 
     def __enter__(self) -> Self:
-        self.up()
+        self.up(lasting=False)
         return self
 
     def __exit__(
@@ -180,6 +188,24 @@ class Lab:
     def addresses(self, node: str, net: str | None = None) -> list[str]:
         """Of a node (on one net), IPv4 before IPv6."""
         return [each for port in self.ports if port.node == node and net in (None, port.net) for each in port.addresses]
+
+    def impair(self, net: str, impair: Mapping[str, Any], node: str | None = None) -> None:
+        """From now on this befalls frames to the net: of one node, or of each that is on it. Keys are those of `impair` in
+        the file; {} takes everything away. Raises: TumplineError: there is nothing between (see the file's `impair`)."""
+        senders = [port.node for port in self.ports if port.net == net and node in (None, port.node)]
+        if not senders:
+            raise TumplineError(f"{node or 'nobody'} is not on a net {net!r}; there are {', '.join(self.file.nets)}")
+        for sender in senders:
+            self._impairments().change(sender, net, impair)
+
+    def impairments(self) -> list[dict[str, Any]]:
+        """What became of frames at the impaired ports: counters of each direction."""
+        return self._impairments().statistics()
+
+    def _impairments(self) -> Impairments:
+        impaired = plan(self.file, self.ports, self.holder.nodes).impaired
+        interfaces = {(each.port.node, each.port.net): (each.node_side, each.net_side) for each in impaired}
+        return Impairments(self._directory.path, interfaces)
 
     def command(self, node: str | None, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` in a node (None: in the switch), for programs that start it themselves."""

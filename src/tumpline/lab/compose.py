@@ -18,6 +18,7 @@ from tumpline.errors import ConfigError
 from tumpline.lab.addresses import Port, ports_of
 from tumpline.lab.links import bridge_of
 from tumpline.lab.model import LabFile, NodeSection
+from tumpline.lab.nat import FirewallKind
 
 CONTAINERFILE: Final = "Containerfile"
 IMAGE: Final = "tumpline-lab"
@@ -116,7 +117,7 @@ def _not_for_containers(lab: LabFile) -> Iterator[str]:
         for key, asked in (("nat", node.nat), ("forward", node.forward), ("run", node.run), ("gateway", node.gateway)):
             if asked:
                 yield f"nodes.{name}.{key}: containers are given nets and agents alone"
-        if node.firewall != "none":
+        if node.firewall is not FirewallKind.NONE:
             yield f"nodes.{name}.firewall: containers are given nets and agents alone"
         if any(port.impair is not None for port in node.ports.values()):
             yield f"nodes.{name}.nets: containers have no impairment"

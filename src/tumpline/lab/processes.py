@@ -48,9 +48,11 @@ def kill(pid: int, started: int) -> None:
         os.close(descriptor)
 
 
-def start_lasting(command: Sequence[str], environment: Mapping[str, str], directory: Path) -> tuple[int, str, str]:
+def start_lasting(
+    command: Sequence[str], environment: Mapping[str, str], directory: Path, stdin: int = subprocess.DEVNULL
+) -> tuple[int, str, str]:
     """Start what outlives this process. Its pid, the first line that it printed ("": it ended), and then its complaint."""
-    process = spawn(command, environment, directory, subprocess.PIPE)
+    process = spawn(command, environment, directory, subprocess.PIPE, stdin)
     assert process.stderr is not None
     with process.stderr:
         line = first_line(process)
@@ -59,12 +61,16 @@ def start_lasting(command: Sequence[str], environment: Mapping[str, str], direct
 
 
 def spawn(
-    command: Sequence[str], environment: Mapping[str, str], directory: Path, stderr: int | IO[str]
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    stderr: int | IO[str],
+    stdin: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[str]:
     """Start what may outlive this process; `first_line` tells when it is ready."""
     return subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,

@@ -1,0 +1,143 @@
+"""A laboratory with hosts behind NATs of every kind, and coturn as a STUN server with two addresses outside of them all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from tumpline.lab.api import Lab, unique
+from tumpline.lab.nat import FirewallKind, NatKind, NatSpec, firewall_rules, nat_rules, nat_sysctls
+
+SERVER4, OTHER4 = "11.22.33.10", "11.22.33.11"
+SERVER6, OTHER6 = "fd00:9::10", "fd00:9::11"
+AT_ONCE = 8  # more would only wait for the processor, and what waits too long looks filtered
+READY_S = 20.0
+
+
+class Router(NamedTuple):
+    """NAME is a router on the net `outside`; `in-NAME`, its host, is the only one of `net-NAME`."""
+
+    name: str
+    kind: NatKind
+    hairpin: bool = False
+    outside: str = "wan"
+
+    @property
+    def net(self) -> str:
+        """The net behind it."""
+        return f"n-{self.name}"
+
+    @property
+    def host(self) -> str:
+        """The host behind it."""
+        return f"in-{self.name}"
+
+
+class NatWorld:
+    """All of it. `measure` and `stun` run in the background, a few at a time."""
+
+    def __init__(self, lab: Lab, routers: list[Router]) -> None:
+        self.lab = lab
+        self.routers = {router.name: router for router in routers}
+        self.processes: list[subprocess.Popen[str]] = []  # that end with the laboratory
+        self._pool = ThreadPoolExecutor(AT_ONCE, "node")
+
+    def serve(self) -> None:
+        """Start coturn, and wait until it listens."""
+        shell(self.lab, "spare", "ip address flush dev wan")
+        routes = "".join(
+            f"ip -6 route add {net.subnet6} via {self.lab.addresses(router.name, 'wan')[1]};"
+            for router in self.routers.values()
+            if router.outside == "wan" and (net := self.lab.file.nets[router.net])
+        )
+        second = f"ip address add {OTHER4}/24 dev wan; ip address add {OTHER6}/64 dev wan nodad;"
+        shell(self.lab, "server", second + routes)
+        listen = [part for address in (SERVER4, OTHER4, SERVER6, OTHER6) for part in ("-L", address)]
+        command = ["turnserver", "-n", "--stun-only", *listen, "-p", "3478"]
+        command += ["--pidfile=/run/turn.pid", "--log-file=/dev/null"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.processes.append(self.lab.start("server", command, **quiet))
+        deadline = time.monotonic() + READY_S
+        # Port 3478 on both IPv6 addresses: those come last.
+        while self.lab.exec("server", ["cat", "/proc/net/udp6"]).stdout.count(":0D96 ") < 2:
+            assert time.monotonic() < deadline, "coturn does not listen"
+
+    def spec(self, name: str) -> NatSpec:
+        """Of a router."""
+        router = self.routers[name]
+        address = self.lab.addresses(name, router.outside)[0]
+        return NatSpec(router.kind, (router.net,), router.outside, address, router.hairpin)
+
+    def measure(self, node: str, server: str = SERVER4) -> Future[dict[str, Any]]:
+        """What `python -m tumpline.drivers.nat_behavior` prints in a node."""
+        return self._pool.submit(self._measure, node, server)
+
+    def stun(self, node: str) -> Future[str]:
+        """What Debian's `stun` says (RFC 3489)."""
+        return self._pool.submit(lambda: self.lab.exec(node, ["stun", SERVER4]).stdout)
+
+    def _measure(self, node: str, server: str) -> dict[str, Any]:
+        done = self.lab.exec(node, [sys.executable, "-m", "tumpline.drivers.nat_behavior", server])
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def close(self) -> None:
+        """Wait for what still runs; the laboratory is down."""
+        self._pool.shutdown(cancel_futures=True)
+        for process in self.processes:
+            process.wait()
+
+
+def topology(routers: list[Router], more: dict[str, Any]) -> str:
+    """YAML (JSON is): a server, the routers with their hosts, and further nodes."""
+    nets: dict[str, Any] = {"wan": {"subnet4": "11.22.33.0/24", "subnet6": "fd00:9::/64"}}
+    nodes: dict[str, Any] = {"server": {"nets": {"wan": {"address4": SERVER4, "address6": SERVER6}}}}
+    for number, router in enumerate(routers):
+        nets[router.net] = {"subnet4": f"10.9.{number}.0/24", "subnet6": f"fd00:{number + 10}::/64"}
+        nodes[router.name] = {"nets": [router.net, router.outside], "forward": True}
+        nodes[router.host] = {"nets": [router.net], "gateway": router.name}
+    taken = {"address4": OTHER4, "address6": OTHER6}  # so that nobody is given the server's second addresses
+    return json.dumps({"nets": nets, "nodes": nodes | {"spare": {"nets": {"wan": taken}}} | more})
+
+
+@contextmanager
+def nat_world(routers: list[Router], more: dict[str, Any] | None = None) -> Iterator[NatWorld]:
+    """Up, with rules in all routers and coturn running."""
+    world = NatWorld(Lab.of(topology(routers, more or {}), name=unique("nat")), routers)
+    try:
+        with world.lab:
+            world.serve()
+            for router in routers:
+                _make_nat(world, router)
+            yield world
+    finally:
+        world.close()
+
+
+def _make_nat(world: NatWorld, router: Router) -> None:
+    spec = world.spec(router.name)
+    settings = "".join(
+        f"[ ! -w /proc/sys/{key} ] || echo {value} >/proc/sys/{key};" for key, value in nat_sysctls(spec).items()
+    )
+    shell(world.lab, router.name, settings)
+    world.lab.holder.run(router.name, ["nft", "-f", "-"], nat_rules(spec))
+    if router.outside != "wan":  # behind another NAT: the way out
+        outer = next(each for each in world.routers.values() if each.net == router.outside)
+        shell(world.lab, router.name, f"ip route replace default via {world.lab.addresses(outer.name, outer.net)[0]}")
+
+
+def set_firewall(world: NatWorld, node: str, kind: FirewallKind) -> None:
+    """Of a node that is no router."""
+    world.lab.holder.run(node, ["nft", "-f", "-"], firewall_rules(kind))
+
+
+def shell(lab: Lab, node: str, script: str) -> str:
+    """Run a line of shell in a node."""
+    return lab.holder.run(node, ["sh", "-ec", script])
