@@ -141,3 +141,36 @@ def set_firewall(world: NatWorld, node: str, kind: FirewallKind) -> None:
 def shell(lab: Lab, node: str, script: str) -> str:
     """Run a line of shell in a node."""
     return lab.holder.run(node, ["sh", "-ec", script])
+
+
+# Run in nodes. Datagrams say who they are from; every wait is bounded.
+_SEND = """
+import socket, sys
+port, host, to = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", port)); s.sendto(b"hello", (host, to))
+"""
+_RECEIVE = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], int(sys.argv[2]))); s.settimeout(20)
+print("ready", flush=True)
+print("%s:%d" % s.recvfrom(100)[1])
+"""
+
+
+def send(lab: Lab, node: str, port: int, host: str, to: int) -> None:
+    """One datagram from a port of a node."""
+    lab.holder.run(node, [sys.executable, "-ISc", _SEND, str(port), host, str(to)])
+
+
+@contextmanager
+def receiving(lab: Lab, node: str, port: int, host: str = "0.0.0.0") -> Iterator[list[str]]:
+    """Within, a port of a node is bound; at the end the list holds where its first datagram came from."""
+    argv = [sys.executable, "-ISc", _RECEIVE, host, str(port)]
+    heard: list[str] = []
+    with lab.start(node, argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield heard
+        heard.append(process.stdout.readline().strip())
