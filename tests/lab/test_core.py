@@ -95,12 +95,12 @@ sys.stdin.read()
 """
 
 
-def up_elsewhere(tmp_path: Path, name: str, *prefix: str, text: str = CHAIN) -> tuple[subprocess.Popen[str], int]:
+def up_elsewhere(tmp_path: Path, name: str, *prefix: str, code: str = _UP) -> tuple[subprocess.Popen[str], int]:
     """A laboratory that another process has made. The process, and the holder's pid."""
     file = tmp_path / "chain.yaml"
-    file.write_text(text)
+    file.write_text(CHAIN)
     process = subprocess.Popen(
-        [*prefix, sys.executable, "-c", _UP, str(file), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*prefix, sys.executable, "-c", code, str(file), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     return process, int(process.stdout.readline())
@@ -121,6 +121,23 @@ def test_it_outlives_the_command_that_made_it_and_goes_by_another(tmp_path: Path
     lab = Lab.find(name)
     ping(lab, "ground", "rover")
     lab.down()
+
+
+_WITH = """
+import sys, time
+from tumpline.lab import Lab
+with Lab.read(sys.argv[1], name=sys.argv[2]) as lab:
+    print(lab.holder.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_in_a_block_it_ends_with_its_process_however_that_ends(tmp_path: Path) -> None:
+    process, holder = up_elsewhere(tmp_path, name := unique("block"), code=_WITH)
+    kill(process)
+    while start_time(holder) is not None:
+        os.sched_yield()
+    Lab.of(CHAIN, name=name).down()  # its directory is still there
 
 
 def test_after_its_holder_was_killed_it_can_be_made_again(tmp_path: Path) -> None:

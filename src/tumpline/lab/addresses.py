@@ -10,6 +10,8 @@ from typing import NamedTuple
 from tumpline.errors import ConfigError
 from tumpline.lab.model import LabFile
 
+NO_ADDRESS = "none"
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -43,9 +45,10 @@ def _addresses(lab: LabFile, net: str, version: int) -> dict[str, str]:
     if not text:
         return {}
     subnet = ip_network(text)
-    members = [node for node, section in lab.nodes.items() if net in section.ports]
-    named = {node: getattr(lab.nodes[node].ports[net], f"address{version}") for node in members}
-    taken = {ip_address(address) for address in named.values() if address}
+    ports = {node: section.ports[net] for node, section in lab.nodes.items() if net in section.ports}
+    named = {node: getattr(port, f"address{version}") for node, port in ports.items()}
+    members = [node for node, address in named.items() if address != NO_ADDRESS]
+    taken = {ip_address(named[node]) for node in members if named[node]}
     free = (address for address in _hosts(subnet) if address not in taken)
     unnamed = [node for node in members if not named[node]]
     found = list(islice(free, len(unnamed)))

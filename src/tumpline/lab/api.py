@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,15 +16,23 @@ import msgspec
 
 from tumpline.errors import StateError, TumplineError
 from tumpline.lab.addresses import Port, ports_of
-from tumpline.lab.holder import Holder, environment
+from tumpline.lab.agents import AGENT, Running, node_environment, start_agent, start_all, start_program
+from tumpline.lab.holder import Holder
+from tumpline.lab.impairments import Impairments
 from tumpline.lab.links import plan
 from tumpline.lab.model import LabFile
 from tumpline.lab.names import hosts_file
+from tumpline.lab.processes import kill
 from tumpline.lab.read import load, loads
 from tumpline.lab.ready import ready_file
+from tumpline.lab.routers import guard
 from tumpline.lab.state import LabDirectory, labs_dir
+from tumpline.node.client import SyncClient, connect_sync
+from tumpline.node.paths import SOCKET
+from tumpline.node.registry import did_you_mean
 
 EXEC_S = 60.0
+CONTROL_S = 30.0
 
 
 class Lab:
@@ -36,7 +44,7 @@ class Lab:
         self._source = source
         self._directory = LabDirectory(file.name)
         self._holder: Holder | None = None
-        self._more: dict[str, Any] = {}
+        self._programs: list[Running] = []
 
     # ---- which one --------------------------------------------------------------------------------------------------
 
@@ -60,18 +68,21 @@ class Lab:
         """One that is up. Raises: NotReachableError."""
         holder, file, more = LabDirectory(name).load()
         lab = cls(file, "")
-        lab._holder, lab._more = holder, more
+        lab._holder = holder
+        lab._programs = [Running(*each) for each in more.get("programs", [])]
         return lab
 
     # ---- up and down ------------------------------------------------------------------------------------------------
 
-    def up(self) -> None:
-        """Raises: StateError: it is up already; TumplineError: what is missing, or what failed."""
+    def up(self, *, lasting: bool = True) -> None:
+        """One that is not `lasting` ends with this process at the latest.
+
+        Raises: StateError: it is up already; TumplineError: what is missing, or what failed."""
         with self._lock():
             self._clear_remains()
             self._directory.create(self._source)
             try:
-                self._build()
+                self._build(lasting)
             except BaseException:
                 self._end()
                 raise
@@ -81,8 +92,8 @@ class Lab:
         with self._lock():
             self._end()
 
-    def _build(self) -> None:
-        self._holder = holder = Holder.start(self._directory.path)
+    def _build(self, lasting: bool) -> None:
+        self._holder = holder = Holder.start(self._directory.path, lasting)
         self._directory.save(holder, ready=False)
         for node, section in self.file.nodes.items():
             directory = self._directory.node(node)
@@ -91,7 +102,14 @@ class Lab:
             resolv.write_text("# names are in /etc/hosts\n")
             holder.add_node(node, hosts, resolv, section.is_router)
         self._wire(holder)
-        self._directory.save(holder, ready=True)
+        for node in self.file.nodes:
+            guard(holder, self.file, self.ports, node, self._directory.node(node))
+        self._keep(start_all(self.file, holder, self._directory))
+
+    def _keep(self, programs: Sequence[Running]) -> None:
+        """The next command finds these."""
+        self._programs = list(programs)
+        self._directory.save(self.holder, ready=True, programs=self._programs)
 
     def _wire(self, holder: Holder) -> None:
         planned = plan(self.file, self.ports, holder.nodes)
@@ -99,6 +117,8 @@ class Lab:
         for node, lines in planned.nodes.items():
             if lines:
                 holder.run(node, ["ip", "-batch", "-"], "\n".join(lines))
+        if planned.impaired:
+            self._impairments().start(holder, planned.impaired, self._directory.logs / "impair.log")
 
     def _clear_remains(self) -> None:
         """Of a run that crashed: its processes may have ended, or nobody finished building it."""
@@ -138,7 +158,7 @@ class Lab:
                     os.unlink(file.name)
 
     def __enter__(self) -> Self:
-        self.up()
+        self.up(lasting=False)
         return self
 
     def __exit__(
@@ -169,22 +189,100 @@ class Lab:
         """Of a node (on one net), IPv4 before IPv6."""
         return [each for port in self.ports if port.node == node and net in (None, port.net) for each in port.addresses]
 
+    def impair(self, net: str, impair: Mapping[str, Any], node: str | None = None) -> None:
+        """From now on this befalls frames to the net: of one node, or of each that is on it. Keys are those of `impair` in
+        the file; {} takes everything away. Raises: TumplineError: there is nothing between (see the file's `impair`)."""
+        senders = [port.node for port in self.ports if port.net == net and node in (None, port.node)]
+        if not senders:
+            raise TumplineError(f"{node or 'nobody'} is not on a net {net!r}; there are {', '.join(self.file.nets)}")
+        for sender in senders:
+            self._impairments().change(sender, net, impair)
+
+    def impairments(self) -> list[dict[str, Any]]:
+        """What became of frames at the impaired ports: counters of each direction."""
+        return self._impairments().statistics()
+
+    def _impairments(self) -> Impairments:
+        impaired = plan(self.file, self.ports, self.holder.nodes).impaired
+        interfaces = {(each.port.node, each.port.net): (each.node_side, each.net_side) for each in impaired}
+        return Impairments(self._directory.path, interfaces)
+
     def command(self, node: str | None, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` in a node (None: in the switch), for programs that start it themselves."""
         return self.holder.command(node, argv)
 
+    def environment(self, node: str | None) -> dict[str, str]:
+        """Of programs in a node: `tumpline` there means this program, and the node's agent."""
+        return node_environment(self._directory, node)
+
     def exec(self, node: str | None, argv: Sequence[str], **how: Any) -> subprocess.CompletedProcess[str]:
         """Run in a node; further arguments are those of subprocess.run. Its output is text, captured.
         Raises: TumplineError: no such node; subprocess.TimeoutExpired."""
-        usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": EXEC_S, "env": environment()}
+        usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": EXEC_S}
+        usual["env"] = self.environment(node)
         if "stdin" not in how and "input" not in how:
             usual["stdin"] = subprocess.DEVNULL
         return subprocess.run(self.command(node, argv), check=False, **(usual | how))
 
     def start(self, node: str | None, argv: Sequence[str], **how: Any) -> subprocess.Popen[str]:
         """Start in a node; it ends with the laboratory at the latest. Further arguments are those of subprocess.Popen."""
-        usual: dict[str, Any] = {"text": True, "env": environment(), "stdin": subprocess.DEVNULL}
+        usual: dict[str, Any] = {"text": True, "stdin": subprocess.DEVNULL}
+        usual["env"] = self.environment(node)
         return subprocess.Popen(self.command(node, argv), **(usual | how))
+
+    # ---- agents and other programs ----------------------------------------------------------------------------------
+
+    @property
+    def programs(self) -> list[Running]:
+        """All that were started in it, also those that have ended since."""
+        return list(self._programs)
+
+    def socket(self, node: str) -> Path:
+        """The control socket of a node's agent, which answers from outside too. Raises: TumplineError."""
+        self._agent_of(node)
+        return self.directory / "nodes" / node / "state" / SOCKET
+
+    def client(self, node: str, timeout_s: float | None = CONTROL_S) -> SyncClient:
+        """`with lab.client("ground") as agent: agent.get("/v1/status")`. Raises: TumplineError."""
+        return connect_sync(self.socket(node), timeout_s=timeout_s)
+
+    @property
+    def logs(self) -> Path:
+        """NODE.log of each agent, NODE.PROGRAM.log of others."""
+        return self._directory.logs
+
+    def kill_agent(self, node: str) -> None:
+        """End it as it stands (SIGKILL); `start_agent` begins anew with the same state."""
+        running = self._running_agent(node)
+        if running is not None:
+            kill(running.pid, running.started)
+
+    def start_agent(self, node: str) -> None:
+        """Again, after it has ended. Raises: StateError: it runs; TumplineError with the end of its log."""
+        self._agent_of(node)
+        if self._running_agent(node) is not None:
+            raise StateError(f"the agent of {node} runs already; end it with `kill_agent`")
+        others = [each for each in self._programs if (each.node, each.name) != (node, AGENT)]
+        self._keep([*others, start_agent(self.holder, self._directory, node)])
+
+    def add_program(self, node: str | None, name: str, argv: Sequence[str]) -> Running:
+        """Start one more that outlives this command. Raises: TumplineError."""
+        running = start_program(self.holder, self._directory, node, name, argv)
+        self._keep([*self._programs, running])
+        return running
+
+    def _running_agent(self, node: str) -> Running | None:
+        return next((each for each in self._programs if (each.node, each.name) == (node, AGENT) and each.alive), None)
+
+    def check_node(self, node: str) -> None:
+        """Raises: TumplineError: there is none of that name."""
+        if node not in self.file.nodes:
+            raise TumplineError(f"there is no node {node!r}; {did_you_mean(node, self.file.nodes)}")
+
+    def _agent_of(self, node: str) -> None:
+        self.check_node(node)
+        if self.file.nodes[node].agent is None:
+            raise TumplineError(f"node {node} has no agent; write `agent: {{}}` for it in the laboratory's file")
 
 
 def unique(name: str) -> str:

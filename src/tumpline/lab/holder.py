@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tumpline.errors import NotReachableError, TumplineError
-from tumpline.lab.processes import await_end, only_child, reap, start_lasting, start_time
+from tumpline.lab.processes import kill, only_child, reap, start_lasting, start_time
 
 TOOLS = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "nft": "nftables", "mount": "mount"}
 _SBIN = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
@@ -33,7 +32,7 @@ for key in net.bridge.bridge-nf-call-iptables net.bridge.bridge-nf-call-ip6table
   file=/proc/sys/$(echo $key | tr . /); [ ! -w $file ] || echo 0 > $file
 done
 echo ready
-exec sleep infinity
+if [ "$2" = lasting ]; then exec sleep infinity; else exec cat > /dev/null; fi
 """
 _NODE = """
 hostname {name}
@@ -78,17 +77,25 @@ class Holder:
         self.started = started  # with the pid, names one process for ever (proc(5), stat: starttime)
         self.nodes = dict(nodes)  # name -> pid inside
         self._ours: list[int] = []  # processes of this command that wait for those inside
+        self._life = -1  # of one that does not last: a pipe that process 1 reads to its end
 
     @classmethod
-    def start(cls, directory: Path) -> Holder:
-        """`directory` stays visible in it. Raises: TumplineError: this machine lets nobody make namespaces, or not us."""
+    def start(cls, directory: Path, lasting: bool = True) -> Holder:
+        """`directory` stays visible in it. One that is not `lasting` ends with this process, however that ends.
+
+        Raises: TumplineError: this machine lets nobody make namespaces, or not us."""
         check_tools()
         user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
         command = ["unshare", *user, "--net", "--mount", "--ipc", "--uts", "--pid", "--fork", "--kill-child"]
-        outer, line, complaint = start_lasting(
-            [*command, "--mount-proc", "sh", "-ec", _SWITCH, "sh", str(directory)], environment(), directory
-        )
+        how = "lasting" if lasting else "with us"
+        command += ["--mount-proc", "sh", "-ec", _SWITCH, "sh", str(directory), how]
+        read_end, write_end = os.pipe()
+        try:
+            outer, line, complaint = start_lasting(command, environment(), directory, read_end)
+        finally:
+            os.close(read_end)
         if not line:
+            os.close(write_end)
             raise TumplineError(
                 f"no namespaces for a laboratory: {complaint or 'no reason was given'}; be root, or allow user "
                 "namespaces (sysctl -w kernel.unprivileged_userns_clone=1)"
@@ -96,6 +103,10 @@ class Holder:
         pid = only_child(outer)
         holder = cls(pid, start_time(pid) or 0, {})
         holder._ours.append(outer)
+        if lasting:
+            os.close(write_end)
+        else:
+            holder._life = write_end
         return holder
 
     @property
@@ -127,6 +138,10 @@ class Holder:
         where = [f"--wd={directory}"] if directory else []
         return [*self._enter(), *inside, *where, "--", *argv]
 
+    def adopt(self, pid: int) -> None:
+        """Take back this child of ours when the laboratory has ended: it waits for a process inside."""
+        self._ours.append(pid)
+
     def run(self, node: str | None, argv: Sequence[str], stdin: str = "", timeout_s: float | None = _WAIT_S) -> str:
         """Run to the end; what it printed. Raises: TumplineError with what it said."""
         done = subprocess.run(
@@ -145,19 +160,27 @@ class Holder:
             )
         return done.stdout
 
+    def start_lasting(self, node: str | None, argv: Sequence[str]) -> None:
+        """Run what leaves a process behind that is to last as long as the laboratory. Raises: TumplineError."""
+        done = subprocess.run(
+            self.command(node, argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # what lasts would hold a pipe open
+            env=environment(),
+            check=False,
+        )
+        if done.returncode:
+            raise TumplineError(f"{shlex.join(argv)} did not start in {node or 'the switch'}")
+
     def stop(self) -> None:
         """End everything, and wait until it has ended. Idempotent."""
-        if not self.alive:
-            return
-        descriptor = os.pidfd_open(self.pid)
-        try:
-            if self.alive:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                await_end(descriptor)
-        finally:
-            os.close(descriptor)
+        kill(self.pid, self.started)
         reap(self._ours)
         self._ours.clear()
+        if self._life >= 0:
+            os.close(self._life)
+            self._life = -1
 
     def _enter(self) -> list[str]:
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]

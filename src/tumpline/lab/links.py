@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tumpline.lab.addresses import Port
-from tumpline.lab.model import ImpairSection, LabFile, NodeSection
+from tumpline.lab.model import LabFile, NodeSection
 
 
 class Impaired(NamedTuple):
@@ -15,7 +15,7 @@ class Impaired(NamedTuple):
     port: Port
     node_side: str  # interface in the switch
     net_side: str
-    outgoing: ImpairSection
+    outgoing: dict[str, Any]
 
 
 class Plan(NamedTuple):
@@ -55,7 +55,7 @@ def _bridge(lab: LabFile, net: str) -> Iterator[str]:
 
 def _port(lab: LabFile, port: Port, number: int, pid: int) -> tuple[list[str], list[Impaired]]:
     mtu, bridge = lab.nets[port.net].mtu, bridge_of(port.net)
-    impair = lab.nodes[port.node].ports[port.net].impair or lab.nets[port.net].impair
+    impair = impair_of(lab, port)
     outer = f"p{number}"
     lines = [
         f"link add {outer} mtu {mtu} type veth peer name {port.net} mtu {mtu} netns {pid}",
@@ -71,6 +71,12 @@ def _port(lab: LabFile, port: Port, number: int, pid: int) -> tuple[list[str], l
         f"link set {far} master {bridge}",
     ]
     return lines, [Impaired(port, outer, near, impair)]
+
+
+def impair_of(lab: LabFile, port: Port) -> dict[str, Any] | None:
+    """What befalls the frames that a node sends to a net."""
+    own = lab.nodes[port.node].ports[port.net].impair
+    return lab.nets[port.net].impair if own is None else own
 
 
 def _inside(port: Port) -> Iterator[str]:

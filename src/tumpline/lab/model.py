@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from tumpline.lab.nat import FirewallKind, NatKind
+from tumpline.machines.impairment_text import parse_impairment
 from tumpline.node.config.contact import ContactSection
 from tumpline.node.config.model import RouteSection, Section
 
@@ -18,40 +20,8 @@ NET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,11}$"
 NODE_NAME = r"^[A-Za-z0-9][A-Za-z0-9-]{0,31}$"
 LAB_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
-Part = Annotated[float, Meta(ge=0, le=1)]
-Positive = Annotated[float, Meta(gt=0)]
-
-NatKind = Literal[
-    "full-cone",
-    "address-restricted",
-    "port-restricted",
-    "masquerade",
-    "symmetric",
-    "symmetric-sequential",
-    "blocked",
-    "upnp",
-]
-
-
-class ImpairSection(Section, frozen=True):
-    """What a net does to each frame that crosses it, once, at the sender's port: a round trip meets it twice."""
-
-    delay_ms: Annotated[float, Meta(ge=0)] = 0.0
-    """Added to each frame."""
-    jitter_ms: Annotated[float, Meta(ge=0)] = 0.0
-    """The delay varies by up to so much, more or less; frames keep their order."""
-    loss: Part = 0.0
-    """Share of frames that are lost."""
-    duplicate: Part = 0.0
-    """Share of frames that come twice."""
-    reorder: Part = 0.0
-    """Share of frames that overtake the ones before them (they are not delayed)."""
-    corrupt: Part = 0.0
-    """Share of frames in which one bit is turned."""
-    rate_bps: Positive | None = None
-    """Most that the port carries: "10 Mbit/s"."""
-    queue_octets: Annotated[int, Meta(ge=1514)] = 1_000_000
-    """What waits for the rate; more is dropped."""
+# What befalls each frame: keys and units are those of `parse_impairment`.
+Impair = Annotated[dict[str, Any], Meta(extra={"check": parse_impairment})]
 
 
 class NetSection(Section, frozen=True):
@@ -62,16 +32,18 @@ class NetSection(Section, frozen=True):
     subnet6: str = ""
     """IPv6 addresses of its nodes: "fd00:1::/64"."""
     mtu: Annotated[int, Meta(ge=576, le=65535)] = 1500
-    impair: ImpairSection | None = None
+    impair: Impair | None = None
+    """What befalls each frame that crosses it, once, at the sender's port (a round trip meets it twice): `delay: 20 ms`,
+    `jitter`, `loss: 1 %`, `duplicate`, `reorder`, `corrupt`, `rate: 10 Mbit/s`, `queue: 100 kB`."""
 
 
 class PortSection(Section, frozen=True):
     """How one node is on one net."""
 
     address4: str = ""
-    """Its address, if not the next one of the subnet."""
+    """Its address, if not the next one of the subnet; "none": it has no IPv4 address there."""
     address6: str = ""
-    impair: ImpairSection | None = None
+    impair: Impair | None = None
     """Of this node's frames to the net, in place of the net's own."""
 
 
@@ -95,6 +67,8 @@ class AgentSection(Section, frozen=True):
     """Nodes that it dials."""
     tls: bool = True
     """Mutual TLS 1.3 with the laboratory's own CA."""
+    key_log: bool = False
+    """Write its TLS secrets to keys/tls.keylog of the laboratory, for Wireshark."""
     store: Literal["sqlite", "memory"] = "sqlite"
     routes: list[RouteSection] = []
     contacts: list[ContactSection] = []
@@ -113,8 +87,8 @@ class NodeSection(Section, frozen=True):
     forward: bool = False
     """It forwards packets between its nets."""
     nat: NatSection | None = None
-    firewall: Literal["none", "stateful", "closed"] = "none"
-    """Packets that come in unasked: taken; dropped; or all dropped, answers too."""
+    firewall: FirewallKind = FirewallKind.NONE
+    """Packets that come in unasked: taken ("none"); dropped ("stateful"); or all dropped, answers too ("closed")."""
     agent: AgentSection | None = None
     run: list[list[str]] = []
     """Further programs that run in it as long as the laboratory is up."""
@@ -140,5 +114,9 @@ class LabFile(Section, frozen=True):
     summary: str = ""
     engine: Literal["namespaces", "world"] = "namespaces"
     """"world": no network at all, but a simulation of it in virtual time."""
+    remarks: list[str] = []
+    """Told when it comes up, a sentence each; made from a file of the older agent, for what is done otherwise."""
+    contacts: list[ContactSection] = []
+    """The contact plan, given to every agent but the peer itself."""
     expect: list[dict[str, Any]] = []
     """What `lab test` checks, in order (docs/lab.md)."""

@@ -23,7 +23,7 @@ def hosts_file(ports: Sequence[Port], reader: str) -> str:
         all_of = [port for port in ports if port.node == node]
         near = [port for port in all_of if port.net in own]
         for port in near or all_of:
-            lines += [f"{address} {node} {node}. {node}.{port.net}\n" for address in port.addresses]
+            lines += [f"{address} {node} {node}. {node}.local {node}.{port.net}\n" for address in port.addresses]
         for port in all_of if near else []:
             if port not in near:
                 lines += [f"{address} {node}.{port.net}\n" for address in port.addresses]

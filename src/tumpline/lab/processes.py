@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from tumpline.errors import TumplineError
 
@@ -25,32 +27,71 @@ def start_time(pid: int) -> int | None:
 
 
 def only_child(pid: int) -> int:
-    """The pid of its one child."""
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    """The pid of its one child, 0 if it has ended."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(children[0]) if children else 0
 
 
-def start_lasting(command: Sequence[str], environment: Mapping[str, str], directory: Path) -> tuple[int, str, str]:
+def kill(pid: int, started: int) -> None:
+    """End this very process and wait until it has ended. Idempotent. Raises: TumplineError."""
+    if start_time(pid) != started:
+        return
+    descriptor = os.pidfd_open(pid)
+    try:
+        if start_time(pid) == started:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            await_end(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def start_lasting(
+    command: Sequence[str], environment: Mapping[str, str], directory: Path, stdin: int = subprocess.DEVNULL
+) -> tuple[int, str, str]:
     """Start what outlives this process. Its pid, the first line that it printed ("": it ended), and then its complaint."""
-    process = subprocess.Popen(
+    process = spawn(command, environment, directory, subprocess.PIPE, stdin)
+    assert process.stderr is not None
+    with process.stderr:
+        line = first_line(process)
+        complaint = "" if line else " ".join(process.stderr.read().split())
+    return process.pid, line, complaint
+
+
+def spawn(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    stderr: int | IO[str],
+    stdin: int = subprocess.DEVNULL,
+) -> subprocess.Popen[str]:
+    """Start what may outlive this process; `first_line` tells when it is ready."""
+    return subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         env=environment,
         cwd=directory,
         start_new_session=True,
     )
+
+
+def first_line(process: subprocess.Popen[str], timeout_s: float | None = None) -> str:
+    """The first line that it prints; "": it ended, or said nothing in time. Nobody waits for the process hereafter:
+    `reap` does when the laboratory goes down."""
     assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout, process.stderr:
-        line = process.stdout.readline().strip()
-        complaint = "" if line else " ".join(process.stderr.read().split())
-    if not line:
+    with process.stdout:
+        ready, _, _ = select.select([process.stdout], [], [], timeout_s)
+        line = process.stdout.readline().strip() if ready else ""
+    if not line and ready:
         process.wait()
     else:
-        process.returncode = 0  # nobody waits for it here: `reap` does when the laboratory goes down
-    return process.pid, line, complaint
+        process.returncode = 0
+    return line
 
 
 def reap(pids: Sequence[int]) -> None:

@@ -11,7 +11,9 @@ import msgspec
 import yaml
 
 from tumpline.errors import ConfigError
+from tumpline.lab.addresses import NO_ADDRESS
 from tumpline.lab.model import LAB_NAME, NET_NAME, NODE_NAME, LabFile, NetSection, NodeSection
+from tumpline.lab.older import from_older, is_older
 from tumpline.node.config.checker import Checker
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.registry import did_you_mean
@@ -35,6 +37,9 @@ def loads(text: str, source: str = "laboratory", name: str = "lab", base: FilePa
         raise ConfigError(f"{source}: {len(text)} octets are no laboratory; at most {MAX_OCTETS}")
     value = _parse(text, problems)
     problems.raise_if_any()
+    if is_older(value):
+        value = from_older(value, problems)
+        problems.raise_if_any()
     made = Checker(problems, base or FilePath.cwd(), assign=": ").struct(value, LabFile, ())
     if isinstance(made, LabFile):
         _check(made, problems)
@@ -139,7 +144,7 @@ def _node(lab: LabFile, node: NodeSection, path: Path, problems: Problems) -> No
 
 
 def _address(text: str, subnet: str, path: Path, problems: Problems) -> None:
-    if not text:
+    if text in ("", NO_ADDRESS):
         return
     try:
         if not subnet or ip_address(text) not in ip_network(subnet):

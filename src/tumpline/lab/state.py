@@ -36,6 +36,8 @@ class LabDirectory:
         self.name = name
         self.path = labs_dir() / name
         self.logs = self.path / "logs"
+        self.keys = self.path / "keys"
+        self.captures = self.path / "captures"
 
     def create(self, source: str) -> None:
         """Raises: StateError: it is up already, or the directory cannot be made."""
@@ -48,7 +50,8 @@ class LabDirectory:
             ) from error
         except OSError as error:
             raise StateError(f"{self.path}: {error.strerror}; set XDG_RUNTIME_DIR to a directory of yours") from error
-        self.logs.mkdir()
+        for directory in (self.logs, self.keys, self.captures):
+            directory.mkdir(mode=0o700)
         (self.path / _SOURCE).write_text(source)
 
     def node(self, node: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -42,6 +43,14 @@ _DNS_NAME = re.compile(
 )
 
 
+class Use(Enum):
+    """What a node's key is for."""
+
+    TRANSPORT = "transport"  # TLS of its links
+    SIGN = "sign"  # integrity of its bundles
+    ENCRYPT = "encrypt"  # keys agreed upon for its bundles
+
+
 class Names(NamedTuple):
     """Whom a certificate names."""
 
@@ -60,8 +69,17 @@ class Issued(NamedTuple):
 # ---- the CA ------------------------------------------------------------------------------------------------------------
 
 
-def init_ca(directory: Path, name: str = "tumpline CA", days: int = CA_DAYS, now: datetime | None = None) -> Path:
-    """Make a CA; returns the certificate that every node needs. Raises: ConfigError (there is one), StateError."""
+def init_ca(
+    directory: Path,
+    name: str = "tumpline CA",
+    days: int = CA_DAYS,
+    now: datetime | None = None,
+    *,
+    only_dns: Sequence[str] = (),
+) -> Path:
+    """Make a CA; returns the certificate that every node needs. Raises: ConfigError (there is one), StateError.
+
+    `only_dns`: host names that certificates of this CA may have, for the uses of nodes alone; none: it is not limited."""
     make_private(directory)
     for file in (CA_CERT, CA_KEY):
         if (directory / file).exists():
@@ -69,11 +87,15 @@ def init_ca(directory: Path, name: str = "tumpline CA", days: int = CA_DAYS, now
     key = new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     builder = _builder(subject, subject, key.public_key(), key.public_key(), days, now)
-    certificate = (
-        builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(ca=True), critical=True)
-        .sign(key, hashes.SHA256())
-    )
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(None), critical=True)
+    if only_dns:
+        # Not of node IDs: OpenSSL knows no constraint on otherName and refuses all certificates below such a CA
+        # ("unsupported name constraint type").
+        constraints = x509.NameConstraints([x509.DNSName(each) for each in only_dns], None)
+        builder = builder.add_extension(constraints, critical=True)  # RFC 5280 §4.2.1.10: "MUST mark ... as critical"
+        builder = builder.add_extension(x509.ExtendedKeyUsage(_purposes(Use.TRANSPORT)), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
     _write(directory / CA_KEY, key_pem(key), 0o600)
     _write(directory / CA_CERT, _pem(certificate), _PUBLIC_MODE)
     return directory / CA_CERT
@@ -90,6 +112,7 @@ def issue(
     days: int = NODE_DAYS,
     overwrite: bool = False,
     now: datetime | None = None,
+    use: Use = Use.TRANSPORT,
 ) -> Issued:
     """Make a key and a certificate for a node with the CA in `directory`: `out`/`name`.pem and .key.
 
@@ -97,7 +120,7 @@ def issue(
     names = checked_names(Names(node_ids, dns_names, ips))
     issued = _places(out or directory, name or file_name(names.node_ids[0]), overwrite)
     key = new_key()
-    certificate = _signed(directory, names, key.public_key(), days, now)
+    certificate = _signed(directory, names, key.public_key(), days, now, use)
     assert issued.key is not None
     # The key first: whoever sees the new certificate finds its key.
     _write(issued.key, key_pem(key), 0o600)
@@ -159,7 +182,7 @@ def renew(
     names = checked_names(_names_of(old.extensions))
     fresh = new_key() if key is not None else None
     public = fresh.public_key() if fresh is not None else old.public_key()
-    renewed = _pem(_signed(directory, names, public, days, now))
+    renewed = _pem(_signed(directory, names, public, days, now, _use_of(old)))
     if fresh is not None and key is not None:
         _write(key, key_pem(fresh), 0o600)
     _write(cert, renewed, _PUBLIC_MODE)
@@ -194,18 +217,23 @@ def inspect(path: Path, now: datetime | None = None) -> dict[str, Any]:
 # ---- certificates ------------------------------------------------------------------------------------------------------
 
 
-def _signed(directory: Path, names: Names, public: PublicKeyTypes, days: int, now: datetime | None) -> x509.Certificate:
+def _signed(
+    directory: Path,
+    names: Names,
+    public: PublicKeyTypes,
+    days: int,
+    now: datetime | None,
+    use: Use = Use.TRANSPORT,
+) -> x509.Certificate:
     authority = load_identity(directory / CA_CERT, directory / CA_KEY, now=now)
     issuer, key = authority.certificate, authority.key
     if not _is_ca(issuer) or not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{directory / CA_CERT} is no CA of tumpline; `tumpline cert init` makes one")
-    usages = [BUNDLE_SECURITY, ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = _builder(_subject(names), issuer.subject, public, key.public_key(), days, now)
     return (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(ca=False), critical=True)
-        # RFC 9174 §4.4.2: "SHOULD contain the key purpose id-kp-bundleSecurity"; TLS libraries ask for the others.
-        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(_key_usage(use), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(_purposes(use)), critical=False)
         .add_extension(_alternative_names(names), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -238,15 +266,22 @@ def _builder(
     )
 
 
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
+def _purposes(use: Use) -> list[x509.ObjectIdentifier]:
+    # RFC 9174 §4.4.2: "SHOULD contain the key purpose id-kp-bundleSecurity"; TLS libraries ask for the others.
+    tls = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH] if use is Use.TRANSPORT else []
+    return [BUNDLE_SECURITY, *tls]
+
+
+def _key_usage(use: Use | None) -> x509.KeyUsage:
+    """None: a CA's."""
     return x509.KeyUsage(
-        digital_signature=not ca,
+        digital_signature=use in (Use.TRANSPORT, Use.SIGN),
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=ca,
-        crl_sign=ca,
+        key_agreement=use is Use.ENCRYPT,
+        key_cert_sign=use is None,
+        crl_sign=use is None,
         encipher_only=False,
         decipher_only=False,
     )
@@ -368,10 +403,32 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return False
 
 
+def _use_of(certificate: x509.Certificate) -> Use:
+    try:
+        if certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_agreement:
+            return Use.ENCRYPT
+        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        return Use.SIGN if list(purposes) == _purposes(Use.SIGN) else Use.TRANSPORT
+    except x509.ExtensionNotFound:
+        return Use.TRANSPORT
+
+
 def _key_words(key: PublicKeyTypes) -> str:
     if isinstance(key, ec.EllipticCurvePublicKey):
         return f"ECDSA {key.curve.name}"
     return type(key).__name__.removesuffix("PublicKey").lstrip("_")
 
 
-__all__ = ["Issued", "Names", "checked_names", "file_name", "init_ca", "inspect", "issue", "renew", "request", "sign"]
+__all__ = [
+    "Issued",
+    "Names",
+    "Use",
+    "checked_names",
+    "file_name",
+    "init_ca",
+    "inspect",
+    "issue",
+    "renew",
+    "request",
+    "sign",
+]

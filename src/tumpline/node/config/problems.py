@@ -42,7 +42,11 @@ class Problems:
     def __len__(self) -> int:
         return len(self._found)
 
+    def sentences(self) -> list[str]:
+        """All of them, in order of their lines."""
+        return [text for _, text in sorted(self._found, key=lambda found: found[0])]
+
     def raise_if_any(self) -> None:
         """Raises: ConfigError with all of them."""
         if self._found:
-            raise ConfigError([text for _, text in sorted(self._found, key=lambda found: found[0])])
+            raise ConfigError(self.sentences())

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from tumpline.machines.impairment import Impairment
 from tumpline.machines.node import NodeConfig
 from tumpline.machines.plan import Contact, Peer, Route
 from tumpline.testing.world.node import SimNode
 from tumpline.testing.world.simulation import World
-from tumpline.testing.world.wire import PERFECT, Faults, Wire
+from tumpline.testing.world.wire import PERFECT, STREAM_QUEUE_OCTETS, Faults, Wire
 from tumpline.wire.eid import Eid
 from tumpline.wire.eid_pattern import EidPattern
 
@@ -43,9 +44,12 @@ class Shape:
     @classmethod
     def draw(cls, chance: random.Random) -> Shape:
         faults = Faults(
-            delay_s=chance.choice([0.001, 0.05, 1.3]),
-            jitter_s=chance.choice([0.0, 0.02]),
-            octets_per_s=chance.choice([20e3, 1e6, 50e6]),
+            Impairment(
+                delay_s=chance.choice([0.001, 0.05, 1.3]),
+                jitter_s=chance.choice([0.0, 0.02]),
+                rate_bps=chance.choice([160e3, 8e6, 400e6]),
+                queue_octets=STREAM_QUEUE_OCTETS,
+            ),
             resets_per_s=chance.choice([0.0, 0.02, 0.2]),
             stalls_per_s=chance.choice([0.0, 0.02]),
             chunk_octets=chance.choice([61, 1000, 1 << 16]) if chance.random() < 0.3 else 1 << 16,

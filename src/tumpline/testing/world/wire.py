@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tumpline.drivers.payload import release
 from tumpline.machines.effects import Arrival, PathInfo, RefuseReason, Unit
+from tumpline.machines.impairment import Impairment, Line
 from tumpline.machines.tcpcl4 import events as ev
 from tumpline.machines.tcpcl4.config import Role, SessionConfig
 from tumpline.machines.tcpcl4.reasons import refusal_code, refuse_reason
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
     from tumpline.testing.world.simulation import World
 
 WRITE_OCTETS = 64 << 10  # what one end hands to the wire at once
+STREAM_QUEUE_OCTETS = 1 << 40  # a stream waits where a datagram would be dropped
+FAIR = Impairment(delay_s=0.01, rate_bps=80e6, queue_octets=STREAM_QUEUE_OCTETS)
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
     """What a wire does to the streams on it."""
 
-    delay_s: float = 0.01
-    jitter_s: float = 0.0
-    octets_per_s: float = 10e6
+    impairment: Impairment = FAIR
     resets_per_s: float = 0.0  # mean rate at which a connection is reset
     stalls_per_s: float = 0.0  # mean rate at which it stops carrying anything, without a word
     chunk_octets: int = 1 << 16  # the stream arrives in pieces of at most this many octets
@@ -98,7 +99,7 @@ class Connection:
         if self in self.wire.connections:
             self.wire.connections.remove(self)
             for end in self.ends:
-                self.wire.world.after(self.wire.faults.delay_s, partial(end.lose, why))
+                self.wire.world.after(self.wire.faults.impairment.delay_s, partial(end.lose, why))
 
     def other(self, end: End) -> End:
         return self.ends[1] if end is self.ends[0] else self.ends[0]
@@ -136,7 +137,7 @@ class End:
         self._unread = bytearray()  # came over the wire
         self._left = b""  # given to the session, not taken yet
         self._behind_body = False  # what is left was not looked at since a body ended
-        self._arrives_at = 0.0
+        self._line = Line(self._faults.impairment, self._wire.chance.random)
         self._deadline: float | None = None
         self.is_established = False
         self.is_over = False
@@ -198,10 +199,13 @@ class End:
         other = self.connection.other(self)
         for start in range(0, len(octets), faults.chunk_octets):
             piece = octets[start : start + faults.chunk_octets]
-            delay_s = faults.delay_s + self._wire.chance.random() * faults.jitter_s
-            # A stream keeps its order: nothing overtakes, and the wire carries so many octets a second.
-            self._arrives_at = max(self._arrives_at, world.now + delay_s) + len(piece) / faults.octets_per_s
-            world.at(self._arrives_at, partial(self._carries, other, piece))
+            world.at(self._arrival(len(piece)), partial(self._carries, other, piece))
+
+    def _arrival(self, octets: int) -> float:
+        """When what goes onto the wire now is at its other end: behind all that went before."""
+        at = self._line.carry(octets, self._world.now)
+        assert at is not None, "a stream loses nothing but its end"
+        return at
 
     def _carries(self, other: End, piece: bytes) -> None:
         if self.connection in self._wire.connections and not self.connection.is_stalled:
@@ -338,8 +342,7 @@ class End:
         )
         self.is_over = True
         other = self.connection.other(self)
-        at = max(self._arrives_at, self._world.now + self._faults.delay_s)
-        self._world.at(at, lambda: other.lose("closed by the peer"))
+        self._world.at(self._arrival(0), lambda: other.lose("closed by the peer"))
         self.node.end_over(self)
         self.node.turn()
 

@@ -133,6 +133,20 @@ TREE: tuple[Verb | Family, ...] = (
     Verb("doctor", "doctor:doctor", "What is missing on this machine, and the command that fixes it."),
     Verb("completion", "completion:completion", "Words for the shell."),
     Verb("demo", "demo:demo", "Three agents, a file, a contact that opens late: watch it happen."),
+    Family(
+        "lab",
+        "Networks on this machine, with what real ones do to packets.",
+        (
+            Verb("up", "lab:up", "Start a laboratory."),
+            Verb("down", "lab:down", "End a laboratory."),
+            Verb("list", "lab:list_", "Show the ready laboratories, and those that are up."),
+            Verb("status", "lab:status", "Show nodes, addresses, agents."),
+            Verb("exec", "lab:exec_", "Run a command in a node, or a shell."),
+            Verb("logs", "lab:logs", "Show what agents have logged."),
+            Verb("compose", "lab_compose:compose", "Write a laboratory as containers: compose file, image, keys."),
+            Verb("capture", "lab:capture", "Record the frames of a net for Wireshark."),
+        ),
+    ),
     Verb("bench", "bench:bench", "Figures beside the plainest program's."),
 )
 

@@ -1,0 +1,290 @@
+"""From one of the older agent's network files to a laboratory of ours, as plain data for `LabFile`.
+
+There, a convergence layer is dialled when a bundle is to be sent; here, sessions are held. So every route becomes a session
+with its next hop and a route over it. What would have gone by UDPCL or BTP-U goes by TCPCLv4, with a remark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from typing import Any, TypeVar
+
+from tumpline.errors import ConfigError, TumplineError
+from tumpline.lab.older.neighbours import discovered
+from tumpline.lab.older.patterns import Plain, pattern_of, plain_of
+from tumpline.lab.older.shape import PORT, OlderFile, OlderNode, TxRoute
+from tumpline.node.config.problems import Path, Problems
+from tumpline.node.registry import did_you_mean
+from tumpline.wire.eid import Eid
+
+T = TypeVar("T")
+
+_LAYERS = {"udpcl": "UDPCL", "btpu": "BTP-U", "ltpcl": "LTP"}
+_FOUND_PRIORITY = 100  # of routes that were discovered: behind those that are written down
+
+
+@dataclass
+class Agent:
+    """What becomes of one node."""
+
+    connect: list[str] = field(default_factory=list)
+    routes: list[dict[str, Any]] = field(default_factory=list)
+    aliases: list[str] = field(default_factory=list)
+    links: dict[str, Any] = field(default_factory=dict)  # laid over what the laboratory writes for the one link
+
+    def table(self, tls: bool) -> dict[str, Any]:
+        """As `AgentSection` reads it."""
+        more = {"node": {"aliases": self.aliases}} if self.aliases else {}
+        links = {"links": [self.links]} if self.links else {}
+        return {"connect": self.connect, "routes": self.routes, "tls": tls, "key_log": tls, "config": more | links}
+
+
+def node_ids(older: OlderFile, name: str) -> list[str]:
+    """The node IDs of a node, the one it tells its neighbours first."""
+    number = older.nodes[name].ipn_node
+    return [f"dtn://{name}/", *([f"ipn:{number}.0"] if number is not None else [])]
+
+
+def converted(older: OlderFile, problems: Problems, remarks: Problems) -> dict[str, Any]:
+    """The same for `LabFile`; what cannot be goes to `problems`, what is done otherwise to `remarks`."""
+    nets = {
+        name: {"subnet4": net.subnet4 or net.subnet, "subnet6": net.subnet6, "mtu": net.mtu}
+        for name, net in older.nets.items()
+    }
+    agents = _Conversion(older, problems, remarks).agents()
+    nodes = {
+        name: {"nets": _ports(node), "agent": agents[name].table(node.config.tls_enable)}
+        for name, node in older.nodes.items()
+    }
+    return {"nets": nets, "nodes": nodes, "remarks": remarks.sentences()}
+
+
+def _ports(node: OlderNode) -> list[str] | dict[str, dict[str, str]]:
+    off = {f"address{version}": "none" for version in (4, 6) if not getattr(node, f"use_ipv{version}")}
+    return {net: dict(off) for net in node.nets} if off else list(node.nets)
+
+
+class _Conversion:
+    def __init__(self, older: OlderFile, problems: Problems, remarks: Problems) -> None:
+        self._older = older
+        self._problems = problems
+        self._remarks = remarks
+        self._agents = {name: Agent() for name in older.nodes}
+
+    def agents(self) -> dict[str, Agent]:
+        for name, node in self._older.nodes.items():
+            path: Path = ("nodes", name)
+            self._agents[name].aliases += node_ids(self._older, name)[1:]
+            self._keys(node, path)
+            self._receiving(name, node, (*path, "config", "bp_rx_routes"))
+            self._sending(name, node, (*path, "config", "bp_tx_routes"))
+            self._polling(name, node, (*path, "config", "udpcl_polling"))
+            self._absent(node, (*path, "config"))
+        self._discovered()
+        self._links()
+        return self._agents
+
+    # ---- one node after the other -----------------------------------------------------------------------------------
+
+    def _keys(self, node: OlderNode, path: Path) -> None:
+        for use, key in node.keys.items():
+            if key.keytype.upper() != "SECP256R1":
+                self._remarks.add((*path, "keys", use, "keytype"), f"{key.keytype}: all keys are P-256 (SECP256R1)")
+
+    def _receiving(self, name: str, node: OlderNode, path: Path) -> None:
+        """Bundles for the node are delivered and others forwarded, whatever is written; more can only be an alias."""
+        for index, route in enumerate(node.config.bp_rx_routes):
+            for plain in self._plain(route.eid_pattern, (*path, index, "eid_pattern")):
+                alias = _alias(plain)
+                own = alias in node_ids(self._older, name)
+                if route.action == "deliver" and alias is not None:
+                    self._agents[name].aliases += [] if own else [alias]
+                elif route.action != "forward" or own:
+                    self._problems.add(
+                        (*path, index),
+                        f"this agent delivers what is for its node IDs and forwards the rest; remove {route.action} of "
+                        f"{route.eid_pattern!r}, or write deliver of dtn://NAME/.* for a further node ID",
+                    )
+
+    def _sending(self, name: str, node: OlderNode, path: Path) -> None:
+        earlier: list[Plain] = []
+        for index, route in enumerate(node.config.bp_tx_routes):
+            here = (*path, index)
+            target = self._next_hop(name, route, here)
+            plains = self._plain(route.eid_pattern, (*here, "eid_pattern"))
+            for plain in plains:
+                # There the first match wins, here the most specific: the two differ only for what is never reached.
+                if any(each.covers(plain) for each in earlier):
+                    self._remarks.add(here, "never used: a route before it matches all that this one does; left out")
+                elif target is not None:
+                    self._route(name, plain, route, index, here)
+            earlier += plains
+            if target is not None:
+                self._dial(name, target, here)
+            if route.cl_type != "tcpcl":
+                self._remarks.add(
+                    (*here, "cl_type"), f"{_LAYERS[route.cl_type]} is not there yet; this route goes by TCPCLv4"
+                )
+
+    def _route(self, name: str, plain: Plain, route: TxRoute, index: int, path: Path) -> None:
+        try:
+            table = {"to": pattern_of(plain), "via": route.next_nodeid, "priority": 10 + index}
+        except ConfigError as error:
+            self._problems.add((*path, "eid_pattern"), str(error))
+            return
+        self._agents[name].routes.append(table)
+
+    def _polling(self, name: str, node: OlderNode, path: Path) -> None:
+        for index, polled in enumerate(node.config.udpcl_polling):
+            target = self._by_address(polled.address)
+            if target is None:
+                self._nobody(polled.address, (*path, index, "address"))
+                continue
+            self._dial(name, target, (*path, index))
+            self._remarks.add(
+                (*path, index), f"UDPCL is not there yet; a session with {target} by TCPCLv4 fetches what waits there"
+            )
+
+    def _absent(self, node: OlderNode, path: Path) -> None:
+        config = node.config
+        safe = "safe" in config.apps
+        told = [
+            (
+                config.dtls_enable_tx,
+                "dtls_enable_tx",
+                "UDPCL and its DTLS are not there yet; TLS is as tls_enable says",
+            ),
+            (bool(config.btpu_listen), "btpu_listen", "BTP-U is not there yet; neighbours are reached by TCPCLv4"),
+            (bool(config.btpu_polling), "btpu_polling", "BTP-U is not there yet; nothing is polled"),
+            (safe, "apps", "safe: SAFE is not there yet; bundles are exchanged without its security associations"),
+        ]
+        for there, key, sentence in told:
+            if there:
+                self._remarks.add((*path, key), sentence)
+        for app in set(config.apps) - {"safe", "sand", "nmp", "zeroconf"}:
+            self._remarks.add((*path, "apps", app), "passed over: there is no such application")
+
+    # ---- several together -------------------------------------------------------------------------------------------
+
+    def _discovered(self) -> None:
+        found = discovered(self._older, self._remarks)
+        for name, other in found.sessions:
+            self._dial(name, other, ("nodes", name, "config", "apps"))
+        for route in found.routes:
+            for pattern in [route.pattern] if route.pattern else self._all_of(route.target):
+                table = {"to": pattern, "via": node_ids(self._older, route.via)[0], "priority": _FOUND_PRIORITY}
+                self._agents[route.node].routes.append(table)
+
+    def _all_of(self, name: str) -> list[str]:
+        number = self._older.nodes[name].ipn_node
+        return [f"dtn://{name}/**", *([f"ipn:0.{number}.*"] if number is not None else [])]
+
+    def _links(self) -> None:
+        nodes = self._older.nodes
+        mixed = len({node.config.tls_enable for node in nodes.values()}) > 1
+        for name, node in nodes.items():
+            agent = self._agents[name]
+            if not node.config.tcpcl_listen:
+                agent.links["listen"] = []
+                if not agent.connect:
+                    self._problems.add(
+                        ("nodes", name, "config", "tcpcl_listen"),
+                        "UDPCL is not there yet, so nobody could reach it; remove it, or give it a route in bp_tx_routes",
+                    )
+            if mixed and node.config.tls_enable:
+                # RFC 9174 §4.3: TLS is used if both offer it, which is what tls_enable means there.
+                agent.links["tls"] = {"mode": "optional"}
+
+    def _dial(self, name: str, other: str, path: Path) -> None:
+        """A session between the two, opened by whoever can; it carries both ways."""
+        if other in self._agents[name].connect or name in self._agents[other].connect or name == other:
+            return
+        nodes = self._older.nodes
+        if not set(nodes[name].nets) & set(nodes[other].nets):
+            self._problems.add(path, f"{name} and {other} have no net together; put both on one under nets")
+        elif nodes[other].config.tcpcl_listen:
+            self._agents[name].connect.append(other)
+        elif nodes[name].config.tcpcl_listen:
+            self._agents[other].connect.append(name)
+        else:
+            self._problems.add(path, f"neither {name} nor {other} has tcpcl_listen; write tcpcl_listen: true for one")
+
+    # ---- who is meant -----------------------------------------------------------------------------------------------
+
+    def _plain(self, regex: str, path: Path) -> list[Plain]:
+        try:
+            return plain_of(regex)
+        except ConfigError as error:
+            self._problems.add(path, str(error))
+            return []
+
+    def _next_hop(self, name: str, route: TxRoute, path: Path) -> str | None:
+        """The node that a route names by its ID; its address must be that node's too, where names and addresses mean one."""
+        target = self._by_id(route.next_nodeid, (*path, "next_nodeid"))
+        if target is None:
+            return None
+        if route.cl_type == "btpu":  # its addresses are Ethernet's
+            return target
+        at = self._by_address(route.address) if route.address else target
+        if at is None:
+            self._nobody(route.address, (*path, "address"))
+        elif at != target or at == name:
+            self._problems.add(path, f"{route.address or name} is {at}, and {route.next_nodeid} another; name one node")
+        elif route.cl_type == "tcpcl" and route.port != PORT:
+            self._problems.add((*path, "port"), f"no agent of this file listens on {route.port}; write {PORT}")
+        else:
+            return target
+        return None
+
+    def _by_id(self, text: str, path: Path) -> str | None:
+        known = {Eid.parse(each): name for name in self._older.nodes for each in node_ids(self._older, name)}
+        found = _tried(lambda: known.get(Eid.parse(text)), None)
+        if found is None:
+            names = [str(each) for each in known]
+            self._problems.add(path, f"no node of this file has the node ID {text!r}; {did_you_mean(text, names)}")
+        return found
+
+    def _by_address(self, text: str) -> str | None:
+        """`node`, `node.` and `node.local` are a node's names."""
+        name = text.removesuffix(".").removesuffix(".local")
+        return name if name in self._older.nodes else self._by_number(text)
+
+    def _by_number(self, text: str) -> str | None:
+        """The node with an IP address: those of a net are given in order of the file."""
+        for net, section in self._older.nets.items():
+            for version, subnet in ((4, section.subnet4 or section.subnet), (6, section.subnet6)):
+                members = [
+                    each for each, node in self._older.nodes.items() if net in node.nets and _uses(node, version)
+                ]
+                number = _tried(lambda subnet=subnet: _number_in(text, subnet), 0)  # type: ignore[misc]
+                if 1 <= number <= len(members):
+                    return members[number - 1]
+        return None
+
+    def _nobody(self, address: str, path: Path) -> None:
+        self._problems.add(path, f"{address!r} is no node of this file; {did_you_mean(address, self._older.nodes)}")
+
+
+def _alias(plain: Plain) -> str | None:
+    """The node ID of which this is everything, if it is."""
+    text = plain.text if not plain.text.startswith("ipn:") else f"{plain.text.removesuffix('.')}.0"
+    return _tried(lambda: str(Eid.parse(text)) if not plain.exact and Eid.parse(text).is_administrative else None, None)
+
+
+def _uses(node: OlderNode, version: int) -> bool:
+    return node.use_ipv4 if version == 4 else node.use_ipv6
+
+
+def _number_in(text: str, subnet: str) -> int:
+    address, network = ip_address(text), ip_network(subnet)
+    return int(address) - int(network.network_address) if address in network else 0
+
+
+def _tried(action: Callable[[], T], otherwise: T) -> T:
+    """What `action` gives; `otherwise` if what a person wrote cannot be read."""
+    try:
+        return action()
+    except (TumplineError, ValueError):
+        return otherwise
