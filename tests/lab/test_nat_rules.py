@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 from itertools import product
-from typing import get_args
 
 import pytest
 
 from tumpline.errors import ConfigError
-from tumpline.lab import model
 from tumpline.lab.holder import environment
 from tumpline.lab.nat import (
     FirewallKind,
@@ -34,10 +32,6 @@ def chain(text: str, name: str) -> list[str]:
     """The lines of a chain, without its hook."""
     body = text.split(f"  chain {name} {{\n")[1].split("\n  }")[0]
     return [line.strip() for line in body.splitlines() if "hook" not in line]
-
-
-def test_kinds_are_those_of_a_topology_file() -> None:
-    assert {kind.value for kind in NatKind} == set(get_args(model.NatKind))
 
 
 @pytest.mark.parametrize(("kind", "hairpin"), product(NatKind, [False, True]))

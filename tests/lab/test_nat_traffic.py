@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tumpline.lab.api import Lab
-from tumpline.lab.nat import NatKind, upnp_argv, upnp_config
-from tumpline.testing.nat_world import OTHER4, SERVER4, NatWorld, Router, nat_world, receiving, send, shell
+from tumpline.lab.nat import NatKind
+from tumpline.testing.nat_world import OTHER4, SERVER4, NatWorld, Router, await_udp, nat_world, receiving, send
 
 pytestmark = pytest.mark.xdist_group("nat_traffic")
 
@@ -69,27 +68,17 @@ def test_what_is_sent_to_a_mapping_comes_to_its_host(world: NatWorld, name: str)
         assert heard == [f"{SERVER4}:9100"]
 
 
-def test_miniupnpd_maps_ports_by_nat_pmp_and_by_upnp(world: NatWorld, tmp_path_factory: pytest.TempPathFactory) -> None:
-    lab, spec = world.lab, world.spec("upnp")
-    directory = tmp_path_factory.mktemp("upnp")
-    (directory / "conf").write_text(upnp_config(spec, str(directory / "leases")))
-    command = upnp_argv(str(directory / "conf"), str(directory / "pid"))
-    with lab.start("upnp", command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as daemon:
-        try:
-            assert daemon.stdout is not None
-            said: list[str] = []
-            while "listening on" not in (said[-1:] or [""])[0].lower():
-                said.append(daemon.stdout.readline())
-                assert said[-1], f"miniupnpd ended: {''.join(said)}; needed: apt-get install miniupnpd-nftables"
-            inside, gateway = lab.addresses("in-upnp")[0], lab.addresses("upnp", "n-upnp")[0]
-            for command, port in (
-                (["natpmpc", "-g", gateway, "-a", "7001", "7001", "udp", "600"], 7001),
-                (["upnpc", "-m", "n-upnp", "-a", inside, "7002", "7002", "UDP"], 7002),
-            ):
-                done = lab.exec("in-upnp", command)
-                assert done.returncode == 0, done.stdout + done.stderr
-                with receiving(lab, "in-upnp", port) as heard:
-                    send(lab, "server", 9200, spec.outside_address4, port)
-                assert heard == [f"{SERVER4}:9200"]
-        finally:
-            shell(lab, "upnp", f"kill $(cat {directory / 'pid'})")
+def test_miniupnpd_maps_ports_by_nat_pmp_and_by_upnp(world: NatWorld) -> None:
+    lab, outside = world.lab, world.spec("upnp").outside_address4
+    await_udp(lab, "upnp", 5351)  # NAT-PMP
+    await_udp(lab, "upnp", 1900)  # SSDP
+    inside, gateway = lab.addresses("in-upnp")[0], lab.addresses("upnp", "n-upnp")[0]
+    for command, port in (
+        (["natpmpc", "-g", gateway, "-a", "7001", "7001", "udp", "600"], 7001),
+        (["upnpc", "-m", "n-upnp", "-a", inside, "7002", "7002", "UDP"], 7002),
+    ):
+        done = lab.exec("in-upnp", command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with receiving(lab, "in-upnp", port) as heard:
+            send(lab, "server", 9200, outside, port)
+        assert heard == [f"{SERVER4}:9200"]
