@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from tumpline.errors import ConfigError
+from tumpline.lab import expect
 from tumpline.lab.addresses import NO_ADDRESS
 from tumpline.lab.model import LAB_NAME, NET_NAME, NODE_NAME, LabFile, NetSection, NodeSection
 from tumpline.lab.older import from_older, is_older
@@ -43,6 +44,7 @@ def loads(text: str, source: str = "laboratory", name: str = "lab", base: FilePa
     made = Checker(problems, base or FilePath.cwd(), assign=": ").struct(value, LabFile, ())
     if isinstance(made, LabFile):
         _check(made, problems)
+        expect.read(made, Checker(problems, base or FilePath.cwd()))
     problems.raise_if_any()
     assert isinstance(made, LabFile)
     if made.name:
