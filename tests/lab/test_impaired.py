@@ -1,6 +1,8 @@
 """What a laboratory's file says of nets befalls packets, and can be changed while it is up; NATs stand where it puts them."""
 
+import json
 import re
+import subprocess
 
 import pytest
 
@@ -56,6 +58,30 @@ def test_a_delay_is_met_in_both_directions_and_can_be_changed() -> None:
         with pytest.raises(TumplineError, match="nobody is not on a net 'moon'"):
             lab.impair("moon", {})
         assert rtt_ms(lab, "rover.far") < 20
+
+
+STREAM = """
+nets:
+  far: {subnet4: 10.1.0.0/24, impair: {delay: 5 ms, rate: 10 Mbit/s, queue: 60 kB}}
+nodes:
+  ground: {nets: [far]}
+  rover: {nets: {far: {impair: {}}}}
+"""
+
+
+@pytest.mark.measured
+def test_a_stream_has_the_rate_of_the_net() -> None:
+    with Lab.of(STREAM, name=unique("stream")) as lab:
+        server = lab.start("rover", ["iperf3", "-s", "-1", "--forceflush"], stdout=subprocess.PIPE)
+        assert server.stdout is not None
+        while "listening" not in server.stdout.readline():
+            assert server.poll() is None, "apt-get install iperf3"
+        done = lab.exec("ground", ["iperf3", "-c", "rover", "-J", "-t", "2"])
+        assert done.returncode == 0, done.stdout
+        assert 9e6 < json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"] < 10e6
+        server.communicate()
+        # Nothing was held back because it was no packet yet.
+        assert [each["port"]["no_checksum"] for each in lab.impairments()] == [0] * 4
 
 
 def test_who_is_behind_a_nat_reaches_out_and_is_not_reached() -> None:

@@ -45,6 +45,8 @@ SEND_BUFFER_OCTETS: Final = 4 << 20
 FRAMES_MOST: Final = 512  # in one call, so that other ports have their turn
 # Frames that came within this time are handed over as having come together, when the last of them came.
 TOGETHER_S: Final = 0.000_1
+# A stamp further away is none: the clock was set, or the kernel left some other time there (when TCP meant to send).
+STAMP_S: Final = 1.0
 
 
 class Arrived(NamedTuple):
@@ -116,8 +118,9 @@ class PacketPort:
             if not self._words[self._at >> 2] & STATUS_USER:
                 break
             came_at, frame = self._take(realtime_ahead_s)
-            # The clock of the stamps may be set at any time; time itself only goes on.
-            came_at = min(max(came_at, at), now)
+            if not 0.0 <= now - came_at <= STAMP_S:
+                came_at = now
+            came_at = max(came_at, at)
             if came_at - began > TOGETHER_S and frames:
                 arrived.append(Arrived(at, frames))
                 frames = []

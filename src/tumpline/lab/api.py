@@ -18,7 +18,7 @@ from tumpline.errors import StateError, TumplineError
 from tumpline.lab.addresses import Port, ports_of
 from tumpline.lab.agents import AGENT, Running, node_environment, start_agent, start_all, start_program
 from tumpline.lab.holder import Holder
-from tumpline.lab.impairments import Impairments
+from tumpline.lab.impairments import Impairments, make_packets_real
 from tumpline.lab.links import plan
 from tumpline.lab.model import LabFile
 from tumpline.lab.names import hosts_file
@@ -120,6 +120,8 @@ class Lab:
             if lines:
                 holder.run(node, ["ip", "-batch", "-"], "\n".join(lines))
         if planned.impaired:
+            nets = {each.port.net for each in planned.impaired}
+            make_packets_real(holder, [port for port in self.ports if port.net in nets])
             self._impairments().start(holder, planned.impaired, self._directory.logs / "impair.log")
 
     def _clear_remains(self) -> None:

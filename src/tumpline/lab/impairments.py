@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tumpline.errors import NoAnswerError, TumplineError
+from tumpline.lab.addresses import Port
 from tumpline.lab.holder import Holder
 from tumpline.lab.links import Impaired
 
@@ -63,6 +64,13 @@ class Impairments:
         if "error" in answer:
             raise TumplineError(f"impairment: {answer['error']}")
         return answer
+
+
+def make_packets_real(holder: Holder, ports: Sequence[Port]) -> None:
+    """On nets where something befalls frames nodes must send them as a wire has them: one packet each, with its checksum.
+    Raises: TumplineError."""
+    interfaces = [f"{holder.nodes[port.node]}/{port.net}" for port in ports]
+    holder.run(None, [sys.executable, "-m", "tumpline.drivers.offloads", *interfaces])
 
 
 def _line(fd: int) -> bytes:

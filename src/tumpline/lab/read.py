@@ -38,6 +38,7 @@ def loads(text: str, source: str = "laboratory", name: str = "lab", base: FilePa
         raise ConfigError(f"{source}: {len(text)} octets are no laboratory; at most {MAX_OCTETS}")
     value = _parse(text, problems)
     problems.raise_if_any()
+    value = _with_text_keys(value)
     if is_older(value):
         value = from_older(value, problems)
         problems.raise_if_any()
@@ -78,6 +79,13 @@ def _parse(text: str, problems: Problems) -> Any:
         return {}
     finally:
         loader.dispose()
+
+
+def _with_text_keys(value: Any) -> Any:
+    """YAML has keys that are numbers or nothing; here they are names: a net may be called 7."""
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _note_lines(node: yaml.Node, path: Path, problems: Problems, above: set[int]) -> None:

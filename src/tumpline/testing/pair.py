@@ -18,7 +18,7 @@ from tumpline.lab.processes import only_child
 
 HANG_S = 60.0
 ADDRESSES = {"a": "10.9.0.1", "b": "10.9.0.2"}
-PACKAGES = {"ping": "iputils-ping", "iperf3": "iperf3"}
+PACKAGES = {"ping": "iputils-ping", "iperf3": "iperf3", "ethtool": "ethtool"}
 
 
 class Pinged(NamedTuple):
@@ -39,6 +39,7 @@ class Pair:
         self._mtu = mtu
         self.holder: Holder
         self.process: subprocess.Popen[str]
+        self.complaint = ""  # what the process had said on standard error when it ended
         self._ends = ExitStack()
 
     def __enter__(self) -> Self:
@@ -80,7 +81,9 @@ class Pair:
     def _close_pipes(self) -> None:
         """Its input ends, and so does it."""
         assert self.process.stdin is not None
+        assert self.process.stderr is not None
         self.process.stdin.close()
+        self.complaint = self.process.stderr.read()
 
     # ---- the process that impairs -----------------------------------------------------------------------------------
 
