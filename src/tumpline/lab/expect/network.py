@@ -9,6 +9,7 @@ import sys
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Literal
 
+import msgspec
 from msgspec import Meta, field
 
 from tumpline.errors import TumplineError
@@ -106,6 +107,9 @@ class Rtt(_Reachability, frozen=True, kw_only=True):
         return f"median {self.between_ms[0]:g} to {self.between_ms[1]:g} ms"
 
     def measure(self, scene: Scene) -> Measured:
+        for version in self._versions(scene):
+            # The first one waits for the address to be resolved too.
+            _ping(scene, msgspec.structs.replace(self, count=1), version)
         found = [ms for version in self._versions(scene) for ms in _ping(scene, self, version)]
         if not found:
             return Measured("no answer", False)

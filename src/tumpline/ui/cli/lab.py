@@ -183,6 +183,62 @@ def capture(
     _become(found, None, argv)
 
 
+def impair(
+    target: str,
+    /,
+    *,
+    delay: str | None = None,
+    jitter: str | None = None,
+    loss: str | None = None,
+    duplicate: str | None = None,
+    reorder: str | None = None,
+    corrupt: str | None = None,
+    rate: str | None = None,
+    queue: str | None = None,
+    off: Flag = False,
+    lab: str | None = None,
+    common: Common = DEFAULT,
+) -> int:
+    """Change what befalls frames while the laboratory is up; what is not named is as if there were nothing. Only where the
+    file has an `impair`, if only {}.
+
+    Parameters
+    ----------
+    target
+        NET for all that is sent to it, or NODE:NET for what one node sends.
+    delay
+        Of each frame: 20ms.
+    jitter
+        By how much it varies.
+    loss
+        Share of frames that are lost: 1% or 0.01.
+    duplicate
+        Share that comes twice.
+    reorder
+        Share that overtakes the others.
+    corrupt
+        Share in which a bit is turned.
+    rate
+        Most that is carried: 10Mbit/s.
+    queue
+        What may wait for the rate: 100kB.
+    off
+        Nothing befalls frames any more.
+    lab
+        The laboratory (default: the only one that is up).
+    """
+    named = {"delay": delay, "jitter": jitter, "loss": loss, "duplicate": duplicate, "reorder": reorder}
+    named |= {"corrupt": corrupt, "rate": rate, "queue": queue}
+    asked = {key: value for key, value in named.items() if value is not None}
+    if off == bool(asked):
+        raise ConfigError("say what shall befall frames (--delay 20ms --loss 1% ...), or --off for nothing")
+    node, _, net = target.rpartition(":")
+    _found(lab).impair(net, asked, node or None)
+    shown = ", ".join(f"{key} {value}" for key, value in asked.items()) or "nothing befalls frames"
+    Output(common).result({"net": net, "node": node or None, "impair": asked}, f"{target}: {shown}")
+    return 0
+
+
 def _become(lab: Lab, node: str | None, argv: list[str]) -> NoReturn:
     """Nothing of ours stands between the terminal and the command: signals, job control and exit code are its own."""
     sys.stdout.flush()
