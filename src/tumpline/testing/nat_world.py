@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tumpline.lab.api import Lab, unique
-from tumpline.lab.nat import FirewallKind, NatKind, NatSpec, firewall_rules, nat_rules, nat_sysctls
+from tumpline.lab.nat import NatKind, NatSpec
+from tumpline.lab.routers import nat_spec
 
-SERVER4, OTHER4 = "11.22.33.10", "11.22.33.11"
-SERVER6, OTHER6 = "fd00:9::10", "fd00:9::11"
+# Beyond those that the nodes of the net are given.
+SERVER4, OTHER4 = "11.22.33.200", "11.22.33.201"
+SERVER6, OTHER6 = "fd00:9::200", "fd00:9::201"
 AT_ONCE = 8  # more would only wait for the processor, and what waits too long looks filtered
 READY_S = 20.0
+STUN_PORT = 3478
 
 
 class Router(NamedTuple):
@@ -50,7 +53,6 @@ class NatWorld:
 
     def serve(self) -> None:
         """Start coturn, and wait until it listens."""
-        shell(self.lab, "spare", "ip address flush dev wan")
         routes = "".join(
             f"ip -6 route add {net.subnet6} via {self.lab.addresses(router.name, 'wan')[1]};"
             for router in self.routers.values()
@@ -59,20 +61,15 @@ class NatWorld:
         second = f"ip address add {OTHER4}/24 dev wan; ip address add {OTHER6}/64 dev wan nodad;"
         shell(self.lab, "server", second + routes)
         listen = [part for address in (SERVER4, OTHER4, SERVER6, OTHER6) for part in ("-L", address)]
-        command = ["turnserver", "-n", "--stun-only", *listen, "-p", "3478"]
+        command = ["turnserver", "-n", "--stun-only", *listen, "-p", str(STUN_PORT)]
         command += ["--pidfile=/run/turn.pid", "--log-file=/dev/null"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.processes.append(self.lab.start("server", command, **quiet))
-        deadline = time.monotonic() + READY_S
-        # Port 3478 on both IPv6 addresses: those come last.
-        while self.lab.exec("server", ["cat", "/proc/net/udp6"]).stdout.count(":0D96 ") < 2:
-            assert time.monotonic() < deadline, "coturn does not listen"
+        await_udp(self.lab, "server", STUN_PORT, 4)
 
     def spec(self, name: str) -> NatSpec:
         """Of a router."""
-        router = self.routers[name]
-        address = self.lab.addresses(name, router.outside)[0]
-        return NatSpec(router.kind, (router.net,), router.outside, address, router.hairpin)
+        return nat_spec(self.lab.file.nodes[name], self.lab.ports, name)
 
     def measure(self, node: str, server: str = SERVER4) -> Future[dict[str, Any]]:
         """What `python -m tumpline.drivers.nat_behavior` prints in a node."""
@@ -101,43 +98,64 @@ def topology(routers: list[Router], more: dict[str, Any]) -> str:
     nodes: dict[str, Any] = {"server": {"nets": {"wan": {"address4": SERVER4, "address6": SERVER6}}}}
     for number, router in enumerate(routers):
         nets[router.net] = {"subnet4": f"10.9.{number}.0/24", "subnet6": f"fd00:{number + 10}::/64"}
-        nodes[router.name] = {"nets": [router.net, router.outside], "forward": True}
+        nat = {"kind": router.kind.value, "outside": router.outside, "hairpin": router.hairpin}
+        nodes[router.name] = {"nets": [router.net, router.outside], "nat": nat}
         nodes[router.host] = {"nets": [router.net], "gateway": router.name}
-    taken = {"address4": OTHER4, "address6": OTHER6}  # so that nobody is given the server's second addresses
-    return json.dumps({"nets": nets, "nodes": nodes | {"spare": {"nets": {"wan": taken}}} | more})
+    return json.dumps({"nets": nets, "nodes": nodes | more})
 
 
 @contextmanager
 def nat_world(routers: list[Router], more: dict[str, Any] | None = None) -> Iterator[NatWorld]:
-    """Up, with rules in all routers and coturn running."""
+    """Up, with coturn running."""
     world = NatWorld(Lab.of(topology(routers, more or {}), name=unique("nat")), routers)
     try:
         with world.lab:
             world.serve()
-            for router in routers:
-                _make_nat(world, router)
             yield world
     finally:
         world.close()
 
 
-def _make_nat(world: NatWorld, router: Router) -> None:
-    spec = world.spec(router.name)
-    settings = "".join(
-        f"[ ! -w /proc/sys/{key} ] || echo {value} >/proc/sys/{key};" for key, value in nat_sysctls(spec).items()
-    )
-    shell(world.lab, router.name, settings)
-    world.lab.holder.run(router.name, ["nft", "-f", "-"], nat_rules(spec))
-    if router.outside != "wan":  # behind another NAT: the way out
-        outer = next(each for each in world.routers.values() if each.net == router.outside)
-        shell(world.lab, router.name, f"ip route replace default via {world.lab.addresses(outer.name, outer.net)[0]}")
-
-
-def set_firewall(world: NatWorld, node: str, kind: FirewallKind) -> None:
-    """Of a node that is no router."""
-    world.lab.holder.run(node, ["nft", "-f", "-"], firewall_rules(kind))
+def await_udp(lab: Lab, node: str, port: int, sockets: int = 1) -> None:
+    """Until so many sockets of a node are bound to a UDP port."""
+    deadline = time.monotonic() + READY_S
+    while shell(lab, node, "cat /proc/net/udp /proc/net/udp6").count(f":{port:04X} 0") < sockets:
+        assert time.monotonic() < deadline, f"nobody listens on UDP port {port} of {node}"
 
 
 def shell(lab: Lab, node: str, script: str) -> str:
     """Run a line of shell in a node."""
     return lab.holder.run(node, ["sh", "-ec", script])
+
+
+# Run in nodes. Datagrams say who they are from; every wait is bounded.
+_SEND = """
+import socket, sys
+port, host, to = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", port)); s.sendto(b"hello", (host, to))
+"""
+_RECEIVE = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], int(sys.argv[2]))); s.settimeout(20)
+print("ready", flush=True)
+print("%s:%d" % s.recvfrom(100)[1])
+"""
+
+
+def send(lab: Lab, node: str, port: int, host: str, to: int) -> None:
+    """One datagram from a port of a node."""
+    lab.holder.run(node, [sys.executable, "-ISc", _SEND, str(port), host, str(to)])
+
+
+@contextmanager
+def receiving(lab: Lab, node: str, port: int, host: str = "0.0.0.0") -> Iterator[list[str]]:
+    """Within, a port of a node is bound; at the end the list holds where its first datagram came from."""
+    argv = [sys.executable, "-ISc", _RECEIVE, host, str(port)]
+    heard: list[str] = []
+    with lab.start(node, argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield heard
+        heard.append(process.stdout.readline().strip())

@@ -39,6 +39,7 @@ class Eid:
 
     __slots__ = (
         "_hash",
+        "_node",
         "_text",
         "canonical",
         "demux",
@@ -67,6 +68,7 @@ class Eid:
         put(self, "ssp", ssp)
         put(self, "_hash", hash((scheme, ssp)))
         put(self, "_text", None)
+        put(self, "_node", None)
         canonical = _encode(scheme, ssp)
         put(self, "canonical", canonical)
         put(self, "encoded", canonical if encoded is None else encoded)
@@ -122,7 +124,13 @@ class Eid:
     @property
     def node(self) -> Eid:
         """The node ID: the administrative endpoint of the node named here. The null endpoint is its own."""
-        return self if self.is_null or self.is_administrative else self.with_demux("")
+        node: Eid | None = self._node  # type: ignore[attr-defined]
+        if node is None:
+            if self.is_null or self.is_administrative:
+                return self
+            node = self.with_demux("")
+            object.__setattr__(self, "_node", node)  # asked for with each bundle
+        return node
 
     @property
     def is_administrative(self) -> bool:

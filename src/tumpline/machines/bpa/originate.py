@@ -120,7 +120,7 @@ class Origination:
 
     def _may_have_room(self, adu: Adu) -> bool:
         """Else it is refused."""
-        octets = octets_of([adu])
+        octets = adu.payload.length + OVERHEAD_OCTETS
         if octets <= self._room(adu):
             return True
         limit = self._core.quota.limit

@@ -135,6 +135,11 @@ class Inbound:
         )
 
     @property
+    def takes_messages(self) -> bool:
+        """Whether the next octets are those of a message: no body is under way, and nothing waits."""
+        return not self._left and not self.is_paused
+
+    @property
     def body(self) -> Body | None:
         """Where the next octets belong, if not into `receive`."""
         if not self._left:

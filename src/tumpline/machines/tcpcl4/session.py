@@ -50,7 +50,8 @@ READ_MOST = 262_144  # octets of one read: thousands of small bundles, little en
 # The longest thing that `receive` wants to see whole: a small segment with its head and extension items.
 BUFFER_OCTETS_LEAST = FILE_PAYLOAD_OCTETS + wire.EXTENSION_OCTETS_MOST + wire.NODE_ID_OCTETS_MOST + 64
 _IDLE = frozenset({MessageType.KEEPALIVE, MessageType.SESS_TERM, MessageType.MSG_REJECT, MessageType.SESS_INIT})
-_MESSAGING = frozenset({State.INIT, State.ESTABLISHED, State.ENDING})
+_MESSAGING = (State.ESTABLISHED, State.INIT, State.ENDING)  # a tuple: compared by identity, which is asked per message
+_MESSAGE = Read(READ_MOST)
 
 
 class Session:
@@ -136,7 +137,7 @@ class Session:
             return Read(wire.CONTACT_OCTETS - len(self._contact))
         if self.state not in _MESSAGING or self._inbound.is_paused:
             return None
-        return self._inbound.body or Read(READ_MOST)
+        return self._inbound.body or _MESSAGE
 
     def receive(self, data: memoryview, now: float) -> int:
         """Take octets of the stream; returns how many were taken. No view of `data` is kept."""
@@ -148,7 +149,7 @@ class Session:
             return len(data)
         offset, self._now = 0, now
         try:
-            while offset < len(data) and isinstance(self.wants(), Read):
+            while offset < len(data) and self._inbound.takes_messages and self.state in _MESSAGING:
                 taken = self._receive_message(data, offset, now)
                 if taken == offset:
                     break

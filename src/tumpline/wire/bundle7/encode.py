@@ -14,7 +14,9 @@ from tumpline.wire.crc import ZEROED_FIELD, crc16_x25, crc32c, crc32c_joined, cr
 _BUNDLE = b"\x9f"  # RFC 9171 §4.1: an array of indefinite length ...
 _BREAK = b"\xff"  # ... and its end
 _BYTES = tuple(cbor_head(2, length) for length in range(0x100))
-_UINT = tuple(encode_uint(value) for value in range(0x100))
+_UINT = tuple(encode_uint(value) for value in range(0x100))  # most numbers are small
+_SHORT = Struct(">BH").pack
+_WORD = Struct(">BI").pack
 _LONG = Struct(">BQ").pack
 _CRC32C_FIELD = Struct(">BI").pack
 _CRC32C_TAIL = Struct(">BIB").pack
@@ -23,7 +25,9 @@ _CRC32C_TAIL = Struct(">BIB").pack
 def _uint(value: int) -> bytes:
     if value < 0x100:
         return _UINT[value]
-    return _LONG(0x1B, value) if value > 0xFFFFFFFF else encode_uint(value)
+    if value < 0x10000:
+        return _SHORT(0x19, value)
+    return _WORD(0x1A, value) if value < 0x100000000 else _LONG(0x1B, value)
 
 
 def _sealed(block: bytes, crc_type: int) -> bytes:
