@@ -2,14 +2,20 @@
 
 from pathlib import Path
 from textwrap import indent
+from typing import Any
 
+import msgspec.inspect as mi
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tumpline.errors import ConfigError
 from tumpline.lab.addresses import ports_of
 from tumpline.lab.model import AgentSection, LabFile
 from tumpline.lab.names import hosts_file
 from tumpline.lab.older.patterns import Plain, pattern_of, plain_of
+from tumpline.lab.older.shape import OlderConfig, OlderNode, TxRoute
 from tumpline.lab.read import load, loads
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "older-four-nodes.yaml"
@@ -62,6 +68,19 @@ def test_the_example_is_a_laboratory() -> None:
     assert lab.nets["strait"].mtu == 1400
     assert len(lab.remarks) == 5
     assert "UDPCL is not there yet; a session with lighthouse by TCPCLv4 fetches what waits there" in lab.remarks[3]
+
+
+def test_the_example_of_discovery_is_a_laboratory() -> None:
+    lab = load(EXAMPLE.with_name("older-discovery.yaml"))
+    assert {name: agent(lab, name).connect for name in lab.nodes} == {
+        "mill": ["bridge"],
+        "bridge": ["ferry"],
+        "ferry": [],
+    }
+    assert routes(lab, "mill") == [("dtn://ferry/**", "dtn://bridge/"), ("ipn:0.31.*", "dtn://bridge/")]
+    assert routes(lab, "ferry") == [("dtn://mill/**", "dtn://bridge/")]
+    assert agent(lab, "ferry").config == {"node": {"aliases": ["ipn:31.0", "dtn://landing/"]}}
+    assert not any(agent(lab, name).tls or agent(lab, name).key_log for name in lab.nodes)
 
 
 def test_addresses_and_names_are_as_the_file_wants_them() -> None:
@@ -152,12 +171,13 @@ def test_routes_that_cannot_be_are_told_with_their_lines() -> None:
   - {eid_pattern: ".*", next_nodeid: "dtn://b/", cl_type: tcpcl, address: c}
   - {eid_pattern: ".*", next_nodeid: "dtn://b/", cl_type: tcpcl, address: 192.0.2.1}
   - {eid_pattern: ".*", next_nodeid: "dtn://b/", cl_type: tcpcl, address: b, port: 4557}
+  - {eid_pattern: ".*", next_nodeid: "dtn://a/", cl_type: tcpcl, address: a}
 udpcl_polling: [{address: nobody}]
 bp_rx_routes: [{eid_pattern: "ipn:.*", action: delete}]""",
         b="",
         c="",
     )
-    assert [line.split(":", 2)[1] for line in found] == ["10", "11", "12", "13", "14", "15", "16"]
+    assert [line.split(":", 2)[1] for line in found] == ["10", "11", "12", "13", "14", "15", "16", "17"]
     for line, words in zip(
         found,
         [
@@ -166,6 +186,7 @@ bp_rx_routes: [{eid_pattern: "ipn:.*", action: delete}]""",
             "name one node",
             "'192.0.2.1' is no",
             "write 4556",
+            "itself is no next hop",
             "'nobody'",
             "remove",
         ],
@@ -254,3 +275,41 @@ def test_what_is_no_network_is_told() -> None:
     with pytest.raises(ConfigError) as caught:
         loads("nets:\n  a: {}\nnodes:\n  n:\n    nets: [b]\n    keys: {sign: {keytype: RSA}}\n", "older.yaml")
     assert [line.split(" ")[0] for line in caught.value.problems] == ["older.yaml:2:", "older.yaml:5:"]
+
+
+# ---- whatever it says -------------------------------------------------------------------------------------------------
+
+_WORDS = st.sampled_from(
+    ["a", "b", "wire", ".*", "dtn://a/", "dtn://b/.*", "ipn:5.0", "10.9.1.2", "tcpcl", "udpcl", "", "x\n y"]
+)
+_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 5000) | _WORDS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_WORDS | st.integers(0, 3), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+def _tables(cls: type[Any]) -> st.SearchStrategy[Any]:
+    names = [field.encode_name for field in mi.type_info(cls).fields]  # type: ignore[attr-defined]
+    return st.dictionaries(st.sampled_from(names), _VALUES, max_size=4)
+
+
+_ROUTES = st.lists(_tables(TxRoute) | _VALUES, max_size=3)
+_CONFIGS = st.builds(lambda table, routes: table | {"bp_tx_routes": routes}, _tables(OlderConfig), _ROUTES)
+_NODES = st.builds(
+    lambda node, config: {"nets": ["wire"]} | node | {"config": config}, _tables(OlderNode), _CONFIGS | _VALUES
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(_WORDS | st.integers(), _NODES | _VALUES, max_size=3), _VALUES)
+def test_whatever_a_file_says_is_a_laboratory_or_told(nodes: dict[Any, Any], net: Any) -> None:
+    value = {
+        "nets": {"wire": {"subnet4": "10.9.1.0/24"}, "more": net},
+        "nodes": nodes | {"z": {"nets": ["wire"], "keys": {}}},
+    }
+    try:
+        lab = loads(yaml.safe_dump(value))
+    except ConfigError:
+        return
+    assert set(lab.nodes) == {str(name) for name in value["nodes"]}

@@ -78,6 +78,8 @@ class Lab:
         """One that is not `lasting` ends with this process at the latest.
 
         Raises: StateError: it is up already; TumplineError: what is missing, or what failed."""
+        if self.file.engine == "world":
+            raise StateError(f"{self.name} is a simulation: nothing can be up; `tumpline lab test` runs it")
         with self._lock():
             self._clear_remains()
             self._directory.create(self._source)
@@ -151,13 +153,19 @@ class Lab:
     def _lock(self) -> Iterator[None]:
         """One command at a time builds or ends it."""
         labs_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(labs_dir() / f".{self.name}.lock", "w") as file:
+        path = labs_dir() / f".{self.name}.lock"
+        with open(path, "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                if not self._directory.path.exists():
-                    os.unlink(file.name)
+            if is_same_file(path, file.fileno()):
+                try:
+                    yield
+                finally:
+                    if not self._directory.path.exists():
+                        path.unlink()
+                return
+        # Whoever had it removed the file while we waited: the next one has another.
+        with self._lock():
+            yield
 
     def __enter__(self) -> Self:
         self.up(lasting=False)
@@ -285,6 +293,14 @@ class Lab:
         self.check_node(node)
         if self.file.nodes[node].agent is None:
             raise TumplineError(f"node {node} has no agent; write `agent: {{}}` for it in the laboratory's file")
+
+
+def is_same_file(path: Path, descriptor: int) -> bool:
+    """Whether this is what the path names now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def unique(name: str) -> str:

@@ -103,6 +103,14 @@ def reap(pids: Sequence[int]) -> None:
             pass  # another command started it
 
 
+def end_inside(process: subprocess.Popen[str]) -> None:
+    """End the program that `nsenter` waits for, and with it nsenter: killed itself, it would leave the program alone."""
+    pid = only_child(process.pid)
+    if pid and process.poll() is None:
+        kill(pid, start_time(pid) or 0)
+    process.communicate()
+
+
 def await_end(descriptor: int) -> None:
     """Until the process behind a pidfd has ended. Raises: TumplineError."""
     with select.epoll() as poll:

@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from tumpline.errors import ConfigError
+from tumpline.lab import expect
 from tumpline.lab.addresses import NO_ADDRESS
 from tumpline.lab.model import LAB_NAME, NET_NAME, NODE_NAME, LabFile, NetSection, NodeSection
 from tumpline.lab.older import from_older, is_older
@@ -37,12 +38,14 @@ def loads(text: str, source: str = "laboratory", name: str = "lab", base: FilePa
         raise ConfigError(f"{source}: {len(text)} octets are no laboratory; at most {MAX_OCTETS}")
     value = _parse(text, problems)
     problems.raise_if_any()
+    value = _with_text_keys(value)
     if is_older(value):
         value = from_older(value, problems)
         problems.raise_if_any()
     made = Checker(problems, base or FilePath.cwd(), assign=": ").struct(value, LabFile, ())
     if isinstance(made, LabFile):
         _check(made, problems)
+        expect.read(made, Checker(problems, base or FilePath.cwd()))
     problems.raise_if_any()
     assert isinstance(made, LabFile)
     if made.name:
@@ -76,6 +79,13 @@ def _parse(text: str, problems: Problems) -> Any:
         return {}
     finally:
         loader.dispose()
+
+
+def _with_text_keys(value: Any) -> Any:
+    """YAML has keys that are numbers or nothing; here they are names: a net may be called 7."""
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _note_lines(node: yaml.Node, path: Path, problems: Problems, above: set[int]) -> None:

@@ -144,7 +144,8 @@ class Stage:
 
 def lab_text(lab: LabFile) -> str:
     """A laboratory as YAML that reads as the same."""
-    table = {key: value for key, value in shown(lab).items() if value not in ("", [], {})}
+    as_written = {"expect": lab.expect}  # each kind reads its own: nothing is known here of its units
+    table = {key: value for key, value in (shown(lab) | as_written).items() if value not in ("", [], {})}
     return yaml.safe_dump(table, sort_keys=False, allow_unicode=True)
 
 

@@ -6,20 +6,17 @@ with its next hop and a route over it. What would have gone by UDPCL or BTP-U go
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
-from typing import Any, TypeVar
+from typing import Any
 
-from tumpline.errors import ConfigError, TumplineError
+from tumpline.errors import ConfigError
 from tumpline.lab.older.neighbours import discovered
 from tumpline.lab.older.patterns import Plain, pattern_of, plain_of
 from tumpline.lab.older.shape import PORT, OlderFile, OlderNode, TxRoute
+from tumpline.lab.older.who import Who, node_ids, tried
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.registry import did_you_mean
 from tumpline.wire.eid import Eid
-
-T = TypeVar("T")
 
 _LAYERS = {"udpcl": "UDPCL", "btpu": "BTP-U", "ltpcl": "LTP"}
 _FOUND_PRIORITY = 100  # of routes that were discovered: behind those that are written down
@@ -39,12 +36,6 @@ class Agent:
         more = {"node": {"aliases": self.aliases}} if self.aliases else {}
         links = {"links": [self.links]} if self.links else {}
         return {"connect": self.connect, "routes": self.routes, "tls": tls, "key_log": tls, "config": more | links}
-
-
-def node_ids(older: OlderFile, name: str) -> list[str]:
-    """The node IDs of a node, the one it tells its neighbours first."""
-    number = older.nodes[name].ipn_node
-    return [f"dtn://{name}/", *([f"ipn:{number}.0"] if number is not None else [])]
 
 
 def converted(older: OlderFile, problems: Problems, remarks: Problems) -> dict[str, Any]:
@@ -71,6 +62,7 @@ class _Conversion:
         self._older = older
         self._problems = problems
         self._remarks = remarks
+        self._who = Who(older)
         self._agents = {name: Agent() for name in older.nodes}
 
     def agents(self) -> dict[str, Agent]:
@@ -138,7 +130,7 @@ class _Conversion:
 
     def _polling(self, name: str, node: OlderNode, path: Path) -> None:
         for index, polled in enumerate(node.config.udpcl_polling):
-            target = self._by_address(polled.address)
+            target = self._who.by_address(polled.address)
             if target is None:
                 self._nobody(polled.address, (*path, index, "address"))
                 continue
@@ -222,45 +214,23 @@ class _Conversion:
 
     def _next_hop(self, name: str, route: TxRoute, path: Path) -> str | None:
         """The node that a route names by its ID; its address must be that node's too, where names and addresses mean one."""
-        target = self._by_id(route.next_nodeid, (*path, "next_nodeid"))
+        target = self._who.by_id(route.next_nodeid)
+        at = self._who.by_address(route.address)
         if target is None:
-            return None
-        if route.cl_type == "btpu":  # its addresses are Ethernet's
+            meant = did_you_mean(route.next_nodeid, self._who.ids)
+            self._problems.add((*path, "next_nodeid"), f"{route.next_nodeid!r} is no node ID of this file; {meant}")
+        elif target == name:
+            self._problems.add((*path, "next_nodeid"), f"{name} itself is no next hop; name a neighbour")
+        elif route.cl_type == "btpu" or not route.address:  # an address of Ethernet says nothing here
             return target
-        at = self._by_address(route.address) if route.address else target
-        if at is None:
+        elif at is None:
             self._nobody(route.address, (*path, "address"))
-        elif at != target or at == name:
-            self._problems.add(path, f"{route.address or name} is {at}, and {route.next_nodeid} another; name one node")
+        elif at != target:
+            self._problems.add(path, f"{route.address} is {at}, and {route.next_nodeid} another; name one node")
         elif route.cl_type == "tcpcl" and route.port != PORT:
             self._problems.add((*path, "port"), f"no agent of this file listens on {route.port}; write {PORT}")
         else:
             return target
-        return None
-
-    def _by_id(self, text: str, path: Path) -> str | None:
-        known = {Eid.parse(each): name for name in self._older.nodes for each in node_ids(self._older, name)}
-        found = _tried(lambda: known.get(Eid.parse(text)), None)
-        if found is None:
-            names = [str(each) for each in known]
-            self._problems.add(path, f"no node of this file has the node ID {text!r}; {did_you_mean(text, names)}")
-        return found
-
-    def _by_address(self, text: str) -> str | None:
-        """`node`, `node.` and `node.local` are a node's names."""
-        name = text.removesuffix(".").removesuffix(".local")
-        return name if name in self._older.nodes else self._by_number(text)
-
-    def _by_number(self, text: str) -> str | None:
-        """The node with an IP address: those of a net are given in order of the file."""
-        for net, section in self._older.nets.items():
-            for version, subnet in ((4, section.subnet4 or section.subnet), (6, section.subnet6)):
-                members = [
-                    each for each, node in self._older.nodes.items() if net in node.nets and _uses(node, version)
-                ]
-                number = _tried(lambda subnet=subnet: _number_in(text, subnet), 0)  # type: ignore[misc]
-                if 1 <= number <= len(members):
-                    return members[number - 1]
         return None
 
     def _nobody(self, address: str, path: Path) -> None:
@@ -270,21 +240,4 @@ class _Conversion:
 def _alias(plain: Plain) -> str | None:
     """The node ID of which this is everything, if it is."""
     text = plain.text if not plain.text.startswith("ipn:") else f"{plain.text.removesuffix('.')}.0"
-    return _tried(lambda: str(Eid.parse(text)) if not plain.exact and Eid.parse(text).is_administrative else None, None)
-
-
-def _uses(node: OlderNode, version: int) -> bool:
-    return node.use_ipv4 if version == 4 else node.use_ipv6
-
-
-def _number_in(text: str, subnet: str) -> int:
-    address, network = ip_address(text), ip_network(subnet)
-    return int(address) - int(network.network_address) if address in network else 0
-
-
-def _tried(action: Callable[[], T], otherwise: T) -> T:
-    """What `action` gives; `otherwise` if what a person wrote cannot be read."""
-    try:
-        return action()
-    except (TumplineError, ValueError):
-        return otherwise
+    return tried(lambda: str(Eid.parse(text)) if not plain.exact and Eid.parse(text).is_administrative else None, None)

@@ -137,7 +137,9 @@ def _kept(value: Any, kind: mi.Type, path: Path, remarks: Problems) -> Any:
     fields = {field.encode_name: field.type for field in kind.fields}
     for key in value:
         if key not in fields:
-            remarks.add((*path, str(key)), f"passed over: there is no such key; {did_you_mean(str(key), fields)}")
+            meant = did_you_mean(str(key), fields)
+            hint = f"; {meant}" if meant.startswith("did you mean") else ""
+            remarks.add((*path, str(key)), f"passed over: there is no such key{hint}")
     return {
         key: _kept(value[key], fields[key], (*path, key), remarks)
         for key in value

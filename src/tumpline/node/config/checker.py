@@ -71,7 +71,7 @@ class Checker:
         arguments: dict[str, Any] = {}
         for name, field in fields.items():
             if name in value:
-                arguments[field.name] = self._check(value[name], field.type, (*path, name), name)
+                arguments[field.name] = self._check(value[name], field.type, (*path, name), field.name)
             elif field.required and self.complete:
                 self.problems.add(path, f"{name} is missing; write {name}{self._assign}{_example(field.type, name)}")
         if len(self.problems) > before or any(field.required and name not in value for name, field in fields.items()):

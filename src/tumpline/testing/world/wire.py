@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tumpline.drivers.payload import release
@@ -122,9 +123,14 @@ class End:
         self._life = node.life
         self.peer_name = peer_name
         self.path = node.new_path(self)
+        # Between planets nobody answers within the usual times.
+        answer_s = 4 * self._faults.impairment.delay_s
         config = SessionConfig(
             node_id=str(node.config.node_id),
-            keepalive_s=10,
+            keepalive_s=max(10, ceil(answer_s)),
+            contact_timeout_s=max(30.0, answer_s),
+            init_timeout_s=max(30.0, answer_s),
+            ending_timeout_s=max(10.0, answer_s),
             expected_node_id=str(peer) if peer is not None else None,
             segment_octets_first=4096,
             segment_octets_least=1024,

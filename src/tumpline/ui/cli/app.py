@@ -145,6 +145,7 @@ TREE: tuple[Verb | Family, ...] = (
             Verb("logs", "lab:logs", "Show what agents have logged."),
             Verb("compose", "lab_compose:compose", "Write a laboratory as containers: compose file, image, keys."),
             Verb("capture", "lab:capture", "Record the frames of a net for Wireshark."),
+            Verb("test", "lab_trial:run_trials", "Check what laboratories expect."),
         ),
     ),
     Verb("bench", "bench:bench", "Figures beside the plainest program's."),
