@@ -60,9 +60,9 @@ def environment() -> dict[str, str]:
     return kept | {"PATH": f"{kept.get('PATH', '')}:{_SBIN}"}
 
 
-def check_tools() -> None:
-    """Raises: TumplineError with the command that installs what is missing."""
-    missing = {package for tool, package in TOOLS.items() if shutil.which(tool, path=environment()["PATH"]) is None}
+def check_tools(tools: Mapping[str, str] = TOOLS) -> None:
+    """Programs with their packages. Raises: TumplineError with the command that installs what is missing."""
+    missing = {package for tool, package in tools.items() if shutil.which(tool, path=environment()["PATH"]) is None}
     if missing:
         raise TumplineError(
             f"a laboratory needs {', '.join(sorted(missing))}; install: apt-get install {' '.join(sorted(missing))}"

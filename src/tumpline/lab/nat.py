@@ -252,6 +252,7 @@ def _table(parts: list[str]) -> str:
 
 # ---- miniupnpd -------------------------------------------------------------------------------------------------------
 
+UPNP_TOOLS: Final = {"miniupnpd": "miniupnpd-nftables"}  # program -> Debian package
 UPNP_FORWARD: Final = "upnp_forward"
 UPNP_PREROUTING: Final = "upnp_prerouting"
 UPNP_POSTROUTING: Final = "upnp_postrouting"

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tumpline.lab.addresses import Port
-from tumpline.lab.holder import Holder
+from tumpline.lab.holder import Holder, check_tools
 from tumpline.lab.model import LabFile, NodeSection
 from tumpline.lab.nat import (
     ROUTER_SYSCTLS,
+    UPNP_TOOLS,
     NatKind,
     NatSpec,
     firewall_rules,
@@ -48,6 +49,7 @@ def _nat(holder: Holder, spec: NatSpec, node: str, directory: Path) -> None:
     _set_keys(holder, node, nat_sysctls(spec))
     holder.run(node, ["nft", "-f", "-"], nat_rules(spec))
     if spec.kind is NatKind.UPNP:
+        check_tools(UPNP_TOOLS)
         for net in spec.inside_ifs:
             holder.run(node, ["ip", "route", "add", _MULTICAST, "dev", net])
         config = directory / "miniupnpd.conf"

@@ -11,7 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from tumpline.drivers.nat_behavior import STUN_PORT
 from tumpline.lab.api import Lab, unique
+from tumpline.lab.holder import check_tools
 from tumpline.lab.nat import NatKind, NatSpec
 from tumpline.lab.routers import nat_spec
 
@@ -20,7 +22,8 @@ SERVER4, OTHER4 = "11.22.33.200", "11.22.33.201"
 SERVER6, OTHER6 = "fd00:9::200", "fd00:9::201"
 AT_ONCE = 8  # more would only wait for the processor, and what waits too long looks filtered
 READY_S = 20.0
-STUN_PORT = 3478
+# Program -> Debian package; tests/debian-packages.txt has them too.
+TOOLS = {"turnserver": "coturn", "stun": "stun-client", "upnpc": "miniupnpc", "natpmpc": "natpmpc"}
 
 
 class Router(NamedTuple):
@@ -106,7 +109,8 @@ def topology(routers: list[Router], more: dict[str, Any]) -> str:
 
 @contextmanager
 def nat_world(routers: list[Router], more: dict[str, Any] | None = None) -> Iterator[NatWorld]:
-    """Up, with coturn running."""
+    """Up, with coturn running. Raises: TumplineError: what is to be installed."""
+    check_tools(TOOLS)
     world = NatWorld(Lab.of(topology(routers, more or {}), name=unique("nat")), routers)
     try:
         with world.lab:
