@@ -19,7 +19,7 @@ def trial(target: str, *, name: str | None = None, keep: bool = False) -> Iterat
     if lab.file.engine == "world":
         yield lab.name, check(Simulated(lab.file))
         return
-    lab.up()
+    lab.up(lasting=keep)
     try:
         yield lab.name, check(Agents(lab))
     except BaseException:
