@@ -217,6 +217,26 @@ def test_a_server_with_one_address_is_said_so() -> None:
     assert "192.0.2.1:3478 has no second address (RFC 5780 OTHER-ADDRESS)" in found.problem
 
 
+@pytest.mark.parametrize("other", [SERVER, SERVER._replace(port=3479), SERVER._replace(host="192.0.2.2")])
+def test_a_second_address_must_be_another_one(other: TransportAddress) -> None:
+    def answer(world: World, request: Message, source: TransportAddress, asked: TransportAddress) -> None:
+        world.reply(request, source, asked, (Attr.XOR_MAPPED_ADDRESS, source), (Attr.OTHER_ADDRESS, other))
+
+    found = World(server=answer).run()
+    assert (found.mapping, found.filtering) == (None, None)
+    assert "no second address" in found.problem
+
+
+def test_a_second_address_that_cannot_be_reached_tells_nothing_of_filters() -> None:
+    def answer(world: World, request: Message, source: TransportAddress, asked: TransportAddress) -> None:
+        if asked.host == SERVER.host and not request.get(Attr.CHANGE_REQUEST):
+            World.answer(world, request, source, asked)
+
+    found = World(server=answer).run()
+    assert (found.mapping, found.filtering, found.ports) == (None, None, Ports.PRESERVED)
+    assert found.problem == "192.0.2.1:3478 has a second address, but 192.0.2.2:3479 does not answer"
+
+
 def test_a_server_that_answers_from_the_wrong_address_proves_no_open_filter() -> None:
     def answer(world: World, request: Message, source: TransportAddress, asked: TransportAddress) -> None:
         World.answer(world, request._replace(attributes=()), source, asked)

@@ -140,12 +140,12 @@ class NatBehaviorMachine:
         self._timing = timing
         self._rto_s = timing.rto_s
         self._rtt_s: float | None = None
-        self._waiting: list[_Test] = []
+        self._waiting = [_Test("I", MAPPING, server, server)]
         self._next_start = now
         self._open: dict[bytes, _Transaction] = {}
         self._answers: dict[str, _Answer | None] = {}
         self._outbox: list[Datagram] = []
-        self._enqueue(_Test("I", MAPPING, server, server), now)
+        self._start(now)
 
     # ---- what a driver calls ----
 
@@ -187,10 +187,6 @@ class NatBehaviorMachine:
             self._close(message.transaction, _read_answer(message, test, source), now)
 
     # ---- transactions ----
-
-    def _enqueue(self, test: _Test, now: float) -> None:
-        self._waiting.append(test)
-        self._start(now)
 
     def _start(self, now: float) -> None:
         while self._waiting and self._next_start <= now:
@@ -234,7 +230,7 @@ class NatBehaviorMachine:
         """Everything that follows test I. Filters come first: they are what has to be waited for."""
         if first is None or first.mapped is None:
             return
-        server, other = self._server, first.other
+        server, other = self._server, self._second_address(first)
         if other is not None:
             cross = TransportAddress(other.host, server.port)
             self._waiting += [
@@ -295,6 +291,8 @@ class NatBehaviorMachine:
         both, port = self._answers["both"], self._answers["port"]
         if (both and both.problem) or (port and port.problem):
             return None
+        if not both and not self._second_answers():
+            return None
         if both:
             return Dependence.ENDPOINT_INDEPENDENT
         return Dependence.ADDRESS if port else Dependence.ADDRESS_AND_PORT
@@ -316,9 +314,20 @@ class NatBehaviorMachine:
         answer = self._answers.get(name)
         return None if answer is None else answer.mapped
 
+    def _second_address(self, first: _Answer) -> TransportAddress | None:
+        """The server's, if it is of use: RFC 5780 §6 wants both address and port to be others."""
+        other = first.other
+        return other if other and other.host != self._server.host and other.port != self._server.port else None
+
+    def _second_answers(self) -> bool:
+        return any(self._answers.get(name) is not None for name in ("II", "III"))
+
     def _problem(self, first: _Answer) -> str:
-        if first.other is None:
+        other = self._second_address(first)
+        if other is None:
             return f"{self._server} has no second address (RFC 5780 OTHER-ADDRESS): mapping and filtering stay unknown"
+        if not self._second_answers():
+            return f"{self._server} has a second address, but {other} does not answer"
         return next((answer.problem for answer in self._answers.values() if answer and answer.problem), "")
 
 
