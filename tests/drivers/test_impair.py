@@ -72,10 +72,13 @@ def test_rate_of_a_stream(pair: Pair, rate_mbit: int, delay_ms: int, seconds: in
 @pytest.mark.parametrize("seconds", [4, pytest.param(30, marks=pytest.mark.soak)])
 def test_loss(pair: Pair, seconds: int) -> None:
     pair.change(ab={"loss": "5 %"}, ba={})
-    end = pair.iperf("-u", "-b", "40M", "-l", "200", "-t", str(seconds))
-    # 25,000 a second: half a point of five is seven standard deviations away in four seconds.
-    assert end["sum"]["packets"] >= 20_000 * seconds
-    near(end["sum"]["lost_percent"], 5.0)
+    before = full_sockets(pair)
+    end = pair.iperf("-u", "-b", "20M", "-l", "200", "-t", str(seconds))["sum"]
+    # 12,500 a second: half a point of five is five standard deviations away in four seconds.
+    assert end["packets"] >= 10_000 * seconds
+    # A server that gets no processor misses what the link has carried; its kernel counts that.
+    lost_on_the_way = end["lost_packets"] - (full_sockets(pair) - before)
+    near(100 * lost_on_the_way / end["packets"], 5.0)
 
 
 def test_ping_misses_what_was_lost_and_nothing_else(pair: Pair) -> None:
@@ -162,7 +165,7 @@ def test_an_interface_that_is_gone_takes_nothing_with_it(tmp_path: Path) -> None
 FRAMES = """
     import json, time
     from tumpline.drivers.packet_port import PacketPort
-    x, y = PacketPort("x"), PacketPort("y", 1 << 20)
+    x, y = PacketPort("x"), PacketPort("y", 1 << 19)
     macs = bytes.fromhex("ffffffffffff020000000001")
     frames = [
         macs + bytes.fromhex("88b5"),  # the shortest
@@ -258,6 +261,21 @@ def test_it_ends_with_its_input(tmp_path: Path) -> None:
     assert pair.complaint == ""
 
 
+def test_it_ends_when_nobody_hears_its_answers() -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-m", "tumpline.drivers.impair"], stdin=pipe, stdout=pipe, stderr=pipe
+    ) as end:
+        assert end.stdin is not None
+        assert end.stdout is not None
+        assert end.stderr is not None
+        end.stdout.close()
+        end.stdin.write(b"[]\n")
+        end.stdin.flush()
+        assert end.stderr.read() == b""
+        assert end.wait(30) == 0
+
+
 def test_without_interfaces_or_input() -> None:
     done = impair(stdin="[]\n")
     assert (done.returncode, done.stdout, done.stderr) == (0, '{"links":0}\n', "")
@@ -301,6 +319,12 @@ def test_all_of_it_without_root() -> None:
 
 def near(measured: float, asked: float) -> None:
     assert abs(measured - asked) <= NEAR * asked, f"measured {measured:g}, asked for {asked:g}"
+
+
+def full_sockets(pair: Pair) -> int:
+    """Datagrams that came to node b and found no room in their socket."""
+    names, values = (line.split() for line in pair.run("b", ["grep", "^Udp:", "/proc/net/snmp"]).splitlines())
+    return int(dict(zip(names, values, strict=True))["RcvbufErrors"])
 
 
 def cpu_s(pair: Pair) -> float:

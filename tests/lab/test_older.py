@@ -60,8 +60,8 @@ def test_the_example_is_a_laboratory() -> None:
         "depot": ["lighthouse"],
         "hut": ["lighthouse"],
     }
-    assert routes(lab, "harbour") == [("*:**", "dtn://lighthouse/")]
-    assert routes(lab, "depot") == [("dtn:**", "dtn://lighthouse/")]
+    assert routes(lab, "harbour") == [("*:**", "dtn://lighthouse/"), ("ipn:0.20.*", "dtn://lighthouse/")]
+    assert routes(lab, "depot") == [("dtn:**", "dtn://lighthouse/"), ("ipn:0.20.*", "dtn://lighthouse/")]
     assert agent(lab, "lighthouse").config == {"node": {"aliases": ["ipn:20.0"]}}
     assert agent(lab, "hut").config == {"links": [{"listen": []}]}
     assert all(agent(lab, name).tls for name in lab.nodes)
@@ -77,8 +77,11 @@ def test_the_example_of_discovery_is_a_laboratory() -> None:
         "bridge": ["ferry"],
         "ferry": [],
     }
-    assert routes(lab, "mill") == [("dtn://ferry/**", "dtn://bridge/"), ("ipn:0.31.*", "dtn://bridge/")]
-    assert routes(lab, "ferry") == [("dtn://mill/**", "dtn://bridge/")]
+    assert routes(lab, "mill") == [
+        (pattern, "dtn://bridge/") for pattern in ("dtn://ferry/**", "ipn:0.31.*", "dtn://landing/**", "ipn:0.30.*")
+    ]
+    assert routes(lab, "ferry") == [("dtn://mill/**", "dtn://bridge/"), ("ipn:0.30.*", "dtn://bridge/")]
+    assert routes(lab, "bridge") == [("ipn:0.31.*", "dtn://ferry/"), ("dtn://landing/**", "dtn://ferry/")]
     assert agent(lab, "ferry").config == {"node": {"aliases": ["ipn:31.0", "dtn://landing/"]}}
     assert not any(agent(lab, name).tls or agent(lab, name).key_log for name in lab.nodes)
 

@@ -32,6 +32,17 @@ def test_the_example_of_four_nodes_works_as_it_is() -> None:
         assert lab.exec("hut", ["ip", "-6", "-o", "address", "show", "dev", "shore", "scope", "global"]).stdout == ""
 
 
+def test_the_example_of_discovery_works_over_its_hops_by_all_node_ids() -> None:
+    with Lab.read(EXAMPLE.with_name("older-discovery.yaml"), name=unique("chain")) as lab:
+        for node, target in (
+            ("mill", "ipn:31.0"),
+            ("mill", "dtn://landing/"),
+            ("ferry", "dtn://mill/"),
+            ("mill", "ipn:30.0"),
+        ):
+            ping(lab, node, target)
+
+
 def test_the_same_with_keys_and_key_logs_of_a_stage(tmp_path: Path) -> None:
     lab = Lab.read(EXAMPLE, name=unique("staged"))
     stage = Stage(tmp_path, lab.file)

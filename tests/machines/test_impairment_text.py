@@ -102,3 +102,26 @@ def test_what_is_no_table(other: object) -> None:
 )
 def test_what_is_written_is_read_back(impairment: Impairment) -> None:
     assert parse_impairment(json.loads(json.dumps(impairment_mapping(impairment)))) == impairment
+
+
+KEYS = ["delay", "delay_ms", "jitter", "jitter_kind", "loss", "reorder", "rate", "rate_bps", "queue", "queue_octets"]
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([10**400, -(10**400)])
+    | st.floats()
+    | st.text()
+    | st.from_regex(r"-?[0-9.]{1,20}(e[0-9]{1,4})? ?(%|ms|s|us|d|kbit/s|GiB)?", fullmatch=True),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=3,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS) | st.text() | st.integers(), anything))
+def test_anything_is_read_or_refused(mapping: dict[Any, Any]) -> None:
+    try:
+        impairment = parse_impairment(mapping)
+    except ConfigError:
+        return
+    assert parse_impairment(impairment_mapping(impairment)) == impairment

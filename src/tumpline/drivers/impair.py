@@ -93,9 +93,8 @@ class Links:
             turn_off_offloads(ifname)
             return PacketPort(ifname)
         except OSError as error:
-            raise ConfigError(
-                f"interface {ifname} cannot be joined: {error.strerror}; needs its name and root"
-            ) from None
+            why = f"interface {ifname} cannot be joined: {error.strerror}"
+            raise ConfigError(f"{why}; name one of this network namespace, as root in it") from None
 
     def _add(self, source: PacketPort, target: PacketPort, impairment: Impairment) -> None:
         direction = Direction(source, target, ImpairedLink(impairment, self._chance))

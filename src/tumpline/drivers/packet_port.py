@@ -40,6 +40,7 @@ _MACS_OCTETS: Final = 12  # the tag goes behind the two addresses
 
 # 2048 frames of 1500 octets: 20 ms at 100,000 frames/s, in which a busy machine gives nobody else the processor.
 RING_OCTETS: Final = 4 << 20
+SLOTS_LEAST: Final = 256  # however long frames may be
 SLOT_OVERHEAD_OCTETS: Final = 128  # headers of the kernel, of Ethernet, a VLAN tag, and room to align them
 SEND_BUFFER_OCTETS: Final = 4 << 20
 FRAMES_MOST: Final = 512  # in one call, so that other ports have their turn
@@ -181,4 +182,4 @@ def _geometry(sock: socket.socket, ifname: str, ring_octets: int) -> tuple[int, 
     answer = fcntl.ioctl(sock, SIOCGIFMTU, struct.pack("16si20x", ifname.encode(), 0))
     mtu: int = struct.unpack("16si20x", answer)[1]
     slot = 1 << (mtu + SLOT_OVERHEAD_OCTETS - 1).bit_length()
-    return slot, max(ring_octets, 8 * slot)
+    return slot, max(ring_octets, SLOTS_LEAST * slot)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from tumpline.errors import ConfigError
 from tumpline.machines.impairment import Impairment, Jitter
-from tumpline.machines.quantities import parse_duration_s, parse_rate, parse_size
+from tumpline.machines.quantities import LARGEST, parse_duration_s, parse_rate, parse_size
 
 
 def parse_impairment(mapping: object) -> Impairment:
@@ -61,7 +60,7 @@ def _reader(key: object) -> tuple[str, Reader]:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise ConfigError(f"{value!r} is no number; write for example 20")
     return value
 

@@ -9,6 +9,9 @@ import importlib
 import pkgutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,9 @@ from tumpline.node.registry import did_you_mean
 for _module in pkgutil.iter_modules(__path__):
     if not _module.name.startswith("_"):
         importlib.import_module(f"{__name__}.{_module.name}")
+
+# They wait most of the time; each is a process.
+SIDE_BY_SIDE_MOST = 8
 
 __all__ = ["KINDS", "Arrivals", "Row", "Scene", "check", "read"]
 
@@ -63,14 +69,15 @@ def check(scene: Scene) -> Iterator[Row]:
     problems = Problems(scene.file.name)
     expectations = read(scene.file, Checker(problems, Path()))
     problems.raise_if_any()
-    for each in expectations:
-        began = time.monotonic()
-        measured = _measured(each, scene)
-        yield Row(each.what, each.expected, measured.text, measured.ok, round(time.monotonic() - began, 3))
+    for together, group in groupby(expectations, lambda each: each.side_by_side):
+        with ThreadPoolExecutor(SIDE_BY_SIDE_MOST if together else 1, "expect") as pool:
+            yield from pool.map(partial(_row, scene), group)
 
 
-def _measured(expectation: Expectation, scene: Scene) -> Measured:
+def _row(scene: Scene, expectation: Expectation) -> Row:
+    began = time.monotonic()
     try:
-        return expectation.measure(scene)
+        measured = expectation.measure(scene)
     except TumplineError as error:
-        return Measured(" ".join(str(error).split()), False)
+        measured = Measured(" ".join(str(error).split()), False)
+    return Row(expectation.what, expectation.expected, *measured, round(time.monotonic() - began, 3))

@@ -76,6 +76,7 @@ class Expectation(Section, frozen=True):
 
     kind: ClassVar[str]
     in_world: ClassVar[bool] = False  # whether a simulation can tell
+    side_by_side: ClassVar[bool] = False  # whether those that follow each other are measured at the same time
 
     @property
     def what(self) -> str:

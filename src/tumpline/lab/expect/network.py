@@ -125,11 +125,11 @@ class Throughput(Expectation, frozen=True):
 
     from_: Node = field(name="from")
     to: Node
-    rate_bps: Wait
+    rate_bps: Wait = field(name="rate")
     """"10 Mbit/s"."""
     tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     """Share of the rate by which it may differ."""
-    duration_s: Annotated[float, Meta(ge=1, le=60)] = 3.0
+    duration_s: Annotated[float, Meta(ge=1, le=60)] = field(name="duration", default=3.0)
 
     @property
     def what(self) -> str:
@@ -194,6 +194,7 @@ class Nat(Expectation, frozen=True):
     """What the NATs on the way to a STUN server do (RFC 4787); what is not named may be anything."""
 
     kind: ClassVar[str] = "nat"
+    side_by_side: ClassVar[bool] = True  # each waits for answers that are dropped
 
     from_: Node = field(name="from")
     server: Node

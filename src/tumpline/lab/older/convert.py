@@ -75,6 +75,7 @@ class _Conversion:
             self._polling(name, node, (*path, "config", "udpcl_polling"))
             self._absent(node, (*path, "config"))
         self._discovered()
+        self._further_ids()
         self._links()
         return self._agents
 
@@ -165,13 +166,21 @@ class _Conversion:
         for name, other in found.sessions:
             self._dial(name, other, ("nodes", name, "config", "apps"))
         for route in found.routes:
-            for pattern in [route.pattern] if route.pattern else self._all_of(route.target):
-                table = {"to": pattern, "via": node_ids(self._older, route.via)[0], "priority": _FOUND_PRIORITY}
-                self._agents[route.node].routes.append(table)
+            own = f"dtn://{route.target}/"
+            patterns = [all_of(each) for each in (own, *self._agents[route.target].aliases)]
+            self._found(route.node, route.via, [route.pattern] if route.pattern else patterns)
 
-    def _all_of(self, name: str) -> list[str]:
-        number = self._older.nodes[name].ipn_node
-        return [f"dtn://{name}/**", *([f"ipn:0.{number}.*"] if number is not None else [])]
+    def _further_ids(self) -> None:
+        """A session tells one node ID of each end: where the others lead is said by routes."""
+        for name, agent in self._agents.items():
+            for other in agent.connect:
+                self._found(name, other, [all_of(each) for each in self._agents[other].aliases])
+                self._found(other, name, [all_of(each) for each in agent.aliases])
+
+    def _found(self, name: str, via: str, patterns: list[str]) -> None:
+        self._agents[name].routes += [
+            {"to": pattern, "via": f"dtn://{via}/", "priority": _FOUND_PRIORITY} for pattern in patterns
+        ]
 
     def _links(self) -> None:
         nodes = self._older.nodes
@@ -235,6 +244,14 @@ class _Conversion:
 
     def _nobody(self, address: str, path: Path) -> None:
         self._problems.add(path, f"{address!r} is no node of this file; {did_you_mean(address, self._older.nodes)}")
+
+
+def all_of(node_id: str) -> str:
+    """The pattern of all endpoints of a node."""
+    if not node_id.startswith("ipn:"):
+        return f"{node_id}**"
+    numbers = node_id[4:].split(".")  # allocator, if it is not 0; node; service
+    return f"ipn:{'.'.join(['0', *numbers][-3:-1])}.*"
 
 
 def _alias(plain: Plain) -> str | None:
