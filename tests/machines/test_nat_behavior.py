@@ -185,6 +185,14 @@ def test_a_measured_round_trip_shortens_the_waiting() -> None:
     assert [round(at - times[0], 3) for at in times] == [0.0, 0.1, 0.3, 0.7]
 
 
+def test_as_far_as_the_moon() -> None:
+    """A round trip of 2.6 s, which the bound of a test must be told."""
+    assert World(delay_s=1.3).run().blocked
+    found = World(filtering=Dependence.ADDRESS, delay_s=1.3).run(Timing(test_s=12.0))
+    assert (found.blocked, found.mapping) == (False, Dependence.ENDPOINT_INDEPENDENT)
+    assert found.filtering is Dependence.ADDRESS
+
+
 def test_no_more_than_ten_new_transactions_in_a_second() -> None:
     world = World(hairpin=True)
     world.run()

@@ -112,9 +112,8 @@ class _Transaction:
 
 class _Answer(NamedTuple):
     mapped: TransportAddress | None
-    other: TransportAddress | None
-    plain: TransportAddress | None  # MAPPED-ADDRESS
-    origin: TransportAddress  # where it came from
+    other: TransportAddress | None = None
+    plain: TransportAddress | None = None  # MAPPED-ADDRESS
     problem: str = ""
 
 
@@ -181,7 +180,7 @@ class NatBehaviorMachine:
         if test.socket == HAIRPIN:
             # RFC 5780 §3.4: the NAT hairpins if our own request comes back, to the socket whose mapping it was sent to.
             if message.kind == Kind.REQUEST and socket == MAPPING:
-                self._close(message.transaction, _Answer(source, None, None, source), now)
+                self._close(message.transaction, _Answer(source), now)
         elif message.kind in (Kind.SUCCESS, Kind.ERROR) and socket == test.socket:
             self._measure(transaction, now)
             self._close(message.transaction, _read_answer(message, test, source), now)
@@ -337,11 +336,11 @@ def _read_answer(message: Message, test: _Test, source: TransportAddress) -> _An
     if message.kind == Kind.ERROR:
         error = message.get(Attr.ERROR_CODE)
         told = f"{error.code} {error.reason}".strip() if error else "an error without a code"
-        return _Answer(None, None, None, source, f"{test.destination} answers {told}")
+        return _Answer(None, problem=f"{test.destination} answers {told}")
     if message.not_understood:
         # RFC 8489 §6.3.3: such a response is discarded, the transaction has failed.
-        return _Answer(None, None, None, source, f"{test.destination} answers what cannot be understood here")
+        return _Answer(None, problem=f"{test.destination} answers what cannot be understood here")
     if mapped is None:
-        return _Answer(None, None, None, source, f"{test.destination} does not tell our address")
+        return _Answer(None, problem=f"{test.destination} does not tell our address")
     problem = "" if source == test.origin else f"{test.destination} answered from {source}, {test.origin} was asked for"
-    return _Answer(mapped, message.get(Attr.OTHER_ADDRESS), plain, source, problem)
+    return _Answer(mapped, message.get(Attr.OTHER_ADDRESS), plain, problem)
