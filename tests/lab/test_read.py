@@ -84,6 +84,12 @@ def test_mistakes_are_told_with_their_line(text: str, told: str) -> None:
         loads(text, "lab")
 
 
+def test_aliases_of_aliases_are_not_followed_for_ever() -> None:
+    levels = [f"  n{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
+    with pytest.raises(ConfigError, match="more than 200000 keys once its aliases are written out"):
+        loads("\n".join(["nets:", "  n0: &a0 [1, 2]", *levels]), "lab")
+
+
 def test_a_subnet_may_be_too_small() -> None:
     nodes = "".join(f"  n{number}: {{nets: [a]}}\n" for number in range(3))
     with pytest.raises(ConfigError, match="too few addresses for 3 nodes"):

@@ -20,6 +20,7 @@ from tumpline.node.config.problems import Path, Problems
 from tumpline.node.registry import did_you_mean
 
 MAX_OCTETS = 4 << 20  # what is larger was not written by people
+MAX_KEYS = 200_000  # a few lines of aliases of aliases are billions
 
 
 def load(file: FilePath) -> LabFile:
@@ -93,6 +94,8 @@ def _note_lines(node: yaml.Node, path: Path, problems: Problems, above: set[int]
     if id(node) in above:
         problems.add(path, "this contains itself; write it out")
         return
+    if len(problems.lines) > MAX_KEYS:
+        raise ConfigError(f"{problems.source}: more than {MAX_KEYS} keys once its aliases are written out; write fewer")
     inside = above | {id(node)}
     if isinstance(node, yaml.MappingNode):
         for key, item in node.value:
