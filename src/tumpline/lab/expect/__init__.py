@@ -9,14 +9,13 @@ import importlib
 import pkgutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from tumpline.errors import TumplineError
-from tumpline.lab.expect._api import KINDS, Arrivals, Expectation, Measured, Row, Scene, mistakes
+from tumpline.lab.expect._api import KINDS, Arrivals, Expectation, Measured, Row, Scene, mistakes, threads
 from tumpline.lab.model import LabFile
 from tumpline.node.config.checker import Checker
 from tumpline.node.config.problems import Problems
@@ -70,7 +69,7 @@ def check(scene: Scene) -> Iterator[Row]:
     expectations = read(scene.file, Checker(problems, Path()))
     problems.raise_if_any()
     for together, group in groupby(expectations, lambda each: each.side_by_side):
-        with ThreadPoolExecutor(SIDE_BY_SIDE_MOST if together else 1, "expect") as pool:
+        with threads(SIDE_BY_SIDE_MOST if together else 1) as pool:
             yield from pool.map(partial(_row, scene), group)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Protocol
 
 import msgspec.inspect as mi
@@ -91,6 +93,16 @@ class Expectation(Section, frozen=True):
     def measure(self, scene: Scene) -> Measured:
         """Raises: TumplineError: it cannot be measured."""
         raise NotImplementedError
+
+
+@contextmanager
+def threads(most: int) -> Iterator[ThreadPoolExecutor]:
+    """Whoever is interrupted does not wait for them: they end with the laboratory."""
+    pool = ThreadPoolExecutor(most, "expect")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 KINDS: dict[str, type[Expectation]] = {}

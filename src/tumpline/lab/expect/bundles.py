@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, field
@@ -21,6 +20,7 @@ from tumpline.lab.expect._api import (
     Wait,
     kind,
     seconds,
+    threads,
 )
 from tumpline.lab.expect._bundles import endpoint_of, way_of
 from tumpline.node.services._numbered import HEADER_OCTETS
@@ -109,7 +109,7 @@ class Deliver(_Transfer, frozen=True):
     def measure(self, scene: Scene) -> Measured:
         if not self.route:
             return self._arrived(scene)
-        with ThreadPoolExecutor(1, "trace") as pool:
+        with threads(1) as pool:
             # A bundle that tells its way goes with the others: later the way may be another.
             way = pool.submit(way_of, scene.lab, self.from_, self.to, self.within_s, self.route)
             arrived = self._arrived(scene)
