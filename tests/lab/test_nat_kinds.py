@@ -17,7 +17,10 @@ import pytest
 from tumpline.lab.nat import FirewallKind, NatKind
 from tumpline.testing.nat_world import SERVER4, SERVER6, NatWorld, Router, nat_world
 
-pytestmark = pytest.mark.xdist_group("nat_kinds")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("nat_kinds"),
+]  # some 15 s, most of it waiting for what filters eat
 
 FREE, ADDRESS, PORT = "endpoint-independent", "address-dependent", "address-and-port-dependent"
 

@@ -10,7 +10,7 @@ from tumpline.lab.api import Lab
 from tumpline.lab.nat import NatKind
 from tumpline.testing.nat_world import OTHER4, SERVER4, NatWorld, Router, await_udp, nat_world, receiving, send
 
-pytestmark = pytest.mark.xdist_group("nat_traffic")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("nat_traffic")]
 
 TWO_HOSTS = [
     Router("full", NatKind.FULL_CONE),

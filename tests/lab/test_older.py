@@ -84,6 +84,8 @@ def test_the_example_of_discovery_is_a_laboratory() -> None:
     assert routes(lab, "bridge") == [("ipn:0.31.*", "dtn://ferry/"), ("dtn://landing/**", "dtn://ferry/")]
     assert agent(lab, "ferry").config == {"node": {"aliases": ["ipn:31.0", "dtn://landing/"]}}
     assert not any(agent(lab, name).tls or agent(lab, name).key_log for name in lab.nodes)
+    pings = [(each["ping"]["from"], each["ping"]["to"]) for each in lab.expect]
+    assert pings == [("mill", "bridge"), ("bridge", "ferry"), ("mill", "ferry"), ("ferry", "mill")]
 
 
 def test_addresses_and_names_are_as_the_file_wants_them() -> None:

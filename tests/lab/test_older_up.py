@@ -74,3 +74,4 @@ def test_the_verbs_of_lab_take_such_a_file(tmp_path: Path) -> None:
         assert "agent_started" in lab("logs", "hut").stdout
     finally:
         lab("down", EXAMPLE)
+    assert "3 of 3 as expected" in lab("test", EXAMPLE).stdout

@@ -185,6 +185,14 @@ def test_a_measured_round_trip_shortens_the_waiting() -> None:
     assert [round(at - times[0], 3) for at in times] == [0.0, 0.1, 0.3, 0.7]
 
 
+def test_as_far_as_the_moon() -> None:
+    """A round trip of 2.6 s, which the bound of a test must be told."""
+    assert World(delay_s=1.3).run().blocked
+    found = World(filtering=Dependence.ADDRESS, delay_s=1.3).run(Timing(test_s=12.0))
+    assert (found.blocked, found.mapping) == (False, Dependence.ENDPOINT_INDEPENDENT)
+    assert found.filtering is Dependence.ADDRESS
+
+
 def test_no_more_than_ten_new_transactions_in_a_second() -> None:
     world = World(hairpin=True)
     world.run()
@@ -215,6 +223,26 @@ def test_a_server_with_one_address_is_said_so() -> None:
     assert (found.mapping, found.filtering, found.alg) == (None, None, None)
     assert found.mapped == TransportAddress(OUTSIDE, LOCAL[MAPPING].port)
     assert "192.0.2.1:3478 has no second address (RFC 5780 OTHER-ADDRESS)" in found.problem
+
+
+@pytest.mark.parametrize("other", [SERVER, SERVER._replace(port=3479), SERVER._replace(host="192.0.2.2")])
+def test_a_second_address_must_be_another_one(other: TransportAddress) -> None:
+    def answer(world: World, request: Message, source: TransportAddress, asked: TransportAddress) -> None:
+        world.reply(request, source, asked, (Attr.XOR_MAPPED_ADDRESS, source), (Attr.OTHER_ADDRESS, other))
+
+    found = World(server=answer).run()
+    assert (found.mapping, found.filtering) == (None, None)
+    assert "no second address" in found.problem
+
+
+def test_a_second_address_that_cannot_be_reached_tells_nothing_of_filters() -> None:
+    def answer(world: World, request: Message, source: TransportAddress, asked: TransportAddress) -> None:
+        if asked.host == SERVER.host and not request.get(Attr.CHANGE_REQUEST):
+            World.answer(world, request, source, asked)
+
+    found = World(server=answer).run()
+    assert (found.mapping, found.filtering, found.ports) == (None, None, Ports.PRESERVED)
+    assert found.problem == "192.0.2.1:3478 has a second address, but 192.0.2.2:3479 does not answer"
 
 
 def test_a_server_that_answers_from_the_wrong_address_proves_no_open_filter() -> None:

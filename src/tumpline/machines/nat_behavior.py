@@ -112,9 +112,8 @@ class _Transaction:
 
 class _Answer(NamedTuple):
     mapped: TransportAddress | None
-    other: TransportAddress | None
-    plain: TransportAddress | None  # MAPPED-ADDRESS
-    origin: TransportAddress  # where it came from
+    other: TransportAddress | None = None
+    plain: TransportAddress | None = None  # MAPPED-ADDRESS
     problem: str = ""
 
 
@@ -140,12 +139,12 @@ class NatBehaviorMachine:
         self._timing = timing
         self._rto_s = timing.rto_s
         self._rtt_s: float | None = None
-        self._waiting: list[_Test] = []
+        self._waiting = [_Test("I", MAPPING, server, server)]
         self._next_start = now
         self._open: dict[bytes, _Transaction] = {}
         self._answers: dict[str, _Answer | None] = {}
         self._outbox: list[Datagram] = []
-        self._enqueue(_Test("I", MAPPING, server, server), now)
+        self._start(now)
 
     # ---- what a driver calls ----
 
@@ -181,16 +180,12 @@ class NatBehaviorMachine:
         if test.socket == HAIRPIN:
             # RFC 5780 §3.4: the NAT hairpins if our own request comes back, to the socket whose mapping it was sent to.
             if message.kind == Kind.REQUEST and socket == MAPPING:
-                self._close(message.transaction, _Answer(source, None, None, source), now)
+                self._close(message.transaction, _Answer(source), now)
         elif message.kind in (Kind.SUCCESS, Kind.ERROR) and socket == test.socket:
             self._measure(transaction, now)
             self._close(message.transaction, _read_answer(message, test, source), now)
 
     # ---- transactions ----
-
-    def _enqueue(self, test: _Test, now: float) -> None:
-        self._waiting.append(test)
-        self._start(now)
 
     def _start(self, now: float) -> None:
         while self._waiting and self._next_start <= now:
@@ -234,7 +229,7 @@ class NatBehaviorMachine:
         """Everything that follows test I. Filters come first: they are what has to be waited for."""
         if first is None or first.mapped is None:
             return
-        server, other = self._server, first.other
+        server, other = self._server, self._second_address(first)
         if other is not None:
             cross = TransportAddress(other.host, server.port)
             self._waiting += [
@@ -295,6 +290,8 @@ class NatBehaviorMachine:
         both, port = self._answers["both"], self._answers["port"]
         if (both and both.problem) or (port and port.problem):
             return None
+        if not both and not self._second_answers():
+            return None
         if both:
             return Dependence.ENDPOINT_INDEPENDENT
         return Dependence.ADDRESS if port else Dependence.ADDRESS_AND_PORT
@@ -316,9 +313,20 @@ class NatBehaviorMachine:
         answer = self._answers.get(name)
         return None if answer is None else answer.mapped
 
+    def _second_address(self, first: _Answer) -> TransportAddress | None:
+        """The server's, if it is of use: RFC 5780 §6 wants both address and port to be others."""
+        other = first.other
+        return other if other and other.host != self._server.host and other.port != self._server.port else None
+
+    def _second_answers(self) -> bool:
+        return any(self._answers.get(name) is not None for name in ("II", "III"))
+
     def _problem(self, first: _Answer) -> str:
-        if first.other is None:
+        other = self._second_address(first)
+        if other is None:
             return f"{self._server} has no second address (RFC 5780 OTHER-ADDRESS): mapping and filtering stay unknown"
+        if not self._second_answers():
+            return f"{self._server} has a second address, but {other} does not answer"
         return next((answer.problem for answer in self._answers.values() if answer and answer.problem), "")
 
 
@@ -328,11 +336,11 @@ def _read_answer(message: Message, test: _Test, source: TransportAddress) -> _An
     if message.kind == Kind.ERROR:
         error = message.get(Attr.ERROR_CODE)
         told = f"{error.code} {error.reason}".strip() if error else "an error without a code"
-        return _Answer(None, None, None, source, f"{test.destination} answers {told}")
+        return _Answer(None, problem=f"{test.destination} answers {told}")
     if message.not_understood:
         # RFC 8489 §6.3.3: such a response is discarded, the transaction has failed.
-        return _Answer(None, None, None, source, f"{test.destination} answers what cannot be understood here")
+        return _Answer(None, problem=f"{test.destination} answers what cannot be understood here")
     if mapped is None:
-        return _Answer(None, None, None, source, f"{test.destination} does not tell our address")
+        return _Answer(None, problem=f"{test.destination} does not tell our address")
     problem = "" if source == test.origin else f"{test.destination} answered from {source}, {test.origin} was asked for"
-    return _Answer(mapped, message.get(Attr.OTHER_ADDRESS), plain, source, problem)
+    return _Answer(mapped, message.get(Attr.OTHER_ADDRESS), plain, problem)

@@ -150,6 +150,8 @@ _HEADER = Struct(">HH4s12s")
 _TLV = Struct(">HH")
 _PORT = Struct(">xBH")
 _U32 = Struct(">I")
+_XOR_HEAD = b"\0\0" + MAGIC_COOKIE[:2] + MAGIC_COOKIE
+_KINDS = tuple(Kind)
 
 
 # ---- values of attributes --------------------------------------------------------------------------------------------
@@ -158,11 +160,6 @@ _U32 = Struct(">I")
 def _fixed(value: bytes, octets: int) -> None:
     if len(value) != octets:
         raise ValueError(f"{octets} octets, not {len(value)}")
-
-
-def _xored(octets: bytes, transaction: bytes) -> bytes:
-    mask = (MAGIC_COOKIE + transaction)[: len(octets)]
-    return (int.from_bytes(octets, "big") ^ int.from_bytes(mask, "big")).to_bytes(len(octets), "big")
 
 
 def _decode_address(value: bytes, _transaction: bytes) -> TransportAddress:
@@ -181,14 +178,18 @@ def _encode_address(address: TransportAddress, _transaction: bytes) -> bytes:
 
 
 def _decode_xor_address(value: bytes, transaction: bytes) -> TransportAddress:
-    # RFC 8489 §14.2: the port is XORed with the first half of the cookie, the address with cookie and transaction ID.
-    plain = value[:2] + _xored(value[2:4], transaction) + _xored(value[4:20], transaction) + value[20:]
-    return _decode_address(plain, transaction)
+    return _decode_address(_xored(value, transaction), transaction)
 
 
 def _encode_xor_address(address: TransportAddress, transaction: bytes) -> bytes:
-    plain = _encode_address(address, transaction)
-    return plain[:2] + _xored(plain[2:4], transaction) + _xored(plain[4:], transaction)
+    return _xored(_encode_address(address, transaction), transaction)
+
+
+def _xored(value: bytes, transaction: bytes) -> bytes:
+    # RFC 8489 §14.2: the port is XORed with the first half of the cookie, the address with cookie and transaction ID.
+    octets = min(len(value), 20)  # an address has no more: what is longer is refused anyway
+    mask = (_XOR_HEAD + transaction)[:octets]
+    return (int.from_bytes(value[:octets], "big") ^ int.from_bytes(mask, "big")).to_bytes(octets, "big") + value[20:]
 
 
 def _decode_text(value: bytes, _transaction: bytes) -> str:
@@ -374,7 +375,7 @@ def decode_stun_untrusted(datagram: bytes) -> Message:
         attributes = _decode_attributes(datagram, transaction)
     except ValueError as error:  # UnicodeDecodeError is one
         raise MalformedError(f"STUN message: {error}") from None
-    kind = Kind(bits >> 4 & 0b01 | bits >> 7 & 0b10)
+    kind = _KINDS[bits >> 4 & 0b01 | bits >> 7 & 0b10]
     return Message(kind, bits & 0x00F | bits >> 1 & 0x070 | bits >> 2 & 0xF80, transaction, attributes)
 
 

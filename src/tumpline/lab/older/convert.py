@@ -44,12 +44,16 @@ def converted(older: OlderFile, problems: Problems, remarks: Problems) -> dict[s
         name: {"subnet4": net.subnet4 or net.subnet, "subnet6": net.subnet6, "mtu": net.mtu}
         for name, net in older.nets.items()
     }
-    agents = _Conversion(older, problems, remarks).agents()
+    conversion = _Conversion(older, problems, remarks)
+    agents = conversion.agents()
     nodes = {
         name: {"nets": _ports(node), "agent": agents[name].table(node.config.tls_enable)}
         for name, node in older.nodes.items()
     }
-    return {"nets": nets, "nodes": nodes, "remarks": remarks.sentences()}
+    # What `lab test` can know: that who has a session, or found a way of several hops, is answered.
+    ways = [(name, other) for name, agent in agents.items() for other in agent.connect] + conversion.found_ways
+    expect = [{"ping": {"from": name, "to": other}} for name, other in ways]
+    return {"nets": nets, "nodes": nodes, "expect": expect, "remarks": remarks.sentences()}
 
 
 def _ports(node: OlderNode) -> list[str] | dict[str, dict[str, str]]:
@@ -63,6 +67,7 @@ class _Conversion:
         self._problems = problems
         self._remarks = remarks
         self._who = Who(older)
+        self.found_ways: list[tuple[str, str]] = []
         self._agents = {name: Agent() for name in older.nodes}
 
     def agents(self) -> dict[str, Agent]:
@@ -165,6 +170,7 @@ class _Conversion:
         found = discovered(self._older, self._remarks)
         for name, other in found.sessions:
             self._dial(name, other, ("nodes", name, "config", "apps"))
+        self.found_ways = [(route.node, route.target) for route in found.routes if not route.pattern]
         for route in found.routes:
             own = f"dtn://{route.target}/"
             patterns = [all_of(each) for each in (own, *self._agents[route.target].aliases)]
