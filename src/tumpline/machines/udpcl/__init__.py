@@ -1,0 +1,1 @@
+"""The UDP convergence layer without I/O: bundles into datagrams, and back."""
