@@ -79,8 +79,9 @@ def test_a_net_is_captured(name: str, tmp_path: Path) -> None:
     with process.stderr:
         while not process.stderr.readline().startswith("File:"):
             assert process.poll() is None
-        lab("exec", "ground", "--", "ping", "-c", "1", "rover")
+        # It says that it captures a little before it does: what is looked for is sent until it is seen.
         while b"\x20\x21\x22\x23" not in file.read_bytes():  # in the pattern that ping fills its packets with
+            lab("exec", "ground", "--", "ping", "-c", "1", "rover")
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         process.wait(30)
