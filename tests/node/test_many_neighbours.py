@@ -38,6 +38,7 @@ listen = "127.0.0.1:0"
 
 [links.limits]
 max_per_ip = 1024
+max_per_ip_burst = 1024
 max_handshakes = 1024
 """
 
