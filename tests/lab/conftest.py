@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tumpline.testing.leftovers import Leftovers, processes_of
+from tumpline.testing.leftovers import Leftovers, processes_under
 
 
 @pytest.fixture(autouse=True)
@@ -26,4 +26,4 @@ def nothing_left(runtime_dir: Path) -> Iterator[None]:
     assert after.tables == before.tables
     assert after.mounts == before.mounts
     assert after.files == frozenset()
-    assert processes_of("") == [] or not any(str(runtime_dir) in line for line in processes_of(""))
+    assert processes_under(runtime_dir) == []

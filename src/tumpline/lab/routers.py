@@ -55,7 +55,7 @@ def _nat(holder: Holder, spec: NatSpec, node: str, directory: Path) -> None:
         config = directory / "miniupnpd.conf"
         config.write_text(upnp_config(spec, str(directory / "miniupnpd.leases")))
         argv = upnp_argv(str(config), str(directory / "miniupnpd.pid"))
-        holder.start_lasting(node, ["sh", "-c", f'exec "$@" > {directory}/miniupnpd.log 2>&1 &', "sh", *argv])
+        holder.start_lasting(node, ["sh", "-c", 'exec "$@" > "$0" 2>&1 &', str(directory / "miniupnpd.log"), *argv])
 
 
 def _set_keys(holder: Holder, node: str, keys: Mapping[str, str]) -> None:

@@ -14,7 +14,6 @@ from tumpline.lab.state import labs_dir
 class Leftovers(NamedTuple):
     """Everything of a kind that a laboratory makes, anywhere on the machine."""
 
-    namespaces: frozenset[str]
     links: frozenset[str]
     tables: str
     files: frozenset[str]
@@ -22,8 +21,8 @@ class Leftovers(NamedTuple):
 
     @classmethod
     def now(cls) -> Leftovers:
-        """As it is. Namespaces: the network namespaces that any process is in."""
-        return cls(_namespaces(), _lines("ip", "-o", "link"), _run("nft", "list", "ruleset"), _files(), _mounts())
+        """As it is."""
+        return cls(_lines("ip", "-o", "link"), _run("nft", "list", "ruleset"), _files(), _mounts())
 
 
 def processes_of(name: str) -> list[str]:
@@ -39,6 +38,21 @@ def processes_of(name: str) -> list[str]:
     return found
 
 
+def processes_under(runtime_dir: Path) -> list[str]:
+    """Processes, and so namespaces, of laboratories of this runtime directory: all of them inherit where it is."""
+    mark = f"XDG_RUNTIME_DIR={runtime_dir}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if mark in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
 def _run(*argv: str) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, env=environment(), check=False)
     return done.stdout
@@ -46,17 +60,6 @@ def _run(*argv: str) -> str:
 
 def _lines(*argv: str) -> frozenset[str]:
     return frozenset(line.split()[1] for line in _run(*argv).splitlines())
-
-
-def _namespaces() -> frozenset[str]:
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                found.add(os.readlink(entry / "ns" / "net"))
-            except OSError:
-                continue
-    return frozenset(found)
 
 
 def _files() -> frozenset[str]:
