@@ -23,8 +23,13 @@ class Names:
         """Whether the endpoint is one of this node's (RFC 9758: ipn:!.N always is)."""
         return destination.node in self.all or destination.is_local
 
-    def source(self, demux: str) -> Eid:
-        """The local endpoint `demux` as source of a bundle. Raises MalformedError where the primary ID cannot name it."""
+    def source(self, demux: str, node: Eid | None = None) -> Eid:
+        """The local endpoint `demux` as source of a bundle, below the primary ID or the one that is named. Raises
+        MalformedError where that cannot name it."""
+        if node is not None and node != self.primary:
+            if node not in self.all:
+                raise MalformedError(f"{node} is none of this node's IDs: {', '.join(sorted(map(str, self.all)))}")
+            return node.with_demux(demux)
         source = self._sources.get(demux)
         if source is None:
             source = self.primary.with_demux(demux)
