@@ -183,6 +183,10 @@ class NodeMachine:
         that wire.admin decodes to, or the type code of one that it does not know."""
         self._deliverer.records.register(kind, handler)
 
+    def register_records(self, kind: type | int, service: str) -> None:
+        """As `register_admin`, for a service: it is handed each such record by Administer."""
+        self._deliverer.records.register_service(kind, service)
+
     def originate(self, adus: Sequence[Adu], now: float) -> None:
         """Send ADUs. One with a token is answered by AduStored or AduRefused."""
         self._origination.originate(adus, now)

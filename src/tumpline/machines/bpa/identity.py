@@ -35,8 +35,13 @@ class Names:
         """Whether nothing that others send there is taken (RFC 9758 §5.4: ipn:! never comes from another node)."""
         return destination.is_local or (destination not in self.all and self.reception(destination) is Reception.DELETE)
 
-    def source(self, demux: str) -> Eid:
-        """The local endpoint `demux` as source of a bundle. Raises MalformedError where the primary ID cannot name it."""
+    def source(self, demux: str, node: Eid | None = None) -> Eid:
+        """The local endpoint `demux` as source of a bundle, below the primary ID or the one that is named. Raises
+        MalformedError where that cannot name it."""
+        if node is not None and node != self.primary:
+            if node not in self.all:
+                raise MalformedError(f"{node} is none of this node's IDs: {', '.join(sorted(map(str, self.all)))}")
+            return node.with_demux(demux)
         source = self._sources.get(demux)
         if source is None:
             source = self.primary.with_demux(demux)
