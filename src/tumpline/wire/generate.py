@@ -29,8 +29,11 @@ _EDGES: Final = (0, 1, 23, 24, 255, 256, 65_535, 65_536)  # where the CBOR head 
 _WIDE: Final = (*_EDGES, (1 << 32) - 1, 1 << 32)  # the same for numbers that nobody has to allocate
 _TIMES_MS: Final = (631_152_000_000, 946_684_800_000)  # DTN time: the years 2020 to 2030
 _DAY_MS: Final = 86_400_000
-_NODES: Final = ("ground", "relay", "rover-7", "moon.base", "n%2Fx", "a")
-_DEMUXES: Final = ("", "sink", "files/in", "~group", "a~b", "x" * 60)
+_DTN_EIDS: Final = tuple(
+    Eid(DTN, f"//{node}/{demux}")
+    for node in ("ground", "relay", "rover-7", "moon.base", "n%2Fx", "a")
+    for demux in ("", "sink", "files/in", "~group", "a~b", "x" * 60)
+)
 _REQUESTS: Final = (
     BundleFlags.REPORT_RECEPTION,
     BundleFlags.REPORT_FORWARDING,
@@ -94,7 +97,7 @@ def draw_status_report(chance: Chance) -> StatusReport:
 def draw_eid(chance: Chance) -> Eid:
     """Where a bundle may be sent to: a service or an administrative endpoint, in dtn also a group."""
     if chance.random() < 0.5:
-        return Eid(DTN, f"//{chance.choice(_NODES)}/{chance.choice(_DEMUXES)}")
+        return chance.choice(_DTN_EIDS)
     return _ipn_eid(chance)
 
 
