@@ -10,9 +10,11 @@ from tumpline.drivers.dial import Address
 from tumpline.drivers.tls import TlsContexts, TlsFiles, Verify
 from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy
 from tumpline.machines.tcpcl4.config import SessionConfig
+from tumpline.wire.tcpcl4 import CRITICAL, ExtensionItem
 
 DEFAULT_PORT = 4556  # RFC 9174 §8.1: dtn-bundle
 _SESSION = SessionConfig()
+PRIVATE_EXTENSION = 0x8000  # RFC 9174 Tables 12 and 13: from there on "Private or Experimental Use"
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -94,6 +96,9 @@ class Tcpcl4Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Take acknowledgements whose flags are not those of the segment (RFC 9174 section 5.2.3), as dtn7-rs sends them."""
     single_segment: bool = False
     """Send no bundle in several segments: what the peer cannot take in one is fragmented. For dtn7-go."""
+    test_extensions: Literal["", "private", "critical_session", "critical_transfer"] = ""
+    """Try peers with extension items of a private type: `private` with sessions and transfers, which peers have to pass
+    over; `critical_session`, `critical_transfer` as a critical item, which they have to refuse."""
     dial_s: PositiveSeconds = 10.0
     """Seconds to wait for a TCP connection."""
     retry_s_first: PositiveSeconds = 0.25
@@ -180,7 +185,16 @@ def session_config(
         tls_timeout_s=config.limits.handshake_s,
         init_timeout_s=config.limits.handshake_s,
         idle_s=0.0 if dialled is not None else config.idle_s,
+        session_extensions=_test_items(config.test_extensions, "session"),
+        transfer_extensions=_test_items(config.test_extensions, "transfer"),
         idle_messages_per_s=config.limits.max_idle_messages_s,
         unsettled_most=config.limits.max_unanswered,
         unsettled_octets_most=config.limits.max_unanswered_octets,
     )
+
+
+def _test_items(wanted: str, of: str) -> tuple[ExtensionItem, ...]:
+    """What `test_extensions` puts into a "session" or a "transfer"."""
+    if wanted == "private":
+        return (ExtensionItem(0, PRIVATE_EXTENSION, b"tumpline"),)
+    return (ExtensionItem(CRITICAL, PRIVATE_EXTENSION, b"tumpline"),) if wanted == f"critical_{of}" else ()
