@@ -87,6 +87,7 @@ class Host(Protocol):
 
     stores: Stores
     umask: int
+    verifies: bool  # certificates of peers: without that they prove nothing
 
     def tell(self, event: AgentEvent) -> None: ...
 
@@ -181,7 +182,8 @@ class Contact:
         session = self.connection.session.established
         if session is None:
             return None
-        certificate, remote = self.connection.certificate, self.connection.remote
+        remote = self.connection.remote
+        certificate = self.connection.certificate if self._host.verifies else None
         policy = AuthenticationPolicy(Demand.CHECK, Demand.CHECK, allow_uri_san=True)
         return Parameters(
             session.node_id,

@@ -39,6 +39,7 @@ class TcpclAgent:
         spool = Spool(settings.spool_directory, settings.spool_octets_most)
         self.stores = Stores(spool, Room(settings.memory_octets_most), Room(settings.memory_octets_most))
         self.umask = _umask()
+        self.verifies = settings.link.tls.authenticate != "none"
         self.contacts: dict[int, Contact] = {}  # by number; closed ones while something of them waits to be taken
         self._of_connection: dict[Connection, Contact] = {}
         self._of_path: dict[int, Contact] = {}
@@ -54,14 +55,6 @@ class TcpclAgent:
     async def start(self) -> None:
         """Listen and dial as the settings say. Raises: TumplineError with the remedy."""
         await self._link.start(self)
-        try:
-            for where in self.settings.init_listen:
-                self.listen(where)
-        except TumplineError:
-            await self.close()
-            raise
-        for where in self.settings.init_connect:
-            self._link.connect(str(where))
 
     async def ended(self) -> None:
         """Returns once the agent was stopped, or has shut down."""
