@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from enum import Enum
 from typing import NamedTuple
 
 from tumpline.errors import TumplineError
@@ -13,15 +14,24 @@ TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
+class Verify(Enum):
+    """Of which peers the certificate must lead to our CA."""
+
+    ALL = "all"  # of all: one must be there
+    GIVEN = "given"  # of those who show one (every server does)
+    NOTHING = "nothing"
+
+
 class TlsFiles(NamedTuple):
     """What TLS is configured with. Paths; "" where there is none."""
 
     certificate: str
     key: str
     ca: str
-    verify: bool  # whether a certificate path that does not lead to `ca` ends the handshake
+    verify: Verify  # whose certificate path ends the handshake if it does not lead to `ca`
     min_version: str = "1.2"
     key_log: str = ""  # beside SSLKEYLOGFILE of the environment
+    ciphers: str = ""  # of TLS 1.2, if not TLS12_CIPHERS
 
 
 class TlsContexts:
@@ -60,7 +70,7 @@ def make_context(files: TlsFiles, server_side: bool) -> ssl.SSLContext:
     """Raises: TumplineError naming the file and the remedy."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = VERSIONS[files.min_version]
-    context.set_ciphers(TLS12_CIPHERS)
+    context.set_ciphers(files.ciphers or TLS12_CIPHERS)
     # Names are compared by the session, by the rules of RFC 9174 §4.4.4; here the path is verified.
     context.check_hostname = False
     context.verify_mode = _verify_mode(files, server_side)
@@ -76,7 +86,7 @@ def make_context(files: TlsFiles, server_side: bool) -> ssl.SSLContext:
 
 
 def _verify_mode(files: TlsFiles, server_side: bool) -> ssl.VerifyMode:
-    if files.verify:
+    if files.verify is Verify.ALL or (files.verify is Verify.GIVEN and not server_side):
         return ssl.CERT_REQUIRED
     # RFC 9174 §4.4.3: the passive entity SHALL request a certificate; one that is given must still be valid, but without
     # a CA nothing can be.
