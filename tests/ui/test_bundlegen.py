@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -72,6 +73,16 @@ def test_bundles_cross_in_small_segments(run: Run) -> None:
 def test_unknown_extensions_are_passed_over_and_critical_ones_refused(run: Run) -> None:
     code, result = run("fullvalid", "100", "--enable-test", "private_extensions")
     assert (code, result["equal"], result["refused"]) == (0, 100, 0)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("secured", ["false", "true"])
+def test_a_hundred_thousand_come_equal_in_bounded_memory(run: Run, secured: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    code, result = run("fullvalid", "100000", "--use-tls", secured)
+    assert (code, result["equal"]) == (0, 100_000)
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown_kib < 100 * 1024, "300 MB went through, a few hundredths of that may be on their way"
 
 
 # ---- the command line ------------------------------------------------------------------------------------------------
