@@ -8,7 +8,7 @@ import msgspec
 
 from tumpline.drivers.dial import Address
 from tumpline.drivers.tls import TlsContexts, TlsFiles
-from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy
+from tumpline.machines.authenticate import AuthenticationPolicy
 from tumpline.machines.tcpcl4.config import SessionConfig
 
 DEFAULT_PORT = 4556  # RFC 9174 §8.1: dtn-bundle
