@@ -27,10 +27,10 @@ from tumpline.drivers.links._tcpcl4_connection import Connection, Remote, new_sc
 from tumpline.drivers.links._units import release
 from tumpline.drivers.listen import Registration, listen
 from tumpline.drivers.tasks import TaskOwner
+from tumpline.machines.authenticate import node_id_or_none
 from tumpline.machines.backoff import Backoff
 from tumpline.machines.bucket import Bucket
 from tumpline.machines.effects import PathInfo, RefuseReason, Unit
-from tumpline.machines.tcpcl4.authenticate import node_id_or_none
 from tumpline.machines.tcpcl4.config import Role
 from tumpline.machines.tcpcl4.events import SessionEstablished, SessionTerminated
 from tumpline.machines.tcpcl4.session import Session
