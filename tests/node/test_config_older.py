@@ -208,7 +208,6 @@ ABSENT = [
     ("bp", "apps: {zeroconf: {enumerate: 5}}", "discovery by mDNS is not part of this release"),
     ("bp", "cl_attach: {btpu: dtn.server.btpu}", "BTP-U over Ethernet is not part of this release"),
     ("bp", "enable_test: [private_extensions]", "these extensions only test others' dissectors"),
-    ("tcpcl", "enable_test: [private_extensions]", "these extensions only test others' dissectors"),
     ("udpcl", "enable_test: [private_extensions]", "these extensions only test others' dissectors"),
     ("btpu", "init_listen: [{ifname: eth0}]", "BTP-U over Ethernet is not part of this release"),
     ("btpu", "polling: [{address: '01:00:5E:90:00:04'}]", "BTP-U over Ethernet is not part of this release"),
@@ -293,6 +292,11 @@ def test_segments(tmp_path: Path, text: str, first: int, least: int, most: int, 
     session = session_config(tcpcl(tmp_path, text), "dtn://server/", "127.0.0.1", None, None)
     assert (session.segment_octets_first, session.segment_octets_least) == (first, least)
     assert (session.segment_octets_most, session.segment_ack_s) == (most, ack_s)
+
+
+def test_extensions_to_try_peers_with(tmp_path: Path) -> None:
+    assert tcpcl(tmp_path, "enable_test: [private_extensions]").test_extensions == "private"
+    assert tcpcl(tmp_path, "enable_test: []").test_extensions == ""
 
 
 def test_both_versions_of_ip_are_one_listener(tmp_path: Path) -> None:
