@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 
@@ -18,7 +18,7 @@ def contexts(tmp_path: Path) -> MakeContexts:
     """`contexts(NAME, **of TlsFiles)`: those of dtn://NAME/, whom the CA vouches for."""
     authority = Authority(tmp_path)
 
-    def make(name: str, **changes: object) -> DtlsContexts:
+    def make(name: str, **changes: Any) -> DtlsContexts:
         tls = authority.issue(name, [f"dtn://{name}/"])
         return DtlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=Verify.ALL)._replace(**changes))
 

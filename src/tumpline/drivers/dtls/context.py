@@ -7,8 +7,11 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from tumpline.drivers.dtls.probe import DTLS_1_3, probe
@@ -24,15 +27,23 @@ from tumpline.drivers.tls_files import (
 )
 from tumpline.errors import TumplineError
 
+PrivateKey = (
+    rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | ed448.Ed448PrivateKey
+    | dsa.DSAPrivateKey
+)
 DTLS_1_2: Final = 0xFEFD
 VERSIONS: Final = {"1.2": DTLS_1_2, "1.3": DTLS_1_3}
 COOKIE_OCTETS: Final = 16  # HelloVerifyRequest has 44 octets then: less than any ClientHello
 _SECRET_OCTETS: Final = 32
+assert SSL.OP_COOKIE_EXCHANGE is not None, "pyOpenSSL 26 needs an OpenSSL that has it"
 _OPTIONS: Final = (
     SSL.OP_NO_QUERY_MTU  # without it set_ciphertext_mtu says nothing: a memory BIO is asked, and knows nothing
     | SSL.OP_COOKIE_EXCHANGE
     | SSL.OP_NO_TICKET  # sessions are not resumed: a ticket would outlive the certificate
-    | (SSL.OP_NO_RENEGOTIATION or 0)  # new keys come by a new association, beside the old one
+    | SSL.OP_NO_RENEGOTIATION  # new keys come by a new association, beside the old one
     | SSL.OP_CIPHER_SERVER_PREFERENCE
 )
 
@@ -103,23 +114,27 @@ def _verify(connection: SSL.Connection, _certificate: crypto.X509, code: int, _d
 def _load_own(context: SSL.Context, files: TlsFiles) -> None:
     if not files.certificate:
         return
-    refused: list[bool] = []
-
-    def refuse(*_: object) -> bytes:
-        refused.append(True)
-        return b""  # without this OpenSSL would ask on the terminal
-
-    context.set_passwd_cb(refuse)
     try:
         context.use_certificate_chain_file(files.certificate)
-        context.use_privatekey_file(files.key)
+        context.use_privatekey(_private_key(files))
         context.check_privatekey()
     except SSL.Error as error:
-        if refused:
-            raise encrypted_key(files) from None
         if "mismatch" in reason_of(error):
             raise mismatched_key(files) from None
         raise unusable_pair(files) from error
+
+
+def _private_key(files: TlsFiles) -> PrivateKey:
+    """Raises: TumplineError."""
+    try:
+        key = load_pem_private_key(Path(files.key).read_bytes(), None)
+    except TypeError:
+        raise encrypted_key(files) from None
+    except ValueError as error:
+        raise unusable_pair(files) from error
+    if not isinstance(key, PrivateKey):
+        raise unusable_pair(files)  # such as one that only agrees on keys
+    return key
 
 
 def _load_ca(context: SSL.Context, files: TlsFiles) -> None:

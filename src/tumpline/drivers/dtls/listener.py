@@ -33,11 +33,11 @@ class Listener:
         """`address`: of both ends, in whatever form. What is no ClientHello is answered by nothing.
 
         Raises: TumplineError (files that cannot be used)."""
-        if client_hello_random(datagram) is None:
+        records = split_records(datagram)
+        if not records or client_hello_random(records[0]) is None:
             return NOTHING
-        context = self._contexts.context(True)
-        connection = self._connection(context, address)
-        connection.bio_write(split_records(datagram)[0] if split_records(datagram) else b"")
+        connection = self._connection(self._contexts.context(True), address)
+        connection.bio_write(records[0])
         try:
             connection.DTLSv1_listen()
         except SSL.WantReadError:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from OpenSSL import SSL, crypto
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
 
 from tumpline.drivers.dtls.context import DtlsContexts, Peer, reason_of
 from tumpline.drivers.tls_failures import explain_certificate, explain_reason
@@ -80,8 +81,8 @@ class DtlsSession:
 
     def peer_certificate(self) -> bytes | None:
         """DER; None if the peer gave none."""
-        certificate = self._connection.get_peer_certificate()
-        return None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        return None if certificate is None else certificate.public_bytes(Encoding.DER)
 
     @property
     def plaintext_octets(self) -> int:
