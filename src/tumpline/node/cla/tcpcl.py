@@ -7,6 +7,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tumpline.drivers.dial import ANY_HOST, Address
@@ -18,8 +19,11 @@ from tumpline.errors import TumplineError
 from tumpline.machines.effects import Arrival, PathInfo, RefuseReason, Unit
 from tumpline.machines.tcpcl4.config import SessionConfig
 from tumpline.machines.tcpcl4.events import Event, SessionEnding
-from tumpline.node.cla.contact import Contact, Stores
+from tumpline.node.cla.contact import Contact, Parameters
 from tumpline.node.cla.events import AgentEvent, ConnectionClosed, ConnectionOpened, ContactRemoved
+from tumpline.node.cla.holdings import Holdings
+from tumpline.node.cla.incoming import Incoming
+from tumpline.node.cla.outgoing import Outgoing
 from tumpline.node.cla.settings import TcpclAgentSettings
 from tumpline.wire.eid import Eid
 
@@ -37,9 +41,8 @@ class TcpclAgent:
         self.settings = settings
         self.tell = tell
         spool = Spool(settings.spool_directory, settings.spool_octets_most)
-        self.stores = Stores(spool, Room(settings.memory_octets_most), Room(settings.memory_octets_most))
+        self.holdings = Holdings(spool, Room(settings.memory_octets_most), Room(settings.memory_octets_most))
         self.umask = _umask()
-        self.verifies = settings.link.tls.authenticate != "none"
         self.contacts: dict[int, Contact] = {}  # by number; closed ones while something of them waits to be taken
         self._of_connection: dict[Connection, Contact] = {}
         self._of_path: dict[int, Contact] = {}
@@ -67,7 +70,7 @@ class TcpclAgent:
         if self._last_takes is not None:
             self._last_takes.cancel()
         for contact in list(self.contacts.values()):
-            contact.discard()
+            contact.incoming.discard()
             self._remove(contact)
         self._ended.set()
 
@@ -123,19 +126,40 @@ class TcpclAgent:
         elif self._last_takes is None:
             self._last_takes = asyncio.get_running_loop().call_later(LAST_TAKES_S, self._ended.set)
 
-    # ---- what contacts need ------------------------------------------------------------------------------------------
+    # ---- contacts ----------------------------------------------------------------------------------------------------
+
+    def parameters(self, contact: Contact) -> Parameters | None:
+        """Of its session; None before it is established."""
+        return contact.parameters(self.settings.link.tls.authenticate != "none")
+
+    def terminate(self, contact: Contact, reason: int) -> None:
+        """End its session in order; it is not dialled again. `reason`: RFC 9174 Table 16."""
+        self._link.forget(contact.connection)
+        contact.terminate(reason)
+
+    def close_contact(self, contact: Contact) -> None:
+        """End its connection at once; it is not dialled again."""
+        self._link.forget(contact.connection)
+        contact.close()
+
+    async def pop_file(self, contact: Contact, number: str, path: str) -> None:
+        """Take a received bundle as a new file. Raises: UnknownTransferError, OSError: it stays here then."""
+        await contact.incoming.pop_file(number, path, 0o666 & ~self.umask)
 
     def offer(self, path: int, unit: Unit) -> None:
-        """Send it."""
+        """Send it (for Outgoing)."""
         self._link.offer(path, [unit])
 
-    def let_go(self, contact: Contact) -> None:
-        """It is not dialled again."""
-        self._link.forget(contact.connection)
+    def _contact(self, connection: Connection) -> Contact:
+        number, self._next_contact = self._next_contact, self._next_contact + 1
+        outgoing = Outgoing(number, self, self.holdings.queued, self.tell)
+        incoming = Incoming(number, self.holdings, self.tell, partial(self._emptied, number))
+        return Contact(number, connection, outgoing, incoming, self.tell)
 
-    def emptied(self, contact: Contact) -> None:
+    def _emptied(self, number: int) -> None:
         """Nothing of it waits to be taken."""
-        if not contact.is_open:
+        contact = self.contacts.get(number)
+        if contact is not None and not contact.is_open:
             self._remove(contact)
 
     def _remove(self, contact: Contact) -> None:
@@ -151,32 +175,32 @@ class TcpclAgent:
 
     def opened(self, connection: Connection) -> None:
         """A connection is there."""
-        number, self._next_contact = self._next_contact, self._next_contact + 1
-        contact = self.contacts[number] = self._of_connection[connection] = Contact(self, number, connection)
-        self.tell(ConnectionOpened(number))
+        contact = self._of_connection[connection] = self._contact(connection)
+        self.contacts[contact.number] = contact
+        _log.info("contact %d: connection with %s", contact.number, connection.remote.address)
+        self.tell(ConnectionOpened(contact.number))
         contact.began()
-        _log.info("contact %d: connection with %s", number, connection.remote.address)
 
     def happened(self, connection: Connection, event: Event) -> None:
         """Its session says this."""
         contact = self._of_connection[connection]
         if isinstance(event, SessionEnding):
-            self.let_go(contact)  # a session that was ended in order is not wanted any more
+            self._link.forget(connection)  # a session that was ended in order is not wanted any more
         contact.happened(event)
 
     def begun(self, connection: Connection, seq: int) -> None:
         """A transfer of it leaves."""
-        self._of_connection[connection].begun(seq)
+        self._of_connection[connection].outgoing.begun(seq)
 
     def closed(self, connection: Connection) -> None:
         """It is gone."""
         contact = self._of_connection.pop(connection)
-        is_something_left = contact.closed()
+        contact.closed()
         self.tell(ConnectionClosed(contact.number))
         _log.info("contact %d: closed", contact.number)
         if self.settings.stop_on_close and not self._of_connection:
             self.shutdown()
-        if not is_something_left:
+        if not contact.incoming.queue:
             self._remove(contact)
 
     # ---- LinkHost ----------------------------------------------------------------------------------------------------
@@ -189,7 +213,7 @@ class TcpclAgent:
     def path_up(self, info: PathInfo) -> None:
         """A session can carry transfers."""
         contact = self._of_path[info.path] = self._of_connection[self._link.connection(info.path)]
-        contact.up(info.path)
+        contact.outgoing.up(info.path)
 
     def path_down(self, path: int, _reason: str) -> None:
         """Its transfers have ended before."""
@@ -197,13 +221,13 @@ class TcpclAgent:
 
     def reserve(self, path: int, octets: int) -> Sink | RefuseReason:
         """A large transfer comes."""
-        return self._of_path[path].reserve(octets)
+        return self._of_path[path].incoming.reserve(octets)
 
     def received(self, path: int, arrivals: Sequence[Arrival]) -> None:
         """Kept or refused, at once."""
-        contact, kept = self._of_path[path], []
+        incoming, kept = self._of_path[path].incoming, []
         for arrival in arrivals:
-            reason = contact.arrived(arrival)
+            reason = incoming.arrived(arrival)
             if reason is None:
                 kept.append(arrival.transfer)
             else:
@@ -213,20 +237,20 @@ class TcpclAgent:
     def acked(self, path: int, seqs: Sequence[int]) -> None:
         """The peer has them."""
         for seq in seqs:
-            self._of_path[path].acked(seq)
+            self._of_path[path].outgoing.acked(seq)
 
     def refused(self, path: int, seq: int, reason: RefuseReason) -> None:
         """The peer does not want it."""
-        self._of_path[path].refused(seq, reason)
+        self._of_path[path].outgoing.refused(seq, reason)
 
     def lost(self, path: int, seqs: Sequence[int]) -> None:
         """Nobody knows whether the peer has them."""
         for seq in seqs:
-            self._of_path[path].lost(seq)
+            self._of_path[path].outgoing.lost(seq)
 
     def progress(self, path: int, seq: int, octets: int) -> None:
         """The peer has so much of it."""
-        self._of_path[path].progressed(seq, octets)
+        self._of_path[path].outgoing.progressed(seq, octets)
 
     def notice(self, name: str, **fields: Any) -> None:
         """Into the log."""
