@@ -7,6 +7,7 @@ from tumpline.node.config.older.links import tcpcl4_config
 from tumpline.node.config.older.sections import AgentSection, TcpclSection
 
 SESSION_BUS = "session"
+_LEVELS = {"critical": "error"}  # of those that we do not have
 
 
 def tcpcl_settings(section: TcpclSection) -> TcpclAgentSettings:
@@ -23,3 +24,8 @@ def tcpcl_settings(section: TcpclSection) -> TcpclAgentSettings:
 def bus_address(section: AgentSection) -> str:
     """`session`, `system`, or any D-Bus address."""
     return section.bus_addr or SESSION_BUS
+
+
+def log_level(text: str) -> str:
+    """As `[log]` has it."""
+    return _LEVELS.get(text.lower(), text.lower())
