@@ -64,7 +64,8 @@ def _pinging(agent: Agent, asked: Asked) -> AbstractAsyncContextManager[None]:
 
 
 def _tell(destination: str, event: object) -> None:
+    """On standard output, whatever the log's level is: somebody asked."""
     if isinstance(event, TraceReport):
-        _log.warning("ping %s: %s says: %s", destination, event.node, ", ".join(event.did))
+        print(f"ping {destination}: {event.node} says: {', '.join(event.did)}", flush=True)
     elif isinstance(event, TraceDelivered):
-        _log.warning("ping %s: delivered after %.0f ms", destination, event.after_ms)
+        print(f"ping {destination}: delivered after {event.after_ms:.0f} ms", flush=True)

@@ -9,8 +9,8 @@ from typing import TypeVar
 import msgspec
 
 from tumpline.errors import ConfigError
-from tumpline.node.config.model import LogSection
 from tumpline.node.config import Configuration
+from tumpline.node.config.model import LogSection
 from tumpline.node.config.older.agents import log_level
 from tumpline.node.config.older.node import bp_agent_configuration
 from tumpline.node.config.older.read import OlderConfiguration, load_older
@@ -65,8 +65,10 @@ def udpcl_section(older: OlderConfiguration, asked: Asked) -> UdpclSection:
 def bp_configuration(older: OlderConfiguration, asked: Asked) -> Configuration:
     """Of the bundle agent. Raises: ConfigError."""
     if older.bp is None:
-        raise ConfigError(f"{older.path}: a bundle agent needs its node ID; write bp: with node_id below it, and name the "
-            "file with --config-file")
+        raise ConfigError(
+            f"{older.path}: a bundle agent needs its node ID; write bp: with node_id below it, and name the "
+            "file with --config-file"
+        )
     return bp_agent_configuration(older._replace(bp=with_options(older.bp, asked)))
 
 

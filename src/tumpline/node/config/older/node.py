@@ -42,9 +42,7 @@ def bp_agent_configuration(older: OlderConfiguration, registry: Registry | None 
     return _configuration(older, _Attached, "this is the bundle agent", registry)
 
 
-def _configuration(
-    older: OlderConfiguration, kind: type[_Node], why: str, registry: Registry | None
-) -> Configuration:
+def _configuration(older: OlderConfiguration, kind: type[_Node], why: str, registry: Registry | None) -> Configuration:
     problems = _AtTheirKeys(older)
     if older.bp is None or older.bp.node_id is None:
         problems.add((), f"bp: the section is missing, and {why}; write bp: with node_id below it, or run tcpcl-agent")
