@@ -12,7 +12,7 @@ from typing import Any, Final
 from tumpline.errors import ConfigError
 from tumpline.node.config.checker import Checker
 from tumpline.node.config.older.agents import bus_address, log_level
-from tumpline.node.config.older.links import tcpcl4_table
+from tumpline.node.config.older.links import tcpcl4_table, udpcl_table
 from tumpline.node.config.older.patterns import node_of, plain_of
 from tumpline.node.config.older.read import OlderConfiguration, load_older
 from tumpline.node.config.older.sections import BpSection, RxRoute, TxRoute, endpoint
@@ -149,6 +149,11 @@ class _OwnLinks(_Node):
             self._came(("links", len(links) - 1), ("tcpcl",))
             for ours, theirs in (("listen", "init_listen"), ("connect", "init_connect")):
                 self._came(("links", len(links) - 1, ours), ("tcpcl", theirs))
+        if self._older.udpcl is not None:
+            links.append({"kind": "udpcl", "name": "udpcl", **udpcl_table(self._older.udpcl)})
+            self._came(("links", len(links) - 1), ("udpcl",))
+            for ours, theirs in (("listen", "init_listen"), ("connect", "polling"), ("multicast", "multicast")):
+                self._came(("links", len(links) - 1, ours), ("udpcl", theirs))
         return links
 
     def _missing(self, layer: str) -> str:
