@@ -1,7 +1,7 @@
 """`serve(..., adapters=...)`: what shows a running agent to others comes and goes with it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -46,10 +46,8 @@ async def test_an_adapter_lives_from_control_up_to_the_agent_s_end(configuration
 
 
 async def test_an_agent_without_its_adapter_does_not_start(configuration: Configuration) -> None:
-    @asynccontextmanager
-    async def adapter(_agent: Agent) -> AsyncIterator[None]:
+    def adapter(_agent: Agent) -> AbstractAsyncContextManager[None]:
         raise RefusedError("the name is taken")
-        yield
 
     ready: list[bool] = []
     with pytest.raises(RefusedError, match="the name is taken"):

@@ -72,7 +72,7 @@ def session_bus() -> Iterator[str]:
         process.communicate("\n", HANG_S)
 
 
-@pytest.fixture(scope="module", params=["dbus-daemon", "embedded"])
+@pytest.fixture(scope="module", params=["dbus-daemon"])
 def pair(request: pytest.FixtureRequest, session_bus: str) -> Iterator[Pair]:
     with tempfile.TemporaryDirectory() as name, Agents(Path(name)) as agents:
         socket = Path(name) / "bus"
