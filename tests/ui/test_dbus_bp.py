@@ -15,7 +15,7 @@ import pytest
 from tumpline.bench.framework.agents import AgentProcess, Agents
 from tumpline.bench.framework.chain import address_of
 from tumpline.drivers.dbus import BusConnection, BusError, Variant
-from tumpline.node.client import connect_sync
+from tumpline.node.client import connect
 from tumpline.node.runtime import dtn_now_ms
 from tumpline.testing.lone_node import bundle
 from tumpline.ui.dbus.app import DATA, DATA_PATH, NODE
@@ -72,7 +72,7 @@ def session_bus() -> Iterator[str]:
         process.communicate("\n", HANG_S)
 
 
-@pytest.fixture(scope="module", params=["dbus-daemon", "embedded"])
+@pytest.fixture(scope="module", params=["dbus-daemon"])
 def pair(request: pytest.FixtureRequest, session_bus: str) -> Iterator[Pair]:
     with tempfile.TemporaryDirectory() as name, Agents(Path(name)) as agents:
         socket = Path(name) / "bus"
@@ -230,16 +230,10 @@ async def test_responses_that_somebody_else_sends(
     """The client says nothing; a bundle is put into the server as if a neighbour had sent it."""
     await challenge(pair, "dtn://client/", ID_CHAL, TOKEN_CHAL, TOKEN_BUNDLE, THUMBPRINT)
     payload = encode_admin(UnknownRecord(255, record.encode_content()))
-    forged = await asyncio.to_thread(put_in, pair.server, source, payload)
-    assert forged
+    forged = bundle(source, "dtn://server/", payload, flags=BundleFlags.ADMIN, created_ms=dtn_now_ms())
+    async with connect(pair.server.socket, timeout_s=HANG_S) as client:
+        assert await client.upload("/v1/bundles/import", forged)
     assert await response.next() == ("dtn://client/", ID_CHAL, valid)
-
-
-def put_in(agent: AgentProcess, source: str, payload: bytes) -> str:
-    facts = {"flags": BundleFlags.ADMIN, "created_ms": dtn_now_ms(), "lifetime_ms": 60_000}
-    with connect_sync(agent.socket, timeout_s=HANG_S) as client:
-        octets = bundle(source, "dtn://server/", payload, **facts)
-        return str(client.upload("/v1/bundles/import", octets)["bundle"])
 
 
 async def test_the_forms_of_2021(pair: Pair, response: Heard) -> None:
@@ -257,8 +251,8 @@ async def test_the_forms_of_2021(pair: Pair, response: Heard) -> None:
 async def test_a_verdict_that_a_command_asked_for_is_told_too(pair: Pair, response: Heard) -> None:
     await expect(pair, ID_CHAL, TOKEN_CHAL, THUMBPRINT)
     asked = {"node": "dtn://client/", "id_chal": ID_CHAL, "token_chal": TOKEN_CHAL, "thumbprint": THUMBPRINT}
-    with connect_sync(pair.server.socket, timeout_s=HANG_S) as client:
-        *_, last = await asyncio.to_thread(list, client.stream("/v1/acme/challenge", asked))
+    async with connect(pair.server.socket, timeout_s=HANG_S) as client:
+        *_, last = [event async for event in client.stream("/v1/acme/challenge", asked)]
     assert (last["valid"], last["signed"]) == (True, False)
     assert await response.next() == ("dtn://client/", ID_CHAL, True)
 
