@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumpline.errors import TumplineError
-from tumpline.lab.apart import ENVIRONMENT, before_agent, bundle_agent, is_apart
 from tumpline.lab.agent_config import write_configs
+from tumpline.lab.apart import ENVIRONMENT, before_agent, bundle_agent, is_apart
 from tumpline.lab.holder import Holder, environment
 from tumpline.lab.model import LabFile
 from tumpline.lab.processes import first_line, only_child, spawn, start_time
@@ -110,9 +110,7 @@ def _start_telling(
 ) -> _Starting:
     """One whose first line on standard output says that it is ready."""
     with log.open("a") as errors:
-        process = spawn(
-            holder.command(node, argv), node_environment(directory, node), directory.node(node), errors
-        )
+        process = spawn(holder.command(node, argv), node_environment(directory, node), directory.node(node), errors)
     return _Starting(node, name, process, log)
 
 

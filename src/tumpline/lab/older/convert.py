@@ -49,7 +49,7 @@ def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bo
     }
     conversion = _Conversion(older, problems, remarks)
     agents = conversion.agents()
-    nodes = {
+    nodes: dict[str, dict[str, Any]] = {
         name: {"nets": _ports(node), "agent": agents[name].table(node.config.tls_enable)}
         for name, node in older.nodes.items()
     }

@@ -30,7 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TumplineError as error:
         return said("bp-agent", error)
     tell("bp-agent", configuration.remarks)
-    return run("bp-agent", serve(configuration, ready=lambda: ready(str(configuration.node.id)), adapters=_adapters(configuration, asked)))
+    name = str(configuration.node.id)
+    return run(
+        "bp-agent",
+        serve(configuration, ready=lambda: ready(name), adapters=_adapters(configuration, asked)),
+    )
 
 
 def _adapters(configuration: Configuration, asked: Asked) -> list[Adapter]:
