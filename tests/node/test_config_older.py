@@ -16,7 +16,9 @@ from tumpline.machines.plan import Peer
 from tumpline.machines.routing._api import Reception
 from tumpline.node import ca
 from tumpline.node.config import Configuration, load, loads, show
+from tumpline.node.config.older.agents import tcpcl_settings
 from tumpline.node.config.older.links import tcpcl4_config
+from tumpline.node.config.older.node import attached, bp_agent_configuration
 from tumpline.node.config.older.read import load_older
 from tumpline.node.config.older.sections import SECTIONS, TcpclSection
 from tumpline.wire.eid import Eid
@@ -433,3 +435,44 @@ def _mistakes(path: Path) -> list[str]:
     except ConfigError as error:
         return error.problems
     return []
+
+
+# ---- buses, and the bundle agent alone -------------------------------------------------------------------------------
+
+
+def test_the_bus_of_a_node(tmp_path: Path) -> None:
+    made = node(tmp_path, SERVER)
+    assert (made.bus.kind, made.bus.service) == ("session", "dtn.server.bp")
+    assert made.log.format == "older"
+    quiet = node(tmp_path, "bp: {node_id: 'dtn://server/'}")
+    assert (quiet.bus.kind, quiet.log.level) == ("off", "info")
+    elsewhere = node(tmp_path, "bp: {node_id: 'dtn://server/', bus_addr: 'unix:path=/run/x/bus'}")
+    assert (elsewhere.bus.kind, elsewhere.bus.service) == ("unix:path=/run/x/bus", None)
+
+
+def test_whom_a_bundle_agent_uses(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text(SERVER.replace("udpcl:\n", "udpcl: {bus_service: dtn.server.udpcl}\n"))
+    assert attached(load_older(path)) == {"tcpcl": "dtn.server.tcpcl", "udpcl": "dtn.server.udpcl"}
+    path.write_text(path.read_text().replace("    rx_route", "    cl_attach: {tcpcl: dtn.other.tcpcl}\n    rx_route"))
+    assert attached(load_older(path)) == {"tcpcl": "dtn.other.tcpcl", "udpcl": "dtn.server.udpcl"}
+
+
+def test_a_bundle_agent_without_whom_its_routes_need(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text(SERVER.replace("    bus_service: dtn.server.tcpcl\n", ""))
+    with pytest.raises(
+        ConfigError, match=r"cl_type: no agent carries it; write bus_service in section tcpcl, or cl_attach"
+    ):
+        bp_agent_configuration(load_older(path))
+
+
+def test_what_the_tcpcl_agent_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text(SERVER.replace("tls_enable: False", "stop_on_close: True"))
+    section = load_older(path).tcpcl
+    assert section is not None
+    settings = tcpcl_settings(section)
+    assert (settings.node_id, settings.stop_on_close) == ("dtn://server/", True)
+    assert (settings.bus_address, settings.bus_service) == ("session", "dtn.server.tcpcl")
+    assert settings.link.listen == ["127.0.0.2:4556"]

@@ -12,10 +12,10 @@ from tumpline.errors import ConfigError, TumplineError
 EXIT_INTERRUPTED = 130
 
 
-def run(name: str, work: Coroutine[Any, Any, int]) -> int:
+def run(name: str, work: Coroutine[Any, Any, int | None]) -> int:
     """The agent's whole life. Returns: its exit code; what went wrong is said on standard error."""
     try:
-        return asyncio.run(work)
+        return asyncio.run(work) or 0
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except TumplineError as error:
