@@ -7,6 +7,7 @@ import random
 import socket
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tumpline.testing.tshark import Capture, Found, remarks
 from tumpline.wire.admin import decode_admin_untrusted
 from tumpline.wire.bundle7 import BundleFlags
 from tumpline.wire.generate import draw_bundle
+from tumpline.wire.generate_tcpcl4 import draw_message
 
 BUNDLES = 1000
 SEED = 20261121
@@ -65,3 +67,16 @@ def test_tcpcl(tmp_path: Path, secured: bool) -> None:
     assert remarks(capture.path, port, key_log) == undissected()
     if secured:
         assert capture.find(None).bundles == 0, "without the key log there must be nothing to read"
+
+
+def test_messagegen(tmp_path: Path) -> None:
+    """The dissector finds as many messages of each type as there are, and none of them malformed."""
+    port = free_port()
+    script = "import sys; from tumpline.ui.bundlegen.messages import main; sys.exit(main(sys.argv[1:]))"
+    with Capture(tmp_path / "messages.pcapng", port) as capture:
+        command = [sys.executable, "-c", script, "300", "--seed", str(SEED), "--port", str(port)]
+        subprocess.run(command, check=True, env=clean_environment(tmp_path), timeout=60)
+    chances = [random.Random(SEED + end) for end in range(2)]
+    drawn = Counter(int(draw_message(chance).type) for chance in chances for _ in range(300))
+    assert Counter(int(kind, 0) for kind in capture.values("tcpcl.v4.mhdr.type")) == drawn
+    assert not [text for text in capture.values("_ws.expert.message") if "alformed" in text]

@@ -27,8 +27,9 @@ PRIVATE_BLOCK_TYPES: Final = range(192, 256)
 
 _EDGES: Final = (0, 1, 23, 24, 255, 256, 65_535, 65_536)  # where the CBOR head of a length grows
 _WIDE: Final = (*_EDGES, (1 << 32) - 1, 1 << 32)  # the same for numbers that nobody has to allocate
-_TIMES_MS: Final = (631_152_000_000, 946_684_800_000)  # DTN time: the years 2020 to 2030
 _DAY_MS: Final = 86_400_000
+_FROM_MS: Final = 631_152_000_000  # DTN time: from 2020 on ...
+_SPAN_MS: Final = 3653 * _DAY_MS  # ... for ten years
 _DTN_EIDS: Final = tuple(
     Eid(DTN, f"//{node}/{demux}")
     for node in ("ground", "relay", "rover-7", "moon.base", "n%2Fx", "a")
@@ -52,17 +53,18 @@ class Chance(Protocol):
     def random(self) -> float:
         """[0, 1)."""
 
-    def randrange(self, start: int, stop: int) -> int:
-        """start <= n < stop."""
-
-    def choice(self, seq: Sequence[_T]) -> _T:
-        """One of these."""
-
-    def sample(self, population: Sequence[_T], k: int) -> list[_T]:
-        """`k` different ones of these."""
-
     def randbytes(self, n: int) -> bytes:
         """`n` octets."""
+
+
+def below(chance: Chance, stop: int) -> int:
+    """0 <= n < stop, which is at most 2^53."""
+    return int(chance.random() * stop)
+
+
+def one_of(chance: Chance, of: Sequence[_T]) -> _T:
+    """Any of these."""
+    return of[int(chance.random() * len(of))]
 
 
 # ---- bundles ---------------------------------------------------------------------------------------------------------
@@ -90,14 +92,14 @@ def draw_status_report(chance: Chance) -> StatusReport:
     received, forwarded, delivered, deleted = (_assertion(chance, timed) for _ in range(4))
     fragment = (None, None) if chance.random() < 0.7 else (_number(chance), _number(chance))
     created_ms, sequence = _created_ms(chance), _number(chance)
-    reason, source = chance.choice(_REASONS), _node_eid(chance)
+    reason, source = one_of(chance, _REASONS), _node_eid(chance)
     return StatusReport(received, forwarded, delivered, deleted, reason, source, created_ms, sequence, *fragment)
 
 
 def draw_eid(chance: Chance) -> Eid:
     """Where a bundle may be sent to: a service or an administrative endpoint, in dtn also a group."""
     if chance.random() < 0.5:
-        return chance.choice(_DTN_EIDS)
+        return one_of(chance, _DTN_EIDS)
     return _ipn_eid(chance)
 
 
@@ -109,8 +111,8 @@ def _admin_bundle(chance: Chance, index: int, flags: int, source: Eid) -> b7.Bun
 
 def _fragment(chance: Chance, index: int, flags: int, source: Eid, payload: bytes) -> b7.Bundle:
     """A fragment from the beginning, the middle or the end of its ADU; also one that is all of it."""
-    offset = chance.choice((0, 1, 65_536, chance.randrange(0, _ADU_MOST)))
-    total = offset + len(payload) + chance.choice((0, 1, chance.randrange(0, _ADU_MOST)))
+    offset = one_of(chance, (0, 1, 65_536, below(chance, _ADU_MOST)))
+    total = offset + len(payload) + one_of(chance, (0, 1, below(chance, _ADU_MOST)))
     flags = flags & ~BundleFlags.MUST_NOT_FRAGMENT | BundleFlags.IS_FRAGMENT
     return _assembled(chance, index, flags, source, payload, offset, total)
 
@@ -130,18 +132,18 @@ def _assembled(
     may_report = source is not NULL and not flags & BundleFlags.ADMIN
     primary = b7.PrimaryBlock(
         flags,
-        chance.choice((1, 2)),  # RFC 9171 §4.3.1: the primary block has a CRC, for no BIB covers it
+        one_of(chance, (1, 2)),  # RFC 9171 §4.3.1: the primary block has a CRC, for no BIB covers it
         draw_eid(chance),
         source,
-        chance.choice((NULL, source, draw_eid(chance))),
+        one_of(chance, (NULL, source, draw_eid(chance))),
         created_ms,
-        index + chance.choice((0, 0, 1 << 32, 1 << 63)),
-        chance.choice((*_WIDE, _DAY_MS, chance.randrange(0, 1000 * _DAY_MS))),
+        index + one_of(chance, (0, 0, 1 << 32, 1 << 63)),
+        one_of(chance, (*_WIDE, _DAY_MS, below(chance, 1000 * _DAY_MS))),
         offset,
         total,
     )
     blocks = _blocks(chance, not created_ms, may_report)
-    return b7.Bundle(primary, blocks, payload, _block_flags(chance, may_report), chance.choice((0, 1, 2)))
+    return b7.Bundle(primary, blocks, payload, _block_flags(chance, may_report), one_of(chance, (0, 1, 2)))
 
 
 def _blocks(chance: Chance, clockless: bool, may_report: bool) -> tuple[b7.CanonicalBlock, ...]:
@@ -149,11 +151,19 @@ def _blocks(chance: Chance, clockless: bool, may_report: bool) -> tuple[b7.Canon
     wanted = [kind for kind in (6, 7, 10) if chance.random() < 0.3]
     if clockless and b7.BlockType.BUNDLE_AGE not in wanted:
         wanted.append(b7.BlockType.BUNDLE_AGE)  # RFC 9171 §4.4.2: without a creation time it MUST be there
-    wanted += [chance.choice(PRIVATE_BLOCK_TYPES) for _ in range(chance.choice((0, 0, 0, 1, 2)))]
-    wanted = chance.sample(wanted, len(wanted))
-    numbers = chance.sample(_BLOCK_NUMBERS, len(wanted))
+    wanted += [one_of(chance, PRIVATE_BLOCK_TYPES) for _ in range(one_of(chance, (0, 0, 0, 1, 2)))]
+    if not wanted:
+        return ()
+    if chance.random() < 0.5:
+        wanted.reverse()
+    first = below(chance, len(_BLOCK_NUMBERS))
+    numbers = [_BLOCK_NUMBERS[(first + step) % len(_BLOCK_NUMBERS)] for step in range(len(wanted))]
+    if chance.random() < 0.5:
+        numbers.reverse()
     return tuple(
-        b7.CanonicalBlock(kind, number, _block_flags(chance, may_report), chance.choice((0, 1, 2)), _data(chance, kind))
+        b7.CanonicalBlock(
+            kind, number, _block_flags(chance, may_report), one_of(chance, (0, 1, 2)), _data(chance, kind)
+        )
         for kind, number in zip(wanted, numbers, strict=True)
     )
 
@@ -165,8 +175,8 @@ def _data(chance: Chance, kind: int) -> bytes:
     if kind == b7.BlockType.BUNDLE_AGE:
         return cbor.encode_uint(_number(chance))
     if kind == b7.BlockType.HOP_COUNT:
-        limit = chance.randrange(1, b7.MAX_HOPS + 1)
-        return b"\x82" + cbor.encode_uint(limit) + cbor.encode_uint(chance.randrange(0, limit + 1))
+        limit = 1 + below(chance, b7.MAX_HOPS)
+        return b"\x82" + cbor.encode_uint(limit) + cbor.encode_uint(below(chance, limit + 1))
     return draw_item(chance)
 
 
@@ -186,8 +196,8 @@ def _assertion(chance: Chance, timed: bool) -> Assertion:
 
 def _ipn_eid(chance: Chance, service: int | None = None) -> Eid:
     """RFC 9758 §6.1: in two or in three elements; the default allocator's usually in two."""
-    allocator = chance.choice((0, 0, 977_000, (1 << 32) - 1))
-    node = chance.choice((1, 23, 24, 4_000_000_000, chance.randrange(1, 1 << 16)))
+    allocator = one_of(chance, (0, 0, 977_000, (1 << 32) - 1))
+    node = one_of(chance, (1, 23, 24, 4_000_000_000, 1 + below(chance, 1 << 16)))
     eid = Eid(IPN, (allocator, node, _number(chance) if service is None else service))
     return eid.two_element() if chance.random() < 0.3 else eid
 
@@ -205,21 +215,21 @@ def _node_id(chance: Chance) -> Eid:
 
 def _created_ms(chance: Chance) -> int:
     """Zero for a source without a clock."""
-    return 0 if chance.random() < 0.2 else chance.randrange(*_TIMES_MS)
+    return 0 if chance.random() < 0.2 else _FROM_MS + below(chance, _SPAN_MS)
 
 
 def _number(chance: Chance) -> int:
-    return chance.choice(_WIDE) if chance.random() < 0.5 else chance.randrange(0, 1 << 16)
+    return one_of(chance, _WIDE) if chance.random() < 0.5 else below(chance, 1 << 16)
 
 
 def _payload_octets(chance: Chance) -> int:
     """Mostly a few hundred octets; one of a hundred bundles is large."""
     kind = chance.random()
     if kind < 0.1:
-        return chance.choice(_EDGES)
+        return one_of(chance, _EDGES)
     if kind < 0.9:
-        return chance.randrange(0, 1000)
-    return chance.randrange(1000, PAYLOAD_MOST if kind > 0.99 else 10_000)
+        return below(chance, 1000)
+    return 1000 + below(chance, PAYLOAD_MOST if kind > 0.99 else 10_000)
 
 
 def _some(chance: Chance, bits: Sequence[int]) -> int:
@@ -233,25 +243,25 @@ def draw_item(chance: Chance, depth: int = 3) -> bytes:
     """One well-formed CBOR item in deterministic encoding, of any major type, nested at most so deep.
 
     Maps have one key each: of several, their order would have to be that of their octets (RFC 8949 §4.2.1)."""
-    major = chance.randrange(0, 8)
+    major = below(chance, 8)
     if major in (4, 5, 6) and not depth:
         major = 0
     if major < 2:
-        return cbor.encode_head(major, chance.choice((*_WIDE, (1 << 64) - 1)))
+        return cbor.encode_head(major, one_of(chance, (*_WIDE, (1 << 64) - 1)))
     if major == 2:
-        return cbor.encode_bytes(chance.randbytes(chance.randrange(0, 300)))
+        return cbor.encode_bytes(chance.randbytes(below(chance, 300)))
     if major == 3:
-        text = "".join(chance.choice("aZ0 ~é中\U0001f680") for _ in range(chance.randrange(0, 40))).encode()
+        text = "".join(one_of(chance, "aZ0 ~é中\U0001f680") for _ in range(below(chance, 40))).encode()
         return cbor.encode_head(3, len(text)) + text
     if major == 4:
-        items = [draw_item(chance, depth - 1) for _ in range(chance.randrange(0, 5))]
+        items = [draw_item(chance, depth - 1) for _ in range(below(chance, 5))]
         return cbor.encode_head(4, len(items)) + b"".join(items)
     if major == 5:
-        pairs = chance.randrange(0, 2)
+        pairs = below(chance, 2)
         return cbor.encode_head(5, pairs) + b"".join(draw_item(chance, depth - 1) for _ in range(2 * pairs))
     if major == 6:
-        return cbor.encode_head(6, chance.choice(_UNREGISTERED_TAGS)) + draw_item(chance, depth - 1)
-    return chance.choice((b"\xf4", b"\xf5", b"\xf6", b"\xf7", b"\xfb" + struct.pack(">d", 0.1 + chance.random())))
+        return cbor.encode_head(6, one_of(chance, _UNREGISTERED_TAGS)) + draw_item(chance, depth - 1)
+    return one_of(chance, (b"\xf4", b"\xf5", b"\xf6", b"\xf7", b"\xfb" + struct.pack(">d", 0.1 + chance.random())))
 
 
 # Tags without a meaning: the content of those that have one must fit it.
@@ -260,4 +270,4 @@ _UNREGISTERED_TAGS: Final = (65_000, 1 << 33)
 
 def draw_octets(chance: Chance) -> bytes:
     """Octets without any form: none to 10,000."""
-    return chance.randbytes(chance.randrange(0, BYTES_MOST + 1))
+    return chance.randbytes(below(chance, BYTES_MOST + 1))

@@ -29,10 +29,10 @@ from tumpline.drivers.links._units import release
 from tumpline.drivers.listen import Registration, listen
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import TumplineError
+from tumpline.machines.authenticate import node_id_or_none
 from tumpline.machines.backoff import Backoff
 from tumpline.machines.bucket import Bucket
 from tumpline.machines.effects import PathInfo, RefuseReason, Unit
-from tumpline.machines.tcpcl4.authenticate import node_id_or_none
 from tumpline.machines.tcpcl4.config import Role, SessionConfig
 from tumpline.machines.tcpcl4.events import SessionEstablished, SessionTerminated
 from tumpline.machines.tcpcl4.session import Session

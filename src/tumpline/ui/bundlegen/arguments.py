@@ -12,7 +12,7 @@ from tumpline.ui.bundlegen.supply import KINDS
 DEFAULT_PORT: Final = 4556  # where dissectors look for TCPCL (RFC 9174 §8.1) and UDPCL
 _UDPCL_MTU: Final = 1400  # octets of a datagram's payload
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-_LEVELS: Final = ("critical", "error", "warning", "info", "debug")
+LEVELS: Final = ("critical", "error", "warning", "info", "debug")
 _CONVERGENCE_LAYERS: Final = {"tcpcl": "TCPCLv4 (RFC 9174)", "udpcl": "UDPCL, version 2"}
 
 
@@ -75,8 +75,8 @@ def _parser(cl: str) -> argparse.ArgumentParser:
         help="fullvalid: every rule of RFC 9171 is kept; randcbor: a CBOR "
         "item that is no bundle; randbytes: up to 10,000 octets; stdin: what is read, again and again",
     )
-    parser.add_argument("count", nargs="?", type=_count, metavar="gencount", help="how many (default 1)")
-    parser.add_argument("--gencount", type=_count, metavar="N", help="the same")
+    parser.add_argument("count", nargs="?", type=count_from, metavar="gencount", help="how many (default 1)")
+    parser.add_argument("--gencount", type=count_from, metavar="N", help="the same")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="the same one gives the same bundles (default: by chance)"
     )
@@ -95,10 +95,10 @@ def _parser(cl: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--log-level",
         type=str.lower,
-        choices=_LEVELS,
+        choices=LEVELS,
         default="warning",
         metavar="LEVEL",
-        help=f"of what is told on standard error: {', '.join(_LEVELS)}",
+        help=f"of what is told on standard error: {', '.join(LEVELS)}",
     )
     return parser
 
@@ -113,11 +113,11 @@ def _add_link(parser: argparse.ArgumentParser, cl: str) -> None:
         help=f"{secured}, with certificates made for this run (default false)",
     )
     if cl == "tcpcl":
-        parser.add_argument("--segment-mru", type=_count, metavar="N", help="largest segment to take, in octets")
+        parser.add_argument("--segment-mru", type=count_from, metavar="N", help="largest segment to take, in octets")
     else:
         parser.add_argument(
             "--mtu-default",
-            type=_count,
+            type=count_from,
             default=_UDPCL_MTU,
             metavar="N",
             help=f"longest datagram to send, in octets (default {_UDPCL_MTU})",
@@ -131,7 +131,7 @@ def _add_link(parser: argparse.ArgumentParser, cl: str) -> None:
     )
     parser.add_argument(
         "--port",
-        type=_port,
+        type=port_from,
         default=DEFAULT_PORT,
         metavar="N",
         help=f"where the passive end listens; 0: any free port (default {DEFAULT_PORT})",
@@ -152,13 +152,15 @@ def _truth(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false: write one of {', '.join(_TRUE + _FALSE)}")
 
 
-def _count(text: str) -> int:
+def count_from(text: str) -> int:
+    """A number of things. Raises: ArgumentTypeError."""
     if text.isdecimal() and int(text):
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 upwards")
 
 
-def _port(text: str) -> int:
+def port_from(text: str) -> int:
+    """A port, or 0. Raises: ArgumentTypeError."""
     if text.isdecimal() and int(text) < 1 << 16:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no port: write a number from 0 to 65535")

@@ -6,16 +6,19 @@ import asyncio
 import logging
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
+
+import msgspec
 
 from tumpline.errors import TumplineError
 from tumpline.ui.bundlegen.arguments import Asked, parse
 from tumpline.ui.bundlegen.exchange import Exchange
-from tumpline.ui.bundlegen.links import PAIRS
+from tumpline.ui.bundlegen.links import PAIRS, make_security
 from tumpline.ui.bundlegen.show import Bar, report
 from tumpline.ui.bundlegen.supply import kept, supply
+from tumpline.ui.bundlegen.trials import try_critical
 
 EXIT_DIFFERENT: Final = 1
 EXIT_INTERRUPTED: Final = 130
@@ -42,16 +45,24 @@ def main(argv: Sequence[str] | None, cl: str) -> int:
         return EXIT_INTERRUPTED
     except TumplineError as error:
         print(f"{cl}-bundlegen: {error}", file=sys.stderr)
+        if asked.json:
+            print(msgspec.json.encode({"error": str(error), "exit_code": error.exit_code}).decode())
         return error.exit_code
 
 
 async def _run(asked: Asked) -> int:
-    supplied = supply(asked.kind, asked.gencount, asked.seed)
-    if asked.to_file:
-        supplied = kept(supplied, asked.kind, asked.to_file)
     with tempfile.TemporaryDirectory(prefix="bundlegen-") as directory:
-        exchange = Exchange(PAIRS[asked.cl](asked, Path(directory)), supplied, asked.patience_s)
+        security = make_security(asked, Path(directory))
+        if asked.private_extensions and asked.cl == "tcpcl":
+            await try_critical(asked, security)
+        trial = "private" if asked.private_extensions else ""
+        exchange = Exchange(PAIRS[asked.cl](asked, security, trial), _supplied(asked), asked.patience_s)
         with Bar(asked) as bar:
             await exchange.run(bar.show)
     report(asked, exchange)
     return 0 if exchange.is_good else EXIT_DIFFERENT
+
+
+def _supplied(asked: Asked) -> Iterator[bytes]:
+    supplied = supply(asked.kind, asked.gencount, asked.seed)
+    return kept(supplied, asked.kind, asked.to_file) if asked.to_file else supplied

@@ -74,14 +74,16 @@ class Exchange:
             await pair.passive.stop(timeout_s=_STOP_S)
 
     async def _joined(self) -> None:
-        """Wait for the path. Raises: NoAnswerError, RefusedError."""
+        """Wait for the path; one attempt is enough on one machine. Raises: NoAnswerError, RefusedError."""
         try:
             async with asyncio.timeout(self._patience_s):
-                while self.sender.info is None:
+                while self.sender.info is None and not self.sender.trouble:
                     await self._change()
         except TimeoutError:
-            why = self.sender.trouble or self.receiver.trouble or "nothing answers"
-            raise NoAnswerError(f"no session with {self._pair.address()} in {self._patience_s:g} s: {why}") from None
+            self.sender.trouble = f"nothing came of it in {self._patience_s:g} s"
+        if self.sender.info is None:
+            other = f" (the other end: {self.receiver.trouble})" if self.receiver.trouble else ""
+            raise NoAnswerError(f"no session with {self._pair.address()}: {self.sender.trouble}{other}")
         self.security = self.sender.info.security
         if self._pair.secured and self.security == "none":
             raise RefusedError("the session is not encrypted, though that was asked for")
@@ -109,7 +111,8 @@ class Exchange:
     def _is_over(self) -> bool:
         if self.sender.down is not None:
             return True
-        return self._supply_ended and not self.ledger.pending_count and self.sender.ended >= self.ledger.sent
+        waits = self.ledger.pending_count - self.sender.refused_count > 0  # what was refused does not come
+        return self._supply_ended and not waits and self.sender.ended >= self.ledger.sent
 
     async def _step(self) -> None:
         """Send what there is room for, then wait for anything. Raises: TimeoutError."""

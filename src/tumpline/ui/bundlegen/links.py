@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -23,22 +23,35 @@ _RETRY_S: Final = 0.1
 _TCPCL_WINDOW: Final = Window(bundles=4096, octets=8 << 20)
 
 
-def tcpcl_pair(asked: Asked, certificates: Path) -> LinkPair:
-    """Over TCPCLv4. `certificates` is an empty directory of this run."""
+class Security(NamedTuple):
+    """What `tls` of each end is to be; None without."""
+
+    active: dict[str, Any] | None
+    passive: dict[str, Any] | None
+
+
+def make_security(asked: Asked, directory: Path) -> Security:
+    """Where the run is secured, certificates of a CA that lives as long as it does, in an empty directory."""
+    if not asked.secure:
+        return Security(None, None)
+    ca = init_ca(directory, "tumpline bundlegen")
+    return Security(*(_tls(ca, issue(directory, [end], ["localhost"], [HOST, "::1"])) for end in (ACTIVE, PASSIVE)))
+
+
+def tcpcl_pair(asked: Asked, security: Security, trial: str) -> LinkPair:
+    """Over TCPCLv4; `trial` is the active end's `test_extensions`."""
     common: dict[str, Any] = {"retry_s_first": _RETRY_S, "retry_s_max": _RETRY_S}
     if asked.segment_mru is not None:
         common["segment_mru"] = asked.segment_mru
-    listen = {"listen": f"{HOST}:{asked.port}"}
-    files = _certificates(certificates) if asked.secure else {ACTIVE: {}, PASSIVE: {}}
-    active = _link("tcpcl4", ACTIVE, common | files[ACTIVE])
-    passive = _link("tcpcl4", PASSIVE, common | listen | files[PASSIVE])
+    active = _link("tcpcl4", ACTIVE, common | {"test_extensions": trial}, security.active)
+    passive = _link("tcpcl4", PASSIVE, common | {"listen": f"{HOST}:{asked.port}"}, security.passive)
     return LinkPair(active, passive, lambda: asked.via or _listening(passive), _TCPCL_WINDOW, asked.secure)
 
 
-def _link(scheme: str, node_id: str, config: dict[str, Any]) -> BundleLink:
+def _link(scheme: str, node_id: str, config: dict[str, Any], tls: dict[str, Any] | None) -> BundleLink:
     spec = load_registry().links.get(scheme)
     context = LinkContext("bundlegen", Eid.parse(node_id), random.random)
-    return spec.open(msgspec.convert(config, spec.config), context)
+    return spec.open(msgspec.convert(config if tls is None else {**config, "tls": tls}, spec.config), context)
 
 
 def _listening(link: BundleLink) -> str:
@@ -46,14 +59,8 @@ def _listening(link: BundleLink) -> str:
     return address
 
 
-def _certificates(directory: Path) -> dict[str, dict[str, Any]]:
-    """For both ends what their `tls` is to be: certificates of a CA that lives as long as this run."""
-    ca = init_ca(directory, "tumpline bundlegen")
-    return {end: {"tls": _tls(ca, issue(directory, [end], ["localhost"], [HOST, "::1"]))} for end in (ACTIVE, PASSIVE)}
-
-
 def _tls(ca: Path, issued: Issued) -> dict[str, str]:
     return {"mode": "required", "ca": str(ca), "cert": str(issued.cert), "key": str(issued.key)}
 
 
-PAIRS: Final[dict[str, Callable[[Asked, Path], LinkPair]]] = {"tcpcl": tcpcl_pair}
+PAIRS: Final[dict[str, Callable[[Asked, Security, str], LinkPair]]] = {"tcpcl": tcpcl_pair}
