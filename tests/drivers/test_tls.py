@@ -64,8 +64,8 @@ def test_both_sides_demand_a_certificate(tmp_path: Path) -> None:
         context = make_context(files, server_side)
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.minimum_version is ssl.TLSVersion.TLSv1_3
-    assert make_context(files._replace(verify=False), True).verify_mode is ssl.CERT_OPTIONAL
-    assert make_context(files._replace(verify=False), False).verify_mode is ssl.CERT_NONE
+    assert make_context(files._replace(verify=Verify.NOTHING), True).verify_mode is ssl.CERT_OPTIONAL
+    assert make_context(files._replace(verify=Verify.NOTHING), False).verify_mode is ssl.CERT_NONE
 
 
 def test_an_encrypted_key_is_refused_without_asking(tmp_path: Path) -> None:

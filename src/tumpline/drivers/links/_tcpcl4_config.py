@@ -8,7 +8,7 @@ import msgspec
 
 from tumpline.drivers.dial import Address
 from tumpline.drivers.tls import TlsContexts, TlsFiles, Verify
-from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy
+from tumpline.machines.authenticate import AuthenticationPolicy
 from tumpline.machines.tcpcl4.config import SessionConfig
 from tumpline.wire.tcpcl4 import CRITICAL, ExtensionItem
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from tumpline.errors import LocalProtocolError
-from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy, node_id_or_none
+from tumpline.machines.authenticate import AuthenticationPolicy, node_id_or_none
 from tumpline.wire.tcpcl4 import ExtensionItem
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tumpline.errors import MalformedError, RemoteProtocolError
-from tumpline.machines.tcpcl4.authenticate import (
+from tumpline.machines.authenticate import (
     Demand,
     Finding,
     PeerCertificate,

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tumpline.errors import LocalProtocolError, MalformedError, RemoteProtocolError
+from tumpline.machines.authenticate import PeerCertificate
 from tumpline.machines.bucket import Bucket
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS
-from tumpline.machines.tcpcl4.authenticate import PeerCertificate
 from tumpline.machines.tcpcl4.config import Role, SessionConfig
 from tumpline.machines.tcpcl4.events import (
     Body,

@@ -27,7 +27,7 @@ class _Absent(NamedTuple):
 
 
 _ABSENT: Final = (
-    *(_Absent((section, "enable_test"), _TESTS) for section in ("tcpcl", "udpcl", "bp")),
+    *(_Absent((section, "enable_test"), _TESTS) for section in ("udpcl", "bp")),
     *(_Absent(("btpu", key), _BTPU) for key in ("init_listen", "polling", "bus_service", "enable_test")),
     *(
         _Absent(("bp", key), _BPSEC)

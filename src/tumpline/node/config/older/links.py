@@ -30,6 +30,7 @@ def tcpcl4_table(section: TcpclSection) -> dict[str, Any]:
         "keepalive_s": section.keepalive_time,
         "idle_s": idle_s,
         "segment_mru": section.segment_size_mru,
+        "test_extensions": "private" if section.enable_test else "",
         **_segments(section),
         "tls": _tls(section),
     }

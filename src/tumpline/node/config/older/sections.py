@@ -6,6 +6,7 @@ Names and defaults are its own. The text below a field is its documentation.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
@@ -30,21 +31,16 @@ def check_claimed_id(text: str) -> None:
 def check_host(text: str) -> None:
     """A name or an IP address without a port. Raises: TumplineError."""
     try:
+        if ":" in text:
+            IPv6Address(text)
         parse_address(endpoint(text, PORT), PORT)
-    except TumplineError:
+    except (ValueError, TumplineError):
         raise ConfigError(f"{text!r} is no address; write a name or an IP address, and the port under port") from None
 
 
 def endpoint(host: str, port: int) -> str:
     """As the links write it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def check_peer(text: str) -> None:
-    """Raises: TumplineError."""
-    if not text:
-        raise ConfigError("there is no address; write the name or the IP address of the peer")
-    check_host(text)
 
 
 def check_level(text: str) -> None:
@@ -67,7 +63,6 @@ def check_mac(text: str) -> None:
 
 ClaimedId = Annotated[str, Meta(extra={"check": check_claimed_id})]
 Host = Annotated[str, Meta(extra={"check": check_host})]
-PeerHost = Annotated[str, Meta(extra={"check": check_peer})]
 Level = Annotated[str, Meta(extra={"check": check_level})]
 Pattern = Annotated[str, Meta(extra={"check": check_pattern})]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -99,7 +94,7 @@ class ClaSection(AgentSection, frozen=True):
 class Listen(Section, frozen=True):
     """Where to listen."""
 
-    address: Host
+    address: Host = ""
     """`""`, `0.0.0.0` or `::` for every address of this machine."""
     port: Port = PORT
 
@@ -107,8 +102,12 @@ class Listen(Section, frozen=True):
 class Connect(Section, frozen=True):
     """Whom to dial."""
 
-    address: PeerHost
+    address: Host = ""
     port: PeerPort = PORT
+
+    def __post_init__(self) -> None:
+        if not self.address:
+            raise ValueError("address: missing; write the peer's name or IP address, such as 192.0.2.7")
 
 
 class TcpclSection(ClaSection, frozen=True):

@@ -1,4 +1,4 @@
-"""Does a peer's certificate vouch for it? Pure decisions on names (RFC 9174 §4.4.4.2, §4.4.4.3).
+"""Does a peer's certificate vouch for it? Pure decisions on names (RFC 9174 §4.4.4.2, §4.4.4.3; UDPCL has the same rules).
 
 The certification path, key usage and revocation are the TLS library's (§4.4.4.1); what it found is a PeerCertificate.
 """
@@ -91,7 +91,7 @@ def authenticate_host(
 
 
 def authenticate_node(certificate: PeerCertificate | None, node_id: str, policy: AuthenticationPolicy) -> Decision:
-    """RFC 9174 §4.4.4.3: `node_id` is that of the peer's SESS_INIT ("" = it gave none)."""
+    """RFC 9174 §4.4.4.3: `node_id` is what the peer says of itself ("" = nothing)."""
     if policy.node is Demand.IGNORE:
         return Decision(True, Finding.ABSENT, "node IDs of the certificate are not looked at")
     certificate = certificate or PeerCertificate()
