@@ -20,7 +20,7 @@ from tumpline.drivers.tls import TlsContexts, explain
 from tumpline.drivers.x509 import peer_certificate
 from tumpline.errors import MalformedError, StorageError, TumplineError
 from tumpline.machines.effects import RefuseReason, Unit
-from tumpline.machines.tcpcl4.authenticate import PeerCertificate
+from tumpline.machines.authenticate import PeerCertificate
 from tumpline.machines.tcpcl4.events import (
     Body,
     Close,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tumpline.drivers.links._tcpcl4_connection import Connection
-from tumpline.machines.tcpcl4.authenticate import (
+from tumpline.machines.authenticate import (
     AuthenticationPolicy,
     Decision,
     Demand,
