@@ -72,7 +72,7 @@ class Capture:
 
     def values(self, field: str) -> list[str]:
         """All that tshark has for this field, in order."""
-        return [value for row in _fields(self.path, self.port, None, field) for value in row]
+        return values(self.path, self.port, field)
 
 
 def find(path: Path, port: int, key_log: Path | None = None) -> Found:
@@ -86,9 +86,14 @@ def find(path: Path, port: int, key_log: Path | None = None) -> Found:
     return Found(len(bundles), complaints)
 
 
+def values(path: Path, port: int, field: str, key_log: Path | None = None) -> list[str]:
+    """All that tshark has for this field, in order."""
+    return [value for row in _fields(path, port, key_log, field) for value in row]
+
+
 def remarks(path: Path, port: int, key_log: Path | None = None) -> list[str]:
     """What tshark remarks on each single bundle, also on those of which many lie in one packet."""
-    experts = [value for row in _fields(path, port, key_log, "_ws.expert.message") for value in row]
+    experts = values(path, port, "_ws.expert.message", key_log)
     known = NO_COMPLAINT | {UNACKNOWLEDGED}
     return [text for text in experts if text and text not in known and not TCP_COMPLAINTS.match(text)]
 
