@@ -268,6 +268,6 @@ def draw_item(chance: Chance, depth: int = 3) -> bytes:
 _UNREGISTERED_TAGS: Final = (65_000, 1 << 33)
 
 
-def draw_octets(chance: Chance) -> bytes:
-    """Octets without any form: none to 10,000."""
-    return chance.randbytes(below(chance, BYTES_MOST + 1))
+def draw_octets(chance: Chance, least: int = 0) -> bytes:
+    """Octets without any form: `least` to 10,000."""
+    return chance.randbytes(least + below(chance, BYTES_MOST + 1 - least))
