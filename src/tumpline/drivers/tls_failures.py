@@ -24,7 +24,7 @@ _ALERTS = {
     "UNSUPPORTED_CERTIFICATE": "our certificate is not made for TLS: its extended key usage lacks clientAuth or serverAuth",
     "CERTIFICATE_REQUIRED": "it wants a certificate and we gave none; set tls.cert and tls.key",
     "PROTOCOL_VERSION": "it does not speak a TLS version that we allow (tls.min_version)",
-    "HANDSHAKE_FAILURE": "no common cipher, or it wants a certificate of another kind",
+    "HANDSHAKE_FAILURE": "no common cipher, or it wants another certificate than ours, or one at all (tls.cert, tls.key)",
     "DECRYPT_ERROR": "our signature does not fit our certificate",
     "ACCESS_DENIED": "its policy denies us",
     "INTERNAL_ERROR": "it had an internal error",

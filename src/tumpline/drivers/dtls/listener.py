@@ -34,7 +34,8 @@ class Listener:
 
         Raises: TumplineError (files that cannot be used)."""
         records = split_records(datagram)
-        if not records or client_hello_random(records[0]) is None:
+        random = client_hello_random(records[0]) if records else None
+        if random is None:
             return NOTHING
         connection = self._connection(self._contexts.context(True), address)
         connection.bio_write(records[0])
@@ -48,7 +49,7 @@ class Listener:
         self._waiting = None
         # DTLSv1_listen has forgotten it.
         connection.set_ciphertext_mtu(self._octets)
-        return Answer(session=DtlsSession(connection, self._contexts.certificate, self._octets, now))
+        return Answer(session=DtlsSession(connection, self._contexts.certificate, self._octets, now, random))
 
     def _connection(self, context: SSL.Context, address: bytes) -> SSL.Connection:
         """One serves all strangers, one after another: it keeps nothing of those who bring no cookie."""

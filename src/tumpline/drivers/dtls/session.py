@@ -15,7 +15,7 @@ from OpenSSL import SSL
 
 from tumpline.drivers.dtls.context import DtlsContexts, Peer, reason_of
 from tumpline.drivers.tls_failures import explain_certificate, explain_reason
-from tumpline.wire.dtls import APPLICATION_DATA, PLAINTEXT_OCTETS_MOST, pack_records, split_records
+from tumpline.wire.dtls import APPLICATION_DATA, PLAINTEXT_OCTETS_MOST, client_hello_random, pack_records, split_records
 
 DATAGRAM_OCTETS_LEAST: Final = 256  # less, and OpenSSL sends 256 all the same
 HANDSHAKE_S: Final = 20.0  # after so long it has failed: RFC 6347 §4.2.4.1 waits 1, 2, 4, 8 s between repetitions
@@ -34,7 +34,11 @@ class State(Enum):
 class DtlsSession:
     """Made by `client` below, or by a Listener. `failure` says why it is closed, "" while it is not."""
 
-    def __init__(self, connection: SSL.Connection, certificate: str, octets: int, now: float) -> None:
+    def __init__(
+        self, connection: SSL.Connection, certificate: str, octets: int, now: float, hello_random: bytes = b""
+    ) -> None:
+        self.hello_random = hello_random  # of the ClientHello that began it
+        self.is_server = bool(hello_random)
         self.state = State.HANDSHAKING
         self.failure = ""
         self.clean = False  # closed by a close_notify, ours or theirs
@@ -60,7 +64,9 @@ class DtlsSession:
         if server_name:
             connection.set_tlsext_host_name(server_name.encode("idna"))
         connection.set_connect_state()
-        return cls(connection, contexts.certificate, octets, now)
+        session = cls(connection, contexts.certificate, octets, now)
+        session.hello_random = client_hello_random(session._records[0]) or b""
+        return session
 
     # ---- what it is --------------------------------------------------------------------------------------------------
 
@@ -88,6 +94,11 @@ class DtlsSession:
     def plaintext_octets(self) -> int:
         """The longest that `write` takes now: what one record in one datagram holds, at most 2^14."""
         return self._plaintext_octets
+
+    @property
+    def overhead_octets(self) -> int:
+        """How much longer a record is than what it carries."""
+        return max(self._datagram_octets, DATAGRAM_OCTETS_LEAST) - self._connection.get_cleartext_mtu()
 
     # ---- octets ------------------------------------------------------------------------------------------------------
 
