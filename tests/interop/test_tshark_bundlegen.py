@@ -13,7 +13,7 @@ import pytest
 
 from tumpline.bench.framework.agents import clean_environment
 from tumpline.testing.captured import captured
-from tumpline.testing.tshark import find, remarks, values
+from tumpline.testing.tshark import find, find_udpcl, remarks, values
 from tumpline.wire.admin import decode_admin_untrusted
 from tumpline.wire.bundle7 import BundleFlags
 from tumpline.wire.generate import draw_bundle
@@ -21,6 +21,7 @@ from tumpline.wire.generate_tcpcl4 import draw_message
 
 BUNDLES = 1000
 PORT = 4556  # in a namespace of its own
+DISSECTOR = Path(__file__).parents[2] / "docs" / "udpcl.lua"
 CAPTURE = "loopback.pcapng"
 SEED = 20261121
 # Of a status report on a fragment, tshark 4.0 leaves the last two of its six items undissected, and remarks on both.
@@ -63,6 +64,14 @@ def test_tcpcl(tmp_path: Path, secured: bool) -> None:
     assert remarks(path, PORT, key_log) == undissected()
     if secured:
         assert find(path, PORT, None).bundles == 0, "without the key log there must be nothing to read"
+
+
+@pytest.mark.parametrize("mtu", [1400, 60_000])
+def test_udpcl(tmp_path: Path, mtu: int) -> None:
+    bundlegen(tmp_path, "udpcl", "--mtu-default", str(mtu))
+    found = find_udpcl(tmp_path / CAPTURE, DISSECTOR)
+    assert found.bundles == BUNDLES
+    assert found.complaints == undissected()
 
 
 def test_messagegen(tmp_path: Path) -> None:
