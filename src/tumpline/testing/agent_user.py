@@ -104,7 +104,9 @@ class Script:
             self.user.failed(call.token, GONE, self.now)
         self.run()
 
-    def establish(self, path: str = CONTACT_0, peer: Any = "dtn://peer/", queue: tuple[str, ...] = (), **more: Any) -> int:
+    def establish(
+        self, path: str = CONTACT_0, peer: Any = "dtn://peer/", queue: tuple[str, ...] = (), **more: Any
+    ) -> int:
         """A contact that the machine knows of is established; the node's path."""
         self.reply("get_session_state", "established", path=path)
         self.parameters(path, peer, queue, **more)

@@ -69,13 +69,6 @@ class Workshop:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = ""
 
-    def nameless(self, unit: Unit) -> int:
-        """The unit as an open file without a name; the caller's. Raises: StorageError."""
-        path = self.new_path()
-        fd = self.write(unit, path)
-        os.unlink(path)
-        return fd
-
     def write(self, unit: Unit, path: str) -> int:
         """The unit as a new file, open; the caller's. Raises: StorageError."""
         try:

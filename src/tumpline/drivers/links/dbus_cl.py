@@ -59,6 +59,7 @@ class DbusClLink:
         self._units: dict[tuple[int, int], Unit] = {}  # by path and seq
         self._bodies: dict[int, Body] = {}  # by token
         self._sinks: dict[int, Sink] = {}  # room that was reserved
+        self._reading = asyncio.Lock()  # units leave in the order in which they were offered, whatever holds them
         self._small: dict[int, list[Arrival]] = {}  # of this turn, by path
         self._is_turning = False
         self._turn_asked = False
@@ -154,7 +155,9 @@ class DbusClLink:
         rule = MatchRule(Kind.SIGNAL, BUS, BUS, "NameOwnerChanged", BUS_PATH, arguments=((0, "", service),))
         await bus.subscribe(rule, owner_changed)
         self._tasks.start(_tell_when_closed(bus, changed), f"{self.name} watches the bus")
-        self._owner = await self._find_owner(bus)
+        owner = await self._find_owner(bus)
+        if not changed.is_set():  # what the bus tells by itself is newer than its answer
+            self._owner = owner
         while bus.is_open:
             changed.clear()
             await self._follow(bus, self._owner)
@@ -338,11 +341,13 @@ class DbusClLink:
         signature = SEND_TYPES[effect.way] + ("" if effect.parameters is None else "a{sv}")
         more = () if effect.parameters is None else (effect.parameters,)
         if effect.way is fx.Way.DATA:
-            is_file = isinstance(unit.payload, FileRange) and unit.length >= FILE_PAYLOAD_OCTETS
-            data = await asyncio.to_thread(whole, unit) if is_file else whole(unit)
+            async with self._reading:
+                is_file = isinstance(unit.payload, FileRange) and unit.length >= FILE_PAYLOAD_OCTETS
+                data = await asyncio.to_thread(whole, unit) if is_file else whole(unit)
             return await self._ask(effect, member, signature, (data, *more), fx.CALL_S)
-        path = self._workshop.new_path()
-        fd = await asyncio.to_thread(self._workshop.write, unit, path)
+        async with self._reading:
+            path = self._workshop.new_path()
+            fd = await asyncio.to_thread(self._workshop.write, unit, path)
         try:
             if effect.way is fx.Way.FILE:
                 return await self._ask(effect, member, signature, (path, *more), FILE_CALL_S)

@@ -31,7 +31,11 @@ class Stage(Enum):
     ASKING = "asking"  # established; its parameters were asked for
     UP = "up"
     ENDING = "ending"  # nothing new is sent over it
-    OVER = "over"  # gone; what was fetched waits for the node's answers
+    OVER = "over"  # closed; what was fetched waits for the node's answers
+    GONE = "gone"
+
+
+CLOSED: Final = (Stage.OVER, Stage.GONE)
 
 
 class Peer(NamedTuple):
@@ -86,7 +90,7 @@ class Contact:
 
     def _not_answered(self, failure: Failure, now: float) -> None:
         """Without answers to such questions it is of no use."""
-        if self.stage not in (Stage.UP, Stage.OVER):
+        if self.stage not in (Stage.UP, *CLOSED):
             self.over(failure.text, now)
 
     def _state_known(self, state: Any, now: float) -> None:
@@ -103,7 +107,7 @@ class Contact:
         if state == ESTABLISHED and self.stage in (Stage.NEW, Stage.OPENING):
             self.stage = Stage.ASKING
             self._ask("is_secure", self._security_known)
-        elif state == ENDING and self.stage is not Stage.OVER:
+        elif state == ENDING and self.stage not in CLOSED:
             self._wind_down(now)
         elif self.stage is Stage.NEW:
             self.stage = Stage.OPENING
@@ -171,7 +175,7 @@ class Contact:
 
     def _look_stalled(self, now: float) -> None:
         silent_s = now - self._heard_at
-        if not self.outgoing.is_busy or self.stage is Stage.OVER:
+        if not self.outgoing.is_busy or self.stage in CLOSED:
             return
         if silent_s < self._core.config.stall_s:
             when = self._heard_at + self._core.config.stall_s
@@ -184,7 +188,7 @@ class Contact:
 
     def terminate(self, reason: str, now: float) -> None:
         """End it in order: what the agent has is finished."""
-        if self.stage in (Stage.ENDING, Stage.OVER):
+        if self.stage in (Stage.ENDING, *CLOSED):
             return
         self.reason = reason
         code = TerminationCode.UNKNOWN
@@ -202,7 +206,7 @@ class Contact:
             self._observer.ended(self, now)
 
     def _end_late(self, now: float) -> None:
-        if self.stage is not Stage.OVER:
+        if self.stage not in CLOSED:
             self._close(self.reason, now)
 
     def _close(self, reason: str, now: float) -> None:
@@ -212,7 +216,7 @@ class Contact:
     def over(self, reason: str, now: float) -> None:
         """It is gone. The path stays until the node has answered for what was fetched; and our agents keep what has come
         until somebody has fetched it."""
-        if self.stage is Stage.OVER:
+        if self.stage in CLOSED:
             return
         self.reason = self.reason if self.stage is Stage.ENDING else reason
         was_up = self.stage is Stage.UP
@@ -242,6 +246,7 @@ class Contact:
 
     def _drained(self, now: float) -> None:
         if self.stage is Stage.OVER and self.intake.is_idle:
+            self.stage = Stage.GONE
             if self.was_up:
                 self._core.effects.append(PathLowered(self.path, self.reason))
             self._observer.vanished(self, now)
