@@ -14,9 +14,9 @@ from tumpline.errors import ConfigError
 from tumpline.lab.addresses import ports_of
 from tumpline.lab.model import AgentSection, LabFile
 from tumpline.lab.names import hosts_file
-from tumpline.lab.older.patterns import Plain, pattern_of, plain_of
 from tumpline.lab.older.shape import OlderConfig, OlderNode, TxRoute
 from tumpline.lab.read import load, loads
+from tumpline.node.config.older.patterns import Plain, pattern_of, plain_of
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "older-four-nodes.yaml"
 NETS = """\

@@ -14,6 +14,8 @@ from typing import NamedTuple, Self
 START_S = 30.0
 # What it cannot know: the payload's protocol, for an endpoint without a registered one.
 NO_COMPLAINT = frozenset({"Unknown type code"})
+# Said in a first pass of every segment: whether its acknowledgement comes, only a second one knows.
+UNACKNOWLEDGED = "XFER_SEGMENT has no related XFER_ACK"
 # Of the wire, not of us: which segments a capture on loopback sees when.
 TCP_COMPLAINTS = re.compile(r"^(TCP|Connection|This frame|Previous segment|ACKed|Window|Duplicate|D-SACK|Keep-Alive)")
 
@@ -77,10 +79,18 @@ def find(path: Path, port: int, key_log: Path | None = None) -> Found:
     """Bundles and complaints of a capture whose TCPCL runs on this port."""
     # One pass shows every bundle, also several in one packet; only a second one knows of a segment whether its
     # acknowledgement comes, but it shows only the last bundle of a packet.
-    bundles = [value for row in _fields(path, port, key_log, "bpv7.primary.dst_uri") for value in row]
+    # (Not by their destination: of an ipn EID in three elements, RFC 9758, tshark 4.0 shows no URI.)
+    bundles = [value for row in _fields(path, port, key_log, "bpv7.primary.version") for value in row]
     experts = [value for row in _fields(path, port, key_log, "_ws.expert.message", "-2") for value in row]
     complaints = [text for text in experts if text not in NO_COMPLAINT and not TCP_COMPLAINTS.match(text)]
     return Found(len(bundles), complaints)
+
+
+def remarks(path: Path, port: int, key_log: Path | None = None) -> list[str]:
+    """What tshark remarks on each single bundle, also on those of which many lie in one packet."""
+    experts = [value for row in _fields(path, port, key_log, "_ws.expert.message") for value in row]
+    known = NO_COMPLAINT | {UNACKNOWLEDGED}
+    return [text for text in experts if text and text not in known and not TCP_COMPLAINTS.match(text)]
 
 
 def _fields(path: Path, port: int, key_log: Path | None, field: str, *options: str) -> list[list[str]]:

@@ -11,12 +11,11 @@ from typing import Any
 
 from tumpline.errors import ConfigError
 from tumpline.lab.older.neighbours import discovered
-from tumpline.lab.older.patterns import Plain, pattern_of, plain_of
 from tumpline.lab.older.shape import PORT, OlderFile, OlderNode, TxRoute
-from tumpline.lab.older.who import Who, node_ids, tried
+from tumpline.lab.older.who import Who, node_ids
+from tumpline.node.config.older.patterns import Plain, node_of, pattern_of, plain_of
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.registry import did_you_mean
-from tumpline.wire.eid import Eid
 
 _LAYERS = {"udpcl": "UDPCL", "btpu": "BTP-U", "ltpcl": "LTP"}
 _FOUND_PRIORITY = 100  # of routes that were discovered: behind those that are written down
@@ -95,7 +94,7 @@ class _Conversion:
         """Bundles for the node are delivered and others forwarded, whatever is written; more can only be an alias."""
         for index, route in enumerate(node.config.bp_rx_routes):
             for plain in self._plain(route.eid_pattern, (*path, index, "eid_pattern")):
-                alias = _alias(plain)
+                alias = node_of(plain)
                 own = alias in node_ids(self._older, name)
                 if route.action == "deliver" and alias is not None:
                     self._agents[name].aliases += [] if own else [alias]
@@ -258,9 +257,3 @@ def all_of(node_id: str) -> str:
         return f"{node_id}**"
     numbers = node_id[4:].split(".")  # allocator, if it is not 0; node; service
     return f"ipn:{'.'.join(['0', *numbers][-3:-1])}.*"
-
-
-def _alias(plain: Plain) -> str | None:
-    """The node ID of which this is everything, if it is."""
-    text = plain.text if not plain.text.startswith("ipn:") else f"{plain.text.removesuffix('.')}.0"
-    return tried(lambda: str(Eid.parse(text)) if not plain.exact and Eid.parse(text).is_administrative else None, None)
