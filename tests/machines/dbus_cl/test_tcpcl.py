@@ -421,7 +421,7 @@ def test_without_room_it_stays_with_the_agent_until_there_is() -> None:
 
 def test_what_the_node_could_not_keep_is_shown_again() -> None:
     """The older agent has told the sender that it came, and forgotten it: it must not be lost here."""
-    script, path = connected(retry_s_first=1.0)
+    script, _ = connected(retry_s_first=1.0)
     script.signal(CONTACT_0, "recv_bundle_finished", "1", 10, "success")
     take(script)
     (shown,) = script.of(fx.Present)
