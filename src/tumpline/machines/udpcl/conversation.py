@@ -46,6 +46,7 @@ from tumpline.wire.udpcl import (
     decode_datagram_untrusted,
     encode_extensions,
     kind_of,
+    wholes_in,
 )
 
 POLL_OCTETS: Final = (
@@ -335,18 +336,21 @@ class Conversation:
         return bundles
 
     def _extensions(self, data: bytes, bundles: list[bytes], now: float, is_multicast: bool, is_secured: bool) -> None:
+        wholes, after = wholes_in(data)
         try:
-            decoded = decode_datagram_untrusted(data)
+            maps = _maps_behind(data, after)
         except MalformedError:
             self.counts.garbage += 1
             return
         self._showed_version2(now)
-        for each in decoded.maps:
+        if wholes:
+            bundles += self._reassembly.receive_whole(self._peer, wholes, now)
+        for each in maps:
             if each.transfer is not None:
                 bundle = self._reassembly.receive(self._peer, each.transfer, now)
                 if bundle is not None:
                     bundles.append(bundle)
-            if len(each) and each != Extensions(transfer=each.transfer):
+            if each != Extensions(transfer=each.transfer):
                 self._items(each, now, is_multicast, is_secured)
 
     def _showed_version2(self, now: float) -> None:
@@ -535,3 +539,16 @@ class Conversation:
             self.events.append(PathMtuFound(self.path_mtu.datagram_octets, phase is Phase.COMPLETE))
         elif phase is Phase.BASE and told is not None:
             self.events.append(PathMtuShrank(self.path_mtu.datagram_octets))
+
+
+def _maps_behind(data: bytes, after: int) -> tuple[Extensions, ...]:
+    """The maps of a datagram behind the octets that were read already. Raises: MalformedError."""
+    if after == len(data):
+        return ()
+    if not after:
+        return decode_datagram_untrusted(data).maps
+    decoded = decode_datagram_untrusted(data[after:])
+    is_alone = any(each.probe or each.dtls for each in decoded.maps)  # what shares no datagram with others
+    if is_alone or decoded.kind not in (Kind.EXTENSIONS, Kind.PADDING, Kind.KEEPALIVE):
+        raise MalformedError("UDPCL: what follows the transfers does not belong behind them")
+    return decoded.maps
