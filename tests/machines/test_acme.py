@@ -30,7 +30,7 @@ from tumpline.wire.acme import (
     key_authorization,
 )
 from tumpline.wire.admin import UnknownRecord, encode_admin
-from tumpline.wire.bundle7 import BundleFlags
+from tumpline.wire.bundle7 import STRICT, BundleFlags
 from tumpline.wire.eid import Eid
 
 SERVER, CLIENT, OTHER = map(Eid.parse, ("dtn://acme-server/", "dtn://acme-client/", "dtn://other/"))
@@ -280,3 +280,12 @@ def test_flags_and_source_of_what_a_node_sends() -> None:
     assert (response.flags, response.source) == (0x02, Eid.parse("ipn:12.0"))
     node.machine.originate([adu._replace(source_node=OTHER, token=1)], node.now)
     assert [type(effect).__name__ for effect in node.machine.effects()] == ["AduRefused"]
+
+
+def test_challenges_of_the_older_agent_ask_for_a_deletion_report() -> None:
+    """RFC 9171 §4.2.3 forbids that for administrative records: such a bundle is taken where the rule is switched off."""
+    flags = BundleFlags.ADMIN | BundleFlags.ACK_REQUESTED | BundleFlags.REPORT_DELETION
+    assert not challenged(LoneNode("dtn://acme-client/").start(), flags=flags)
+    node = LoneNode("dtn://acme-client/", strictness=STRICT._replace(check_flags=False)).start()
+    (effect,) = challenged(node, flags=flags)
+    assert effect.record.wants_ack

@@ -75,28 +75,6 @@ def test_a_stranger_cannot_own_the_names_of_agents(bus: str, role: str) -> None:
     assert f'is not allowed to own the service "org.ietf.dtn.node.{role}"' in told
 
 
-def test_strangers_may_look_and_ping_and_nothing_else(bus: str) -> None:
-    """Nobody has the name here: what is allowed gets as far as being told so."""
-    nobody = "org.freedesktop.DBus.Error.ServiceUnknown"
-    agent, contact = "org.ietf.dtn.node.bp", "org.ietf.dtn.node.tcpcl"
-    for allowed in ("org.ietf.dtn.bp.Agent.ping", "org.freedesktop.DBus.Introspectable.Introspect"):
-        assert nobody in call(bus, STRANGER, agent, allowed), allowed
-    for refused in (
-        "org.ietf.dtn.bp.Agent.stop",
-        "org.ietf.dtn.bp.Agent.cl_attach",
-        "org.ietf.dtn.bp.admin.send_acme_request",
-    ):
-        assert DENIED in call(bus, STRANGER, agent, refused), refused
-    for refused in ("org.ietf.dtn.tcpcl.Agent.connect", "org.ietf.dtn.tcpcl.Contact.send_bundle_data"):
-        assert DENIED in call(bus, STRANGER, contact, refused), refused
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root is named in the policy whatever users there are")
-def test_root_may_be_and_ask_everything(bus: str) -> None:
-    assert "uint32 1" in own(bus, [], "org.ietf.dtn.node.bp")
-    assert "ServiceUnknown" in call(bus, [], "org.ietf.dtn.node.tcpcl", "org.ietf.dtn.tcpcl.Agent.connect")
-
-
 @pytest.mark.parametrize("kind", ["user", "system"])
 def test_systemd_takes_the_units(kind: str, tmp_path: Path) -> None:
     units = sorted((SHARE / "systemd" / kind).glob("*.service"))
@@ -115,3 +93,27 @@ def test_activation_names_units_that_are_there() -> None:
         assert said["Name"] == f"org.ietf.dtn.node.{role}"
         unit = said["SystemdService"].replace("@node", "@")
         assert f"BusName=org.ietf.dtn.%i.{role}" in (SHARE / "systemd" / "system" / unit).read_text()
+        session = (SHARE / "dbus-1" / "services" / f"dtn.node.{role}.service").read_text()
+        assert f"SystemdService=dtn-{role}-agent@node.service" in session
+        assert f"BusName=dtn.%i.{role}" in (SHARE / "systemd" / "user" / unit).read_text()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_session_bus_starts_an_agent_at_the_first_call(role: str, tmp_path: Path) -> None:
+    """A stand-in for the agent writes down how it was called."""
+    agent, home = tmp_path / f"{role}-agent", tmp_path / "home"
+    agent.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$HOME/called"; exit 1\n')
+    agent.chmod(0o755)
+    home.mkdir()
+    services = tmp_path / "data" / "dbus-1" / "services"
+    services.mkdir(parents=True)
+    (services / f"dtn.node.{role}.service").write_text((SHARE / f"dbus-1/services/dtn.node.{role}.service").read_text())
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "XDG_DATA_DIRS": str(tmp_path / "data"),
+    }
+    call = ["dbus-run-session", "--", "dbus-send", "--print-reply", f"--dest=dtn.node.{role}", "/x", "x.y.z"]
+    subprocess.run(call, env=environment, capture_output=True, timeout=60, check=False)
+    said = (home / "called").read_text().splitlines()
+    assert said == [f"--config-file={home}/.config/dtn/node.yaml", f"--bus-service=dtn.node.{role}"]

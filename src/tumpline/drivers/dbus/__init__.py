@@ -3,6 +3,7 @@
 from tumpline.drivers.dbus.connection import BusConnection, Subscription
 from tumpline.drivers.dbus.errors import BusError, BusUnavailableError, ErrorName
 from tumpline.drivers.dbus.interface import Call, Interface, Method, Methods
+from tumpline.drivers.dbus.presence import Presence
 from tumpline.wire.dbus import MatchRule, Message, Variant
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Message",
     "Method",
     "Methods",
+    "Presence",
     "Subscription",
     "Variant",
 ]

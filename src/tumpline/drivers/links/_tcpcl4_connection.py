@@ -19,8 +19,8 @@ from tumpline.drivers.stream import BLOCKED, READ_OCTETS, STAGE_OCTETS, Stream, 
 from tumpline.drivers.tls import TlsContexts, explain
 from tumpline.drivers.x509 import peer_certificate
 from tumpline.errors import MalformedError, StorageError, TumplineError
-from tumpline.machines.effects import RefuseReason, Unit
 from tumpline.machines.authenticate import PeerCertificate
+from tumpline.machines.effects import RefuseReason, Unit
 from tumpline.machines.tcpcl4.events import (
     Body,
     Close,

@@ -15,6 +15,7 @@ from tumpline.node.config.contact import ContactSection, Planned, planned
 from tumpline.node.config.model import (
     DEFAULT_PORT,
     LATER,
+    BusSection,
     ControlSection,
     LinkSection,
     LogSection,
@@ -142,6 +143,7 @@ class _Reader:
             "contacts": self._contacts(known),
             "services": self._services(),
             "control": self._control(),
+            "bus": self._checker.struct(self._data.get("bus", {}), BusSection, ("bus",)),
             "log": self._checker.struct(self._data.get("log", {}), LogSection, ("log",)),
         }
 
@@ -153,17 +155,6 @@ class _Reader:
                 what = "section" if isinstance(self._data[name], dict | list) else "key outside of the sections"
                 usual = set(SECTIONS) - set(LATER)
                 self._problems.add((name,), f"there is no such {what}; {did_you_mean(name, usual)}")
-        self._bus()
-
-    def _bus(self) -> None:
-        bus = self._data.get("bus", {})
-        if not isinstance(bus, dict):
-            self._problems.add(("bus",), 'this must be a table; write [bus] and below it kind = "off"')
-            return
-        for key in bus.keys() - {"kind"}:
-            self._problems.add(("bus", key), f"there is no such key; {did_you_mean(key, ['kind'])}")
-        if bus.get("kind", "off") != "off":
-            self._problems.add(("bus", "kind"), 'D-Bus is not part of this release; write kind = "off"')
 
     # ---- sections ---------------------------------------------------------------------------------------------------
 

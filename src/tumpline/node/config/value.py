@@ -14,7 +14,7 @@ from tumpline.machines.routing._api import RoutingSpec
 from tumpline.node import paths
 from tumpline.node.config.contact import Planned
 from tumpline.node.config.edit import Editor, needed
-from tumpline.node.config.model import ControlSection, LogSection, NodeSection, StoreSection
+from tumpline.node.config.model import BusSection, ControlSection, LogSection, NodeSection, StoreSection
 from tumpline.node.config.plan import Plan
 from tumpline.node.config.problems import Path as KeyPath
 from tumpline.node.config.yaml import SUFFIXES
@@ -81,6 +81,7 @@ class Configuration:
     contacts: list[Planned]
     services: list[ServiceSettings]
     control: ControlSection
+    bus: BusSection
     log: LogSection
     registry: Registry
     raw: dict[str, Any] = field(repr=False)  # as the file has it

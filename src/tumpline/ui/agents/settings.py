@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from tumpline.errors import ConfigError
+from tumpline.node.config import Configuration
 from tumpline.node.config.model import LogSection
+from tumpline.node.config.older.agents import log_level
+from tumpline.node.config.older.node import bp_agent_configuration
 from tumpline.node.config.older.read import OlderConfiguration, load_older
 from tumpline.node.config.older.sections import (
     AgentSection,
@@ -23,7 +27,6 @@ from tumpline.node.config.older.sections import (
 from tumpline.ui.agents.arguments import Asked
 
 Agent = TypeVar("Agent", bound=AgentSection)
-_LEVELS = {"critical": "error"}  # of those that we do not have
 
 
 def read(asked: Asked) -> OlderConfiguration:
@@ -60,10 +63,23 @@ def udpcl_section(older: OlderConfiguration, asked: Asked) -> UdpclSection:
     return section
 
 
+def bp_configuration(older: OlderConfiguration, asked: Asked) -> Configuration:
+    """Of the bundle agent. Raises: ConfigError."""
+    if older.bp is None:
+        raise ConfigError(
+            f"{older.path}: a bundle agent needs its node ID; write bp: with node_id below it, and name the "
+            "file with --config-file"
+        )
+    configuration = bp_agent_configuration(older._replace(bp=with_options(older.bp, asked)))
+    if asked.state_dir is None:
+        return configuration
+    node = msgspec.structs.replace(configuration.node, state_dir=asked.state_dir.absolute())
+    return replace(configuration, node=node)
+
+
 def log_section(section: AgentSection) -> LogSection:
     """As the older agents log: warnings, unless told otherwise."""
-    level = (section.log_level or "warning").lower()
-    return msgspec.convert({"level": _LEVELS.get(level, level), "format": "older"}, LogSection)
+    return msgspec.convert({"level": log_level(section.log_level or "warning"), "format": "older"}, LogSection)
 
 
 def _host(asked: Asked) -> str:

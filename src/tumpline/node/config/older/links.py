@@ -8,7 +8,7 @@ from typing import Any
 
 from tumpline.drivers.links._tcpcl4_config import Tcpcl4Config
 from tumpline.node.config.checker import Checker
-from tumpline.node.config.older.sections import Connect, Listen, TcpclSection, endpoint
+from tumpline.node.config.older.sections import Connect, Listen, TcpclSection, UdpclSection, endpoint
 from tumpline.node.config.problems import Problems
 
 
@@ -34,6 +34,35 @@ def tcpcl4_table(section: TcpclSection) -> dict[str, Any]:
         **_segments(section),
         "tls": _tls(section),
     }
+
+
+def udpcl_table(section: UdpclSection) -> dict[str, Any]:
+    """The keys of `UdpclConfig`."""
+    sizes = {} if section.mtu_default is None else _datagrams(section.mtu_default)
+    return {
+        "listen": _listen(section.init_listen),
+        "connect": [address_of(each) for each in section.polling],
+        "listen_s": min((each.interval_ms for each in section.polling), default=0) / 1000,
+        "trust_node_ids": not _secured(section),  # as sessions without TLS are
+        "ecn": section.ecn_init,
+        "ecn_feedback": section.ecn_feedback,
+        "multicast": {"groups": _groups(section), "ttl": section.multicast.ttl},
+        **sizes,
+    }
+
+
+def _datagrams(octets: int) -> dict[str, int]:
+    """What was written is what is sent: nothing longer, and that without looking for it first."""
+    return {"datagram_octets": octets, "datagram_octets_most": octets}
+
+
+def _groups(section: UdpclSection) -> list[str]:
+    members = [member for each in section.init_listen for member in each.multicast_member]
+    return [each.addr if each.iface is None else f"{each.addr}%{each.iface}" for each in members]
+
+
+def _secured(section: UdpclSection) -> bool:
+    return bool(section.dtls_cert_file) and (section.dtls_enable_tx or bool(section.require_tls))
 
 
 def address_of(where: Listen | Connect) -> str:
