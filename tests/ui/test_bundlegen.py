@@ -358,3 +358,23 @@ def test_an_interruption_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
                 break
         assert process.wait(timeout=30) == 130
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tcpcl.test.bundlegen fullvalid 10",
+        "tcpcl.test.bundlegen fullvalid --gencount 10",
+        "tcpcl.test.messagegen",
+        "udpcl.test.bundlegen --mtu-default 1400 fullvalid 10",
+    ],
+)
+def test_the_older_commands_word_for_word(tmp_path: Path, words: str) -> None:
+    """On their own port: in a network of their own."""
+    compat = Path(__file__).parents[2] / "compat"
+    environment = clean_environment(tmp_path) | {"PYTHONPATH": str(compat)}
+    alone = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    command = [*alone, sys.executable, "-m", *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.match(r"fullvalid: 10 of 10 bundles came equal over|100 messages each way", done.stdout), done.stdout
