@@ -67,7 +67,7 @@ def test_the_example_is_a_laboratory() -> None:
     polling = {
         "kind": "udpcl",
         "listen": [],
-        "connect": ["lighthouse.local:4556"],
+        "connect": [],
         "trust_node_ids": True,
         "listen_s": 10.0,
     }

@@ -54,7 +54,8 @@ class Agent:
         """As `[[links]]` has it: what senders say of themselves makes routes, as it does there."""
         often = {} if self.polled_s is None else {"listen_s": self.polled_s}
         listen = [f"[::]:{PORT}"] if listens else []
-        return {"kind": UDPCL, "listen": listen, "connect": self.polled, "trust_node_ids": True, **often}
+        connect = [each for each in self.polled if each not in self.udp_peers.values()]  # those are told anyway
+        return {"kind": UDPCL, "listen": listen, "connect": connect, "trust_node_ids": True, **often}
 
 
 def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bool = False) -> dict[str, Any]:
