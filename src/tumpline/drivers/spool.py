@@ -229,7 +229,8 @@ async def name_file(fd: int, path: str, mode: int) -> None:
 
     What is at `path` already stays as it is. Raises: OSError (FileExistsError among others); then nothing is there."""
     try:
-        os.link(f"/proc/self/fd/{fd}", path, follow_symlinks=True)
+        # With a directory given (of no meaning to an absolute path) this is linkat with AT_SYMLINK_FOLLOW; without, link().
+        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
     except FileExistsError:
         raise
     except OSError:
