@@ -18,8 +18,9 @@ from tumpline.drivers.dbus import BusConnection, BusError, Variant
 from tumpline.node.client import connect
 from tumpline.node.runtime import dtn_now_ms
 from tumpline.testing.lone_node import bundle
-from tumpline.ui.dbus.app import DATA, DATA_PATH, NODE
+from tumpline.ui.dbus.app import DATA, DATA_PATH
 from tumpline.ui.dbus.bp import ADMIN, ADMIN_PATH, AGENT, AGENT_PATH, PING
+from tumpline.ui.dbus.steering import NODE
 from tumpline.wire.acme import SHA_256, AcmeRecord, Digest, digest_of, token_from_text
 from tumpline.wire.admin import UnknownRecord, encode_admin
 from tumpline.wire.bundle7 import BundleFlags
