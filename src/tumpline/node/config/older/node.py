@@ -185,10 +185,15 @@ class _Attached(_Node):
     def _links(self) -> list[dict[str, Any]]:
         links = []
         for layer, service in attached(self._older).items():
-            link = {"kind": "dbus_cl", "name": layer, "cl": layer, "service": service, "bus": bus_address(self._bp)}
-            links.append(link)
+            where = {"cl": layer, "service": service, "bus": bus_address(self._bp)}
+            links.append({"kind": "dbus_cl", "name": layer, **where, "authenticate": self._authenticate(layer)})
             self._came(("links", len(links) - 1), ("bp", "cl_attach"))
         return links
+
+    def _authenticate(self, layer: str) -> str:
+        """As a session without TLS counts in one process: what peers say is believed, unless proof is demanded."""
+        tcpcl = self._older.tcpcl
+        return "node" if layer == "tcpcl" and tcpcl is not None and tcpcl.require_node_authn else "none"
 
     def _missing(self, layer: str) -> str:
         return f"no agent carries it; write bus_service in section {layer}, or cl_attach: {{{layer}: NAME}} here"
