@@ -7,14 +7,15 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
 from tumpline.drivers.dial import Address, DialError, parse_address
 from tumpline.drivers.links._tcpcl4_config import Tcpcl4Config, TlsConfig
-from tumpline.drivers.spool import open_to_send
+from tumpline.drivers.spool import OpenFile, open_to_send
 from tumpline.errors import TumplineError
+from tumpline.machines.contract import FileRange
 from tumpline.node.cla.contact import Contact
 from tumpline.node.cla.events import (
     AgentEvent,
@@ -255,7 +256,11 @@ async def test_a_file_is_streamed_and_named_without_a_copy(tmp_path: Path) -> No
     assert client.of(SendProgressed)
     assert server.of(ReceiveStarted) == [ReceiveStarted(0, number, len(data))]
     assert server.of(ReceiveProgressed)
+    held = peer.incoming._received[number]
+    assert isinstance(held, FileRange)
+    inode = os.fstat(cast(OpenFile, held.handle).fd).st_ino
     await server.agent.pop_file(peer, number, str(target))
+    assert target.stat().st_ino == inode
     assert hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(data).digest()
     assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~server.agent.umask
     assert target.stat().st_nlink == 1

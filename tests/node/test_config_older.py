@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tumpline.drivers.links._tcpcl4_config import Tcpcl4Config, session_config
+from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.errors import ConfigError
 from tumpline.machines.plan import Peer
 from tumpline.machines.routing._api import Reception
@@ -89,7 +90,8 @@ def test_a_file_is_a_whole_node(tmp_path: Path) -> None:
     made = node(tmp_path, SERVER)
     assert (made.node.id, made.name, made.log.level) == (Eid.parse("dtn://server/"), "server", "debug")
     assert [(link.name, link.spec.scheme, link.config.listen) for link in made.links] == [
-        ("tcpcl", "tcpcl4", ["127.0.0.2:4556"])
+        ("tcpcl", "tcpcl4", ["127.0.0.2:4556"]),
+        ("udpcl", "udpcl", []),
     ]
     assert made.peers == [
         Peer(Eid.parse("dtn://client/"), "tcpcl", "127.0.0.3:4556"),
@@ -100,7 +102,9 @@ def test_a_file_is_a_whole_node(tmp_path: Path) -> None:
     assert routing.reception(Eid.parse("dtn://server/secret")) is Reception.DELIVER
     assert routing.next_hops(Eid.parse("ipn:9.1")) == [Eid.parse("ipn:7.0")]  # the first that matches
     assert made.node.reports is True
-    assert made.remarks == []
+    assert [each.partition(".yaml:")[2] for each in made.remarks] == [
+        "5: tcpcl.bus_service: not owned: in one process only bp is on the bus; run tcpcl-agent and bp-agent for both"
+    ]
 
 
 def test_it_can_be_shown_in_our_own_words(tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_it_can_be_shown_in_our_own_words(tmp_path: Path) -> None:
     again = loads(show(made))
     assert (again.node.id, again.node.name, again.node.aliases) == (made.node.id, made.node.name, made.node.aliases)
     assert (again.peers, again.routing.config, again.log) == (made.peers, made.routing.config, made.log)
-    assert again.links[0].config == made.links[0].config
+    assert [link.config for link in again.links] == [link.config for link in made.links]
 
 
 def test_who_is_delivered_here_wholly_is_a_further_id(tmp_path: Path) -> None:
@@ -371,6 +375,46 @@ def test_remarks_on_tls(certified: Path) -> None:
     assert told[1].startswith("3: tcpcl.tls_dhparam: passed over: keys are agreed on elliptic curves")
     path.write_text("tcpcl:\n  tls_cert_file: server.pem\n  tls_key_file: server.key\n")
     assert "without a CA no peer's certificate is checked" in load_older(path).remarks[0]
+
+
+# ---- the udpcl section -----------------------------------------------------------------------------------------------
+
+
+def udpcl(directory: Path, text: str) -> UdpclConfig:
+    made = node(
+        directory, "bp: {node_id: 'dtn://server/'}\nudpcl:\n" + "".join(f"  {each}\n" for each in text.splitlines())
+    )
+    (link,) = made.links
+    assert isinstance(link.config, UdpclConfig)
+    return link.config
+
+
+def test_udpcl(tmp_path: Path) -> None:
+    config = udpcl(
+        tmp_path,
+        """\
+mtu_default: 1400
+ecn_init: false
+ecn_feedback: false
+multicast: {ttl: 3}
+init_listen:
+  - {address: 0.0.0.0, multicast_member: [{addr: 224.0.1.20}]}
+  - {address: '::1', port: 4557, multicast_member: [{addr: 'FF05::114', iface: eth0}]}
+polling:
+  - {address: relay.example, interval_ms: 10000}
+  - {address: 192.0.2.7, port: 4557}
+""",
+    )
+    assert config.listen == ["0.0.0.0:4556", "[::1]:4557"]
+    assert config.connect == ["relay.example:4556", "192.0.2.7:4557"]
+    assert (config.listen_s, config.datagram_octets, config.datagram_octets_most) == (10.0, 1400, 1400)
+    assert (config.ecn, config.ecn_feedback) == (False, False)
+    assert (config.multicast.groups, config.multicast.ttl) == (["224.0.1.20", "FF05::114%eth0"], 3)
+    assert config.trust_node_ids  # as sessions without TLS are
+
+
+def test_udpcl_without_anything(tmp_path: Path) -> None:
+    assert udpcl(tmp_path, "{}") == UdpclConfig(listen_s=0, trust_node_ids=True)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

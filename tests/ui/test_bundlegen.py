@@ -8,7 +8,9 @@ import json
 import os
 import re
 import resource
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tumpline.bench.framework.agents import clean_environment
 from tumpline.testing.relay import Change, tcp_relay
 from tumpline.ui.bundlegen import main
 from tumpline.wire.bundle7 import STRICT, decode_bundle_untrusted
@@ -246,3 +249,21 @@ def test_nothing_is_left_behind(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert run("fullvalid", "50", "--use-tls", "true")[0] == 0
     assert not list(tmp_path.iterdir())
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_an_interruption_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
+    script = "import sys; from tumpline.ui.bundlegen import main; sys.exit(main(sys.argv[1:], 'tcpcl'))"
+    options = ["fullvalid", "100000000", "--port", "0", "--use-tls", "yes", "--log-level", "info"]
+    environment = clean_environment(tmp_path) | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", script, *options]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "active: joined with" in line:
+                assert list(tmp_path.iterdir())
+                process.send_signal(signal.SIGINT)
+                break
+        assert process.wait(timeout=30) == 130
+    assert not list(tmp_path.iterdir())

@@ -15,11 +15,13 @@ import pytest
 from tumpline.bench.framework.agents import AgentProcess, Agents
 from tumpline.bench.framework.chain import address_of
 from tumpline.drivers.dbus import BusConnection, BusError, Variant
+from tumpline.errors import TumplineError
 from tumpline.node.client import connect
 from tumpline.node.runtime import dtn_now_ms
 from tumpline.testing.lone_node import bundle
-from tumpline.ui.dbus.app import DATA, DATA_PATH, NODE
+from tumpline.ui.dbus.app import DATA, DATA_PATH
 from tumpline.ui.dbus.bp import ADMIN, ADMIN_PATH, AGENT, AGENT_PATH, PING
+from tumpline.ui.dbus.steering import NODE
 from tumpline.wire.acme import SHA_256, AcmeRecord, Digest, digest_of, token_from_text
 from tumpline.wire.admin import UnknownRecord, encode_admin
 from tumpline.wire.bundle7 import BundleFlags
@@ -289,6 +291,13 @@ async def test_ping_has_the_length_it_is_told_and_a_result(pair: Pair, bus: BusC
     assert (await reported.next())[:3] == (number, "dtn://client/echo", "dtn://client/")
 
 
+async def test_a_ping_has_just_so_many_octets(pair: Pair, inbox: Heard, bus: BusConnection) -> None:
+    await send(pair, SERVER, AGENT_PATH, f"{AGENT}.ping", "string:dtn://client/inbox", "int32:1234")
+    _, number, _, octets = await inbox.next()
+    assert octets == 1234
+    assert len(await pop(bus, number)) == 1234
+
+
 async def test_a_ping_that_nobody_answers_says_so(pair: Pair, bus: BusConnection) -> None:
     finished = await hear(bus, SERVER, PING, "finished")
     (number,) = await bus.call(SERVER, AGENT_PATH, PING, "start", "sid", "dtn://nowhere/echo", 0, 0.05)
@@ -365,6 +374,20 @@ async def test_what_is_not_popped_waits_for_the_next_registration(bus: BusConnec
     await bus.call(CLIENT, DATA_PATH, DATA, "register", "s", "inbox")
     assert (await inbox.next())[1] == number
     assert await pop(bus, number) == b"later"
+
+
+async def test_what_became_of_a_bundle_is_told(bus: BusConnection, inbox: Heard) -> None:
+    reported = await hear(bus, SERVER, NODE, "status_reported")
+    options = {"reports": Variant("b", True)}
+    await bus.call(SERVER, DATA_PATH, DATA, "send_data", "saya{sv}", "dtn://client/inbox", b"x", options)
+    await pop(bus, (await inbox.next())[1])
+    told = [await reported.next() for _ in range(3)]
+    assert {(reporter, *did) for reporter, _, _, _, did, _ in told} == {
+        ("dtn://server/", "forwarded"),
+        ("dtn://client/", "received"),
+        ("dtn://client/", "delivered"),
+    }
+    assert {source for _, source, *_ in told} == {"dtn://server/"}
 
 
 async def test_files_by_path_as_scripts_do_it(pair: Pair, bus: BusConnection, inbox: Heard, tmp_path: Path) -> None:
@@ -457,3 +480,15 @@ async def test_the_end_leaves_nothing_behind(session_bus: str, tmp_path: Path, m
             )
         await bus.close()
         assert not agent.socket.exists()
+
+
+def test_who_cannot_have_its_name_does_not_start(session_bus: str, tmp_path: Path) -> None:
+    with Agents(tmp_path) as agents:
+        facts = {"name": "twice", "link": 'listen = "127.0.0.1:0"', "socket": ""}
+        agents.start("first", CONFIG.format(kind=session_bus, **facts))
+        with pytest.raises(
+            TumplineError, match=r"the name org.ietf.dtn.node.twice is taken on this bus by :1\.\d+, process"
+        ):
+            agents.start("second", CONFIG.format(kind=session_bus, **facts))
+        with pytest.raises(TumplineError, match=r"no bus can be reached: unix:path=/nowhere: no such file"):
+            agents.start("third", CONFIG.format(kind="unix:path=/nowhere", **facts))

@@ -21,16 +21,20 @@ from tumpline.node.registry import did_you_mean
 MAX_OCTETS = 4 << 20  # what is larger was not written by people
 
 
-def load(file: FilePath) -> LabFile:
-    """The laboratory in a file. Raises: ConfigError with every mistake in it."""
+def load(file: FilePath, apart: bool = False) -> LabFile:
+    """The laboratory in a file; `apart`: one of the older agent, with its three agents in each node.
+
+    Raises: ConfigError with every mistake in it."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read ({error}); name a laboratory's YAML file") from error
-    return loads(text, str(file), file.stem, file.absolute().parent)
+    return loads(text, str(file), file.stem, file.absolute().parent, apart)
 
 
-def loads(text: str, source: str = "laboratory", name: str = "lab", base: FilePath | None = None) -> LabFile:
+def loads(
+    text: str, source: str = "laboratory", name: str = "lab", base: FilePath | None = None, apart: bool = False
+) -> LabFile:
     """As `load`, for a text; `name` is what it is called if it does not say. Raises: ConfigError."""
     problems = Problems(source)
     if len(text) > MAX_OCTETS:
@@ -38,8 +42,10 @@ def loads(text: str, source: str = "laboratory", name: str = "lab", base: FilePa
     value = parse(text, problems)
     problems.raise_if_any()
     if is_older(value):
-        value = from_older(value, problems)
+        value = from_older(value, problems, apart)
         problems.raise_if_any()
+    elif apart:
+        raise ConfigError(f"{source}: only the older agent's network files know three agents a node; leave --dbus out")
     made = Checker(problems, base or FilePath.cwd(), assign=": ").struct(value, LabFile, ())
     if isinstance(made, LabFile):
         _check(made, problems)

@@ -49,19 +49,19 @@ class Group(NamedTuple):
 class EndpointHost(Protocol):
     """Whom an endpoint serves."""
 
-    def received(self, talk: Talk, bundles: list[bytes]) -> None:
+    def received(self, talk: Talk, bundles: list[bytes], /) -> None:
         """Bundles came whole. `talk.address`, `talk.local` and `talk.socket.port` say from where to where."""
 
-    def sent(self, talk: Talk, tokens: list[int]) -> None:
+    def sent(self, talk: Talk, tokens: list[int], /) -> None:
         """The last datagrams of these bundles were handed to the system."""
 
-    def failed(self, talk: Talk, tokens: list[int], reason: str) -> None:
+    def failed(self, talk: Talk, tokens: list[int], reason: str, /) -> None:
         """These bundles cannot be sent, or not any more."""
 
-    def happened(self, talk: Talk, event: Event) -> None:
+    def happened(self, talk: Talk, event: Event, /) -> None:
         """Something of machines/udpcl/events."""
 
-    def forgotten(self, talk: Talk, reason: str) -> None:
+    def forgotten(self, talk: Talk, reason: str, /) -> None:
         """The conversation is over; what waited was told by `failed` before."""
 
     def notice(self, name: str, **fields: Any) -> None:

@@ -6,10 +6,12 @@ with its next hop and a route over it. What would have gone by UDPCL or BTP-U go
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tumpline.errors import ConfigError
+from tumpline.lab.older.apart import yaml_of
 from tumpline.lab.older.neighbours import discovered
 from tumpline.lab.older.shape import PORT, OlderFile, OlderNode, TxRoute
 from tumpline.lab.older.who import Who, node_ids
@@ -37,22 +39,38 @@ class Agent:
         return {"connect": self.connect, "routes": self.routes, "tls": tls, "key_log": tls, "config": more | links}
 
 
-def converted(older: OlderFile, problems: Problems, remarks: Problems) -> dict[str, Any]:
-    """The same for `LabFile`; what cannot be goes to `problems`, what is done otherwise to `remarks`."""
+def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bool = False) -> dict[str, Any]:
+    """The same for `LabFile`; what cannot be goes to `problems`, what is done otherwise to `remarks`.
+
+    `apart`: each node has three agents over a bus of its own, as it was there."""
     nets = {
         name: {"subnet4": net.subnet4 or net.subnet, "subnet6": net.subnet6, "mtu": net.mtu}
         for name, net in older.nets.items()
     }
     conversion = _Conversion(older, problems, remarks)
     agents = conversion.agents()
-    nodes = {
+    nodes: dict[str, dict[str, Any]] = {
         name: {"nets": _ports(node), "agent": agents[name].table(node.config.tls_enable)}
         for name, node in older.nodes.items()
     }
+    if apart:
+        for name in older.nodes:
+            nodes[name]["agent"]["apart"] = _apart(older, name, agents)
     # What `lab test` can know: that who has a session, or found a way of several hops, is answered.
     ways = [(name, other) for name, agent in agents.items() for other in agent.connect] + conversion.found_ways
     expect = [{"ping": {"from": name, "to": other}} for name, other in ways]
     return {"nets": nets, "nodes": nodes, "expect": expect, "remarks": remarks.sentences()}
+
+
+def _apart(older: OlderFile, name: str, agents: Mapping[str, Agent]) -> dict[str, Any]:
+    """By neighbour what goes there: itself, and what discovery would have found."""
+    own = agents[name]
+    found = {other: [f"dtn://{other}/**"] for other in own.connect}
+    for route in own.routes:
+        other = route["via"].removeprefix("dtn://").strip("/")
+        if route["priority"] == _FOUND_PRIORITY:
+            found.setdefault(other, []).append(route["to"])
+    return yaml_of(older, name, node_ids(older, name), found)
 
 
 def _ports(node: OlderNode) -> list[str] | dict[str, dict[str, str]]:

@@ -27,6 +27,7 @@ class Asked(NamedTuple):
     port: int = PORT
     destination: str = ""
     datalen: int = PING_OCTETS
+    state_dir: Path | None = None
 
 
 def parse(role: str, argv: Sequence[str] | None) -> Asked:
@@ -49,6 +50,8 @@ def _parser(role: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--bus-addr", metavar="ADDRESS", help="session, system, or any D-Bus address, before the file's"
     )
+    if role == "bp":
+        parser.add_argument("--state-dir", type=Path, metavar="DIR", help="what it keeps (default: by its node ID)")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", help="what to do at the start")
     if role == "bp":
         _add_ping(actions.add_parser("ping", help="send one bundle that asks for all status reports"))

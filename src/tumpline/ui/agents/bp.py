@@ -14,7 +14,7 @@ from tumpline.node.control.api import Agent
 from tumpline.node.control.service import service
 from tumpline.node.services.trace import Trace, TraceDelivered, TraceReport, TraceRequest
 from tumpline.ui.agents.arguments import Asked, parse
-from tumpline.ui.agents.command import run, said, tell
+from tumpline.ui.agents.command import ready, run, said, tell
 from tumpline.ui.agents.settings import bp_configuration, read
 from tumpline.ui.dbus.node import on_bus
 
@@ -30,7 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TumplineError as error:
         return said("bp-agent", error)
     tell("bp-agent", configuration.remarks)
-    return run("bp-agent", serve(configuration, adapters=_adapters(configuration, asked)))
+    name = str(configuration.node.id)
+    return run(
+        "bp-agent",
+        serve(configuration, ready=lambda: ready(name), adapters=_adapters(configuration, asked)),
+    )
 
 
 def _adapters(configuration: Configuration, asked: Asked) -> list[Adapter]:

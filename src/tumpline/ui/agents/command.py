@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from tumpline.errors import ConfigError, TumplineError
+from tumpline.ui.cli.detach import told_ready
 
 EXIT_INTERRUPTED = 130
 
@@ -33,3 +34,10 @@ def tell(name: str, sentences: Iterable[str]) -> None:
     """A line each, on standard error."""
     for sentence in sentences:
         print(f"{name}: {sentence}", file=sys.stderr)
+
+
+def ready(who: str) -> None:
+    """Tell whoever started it: on standard output, and systemd."""
+    line = f"{who} is up"
+    told_ready(line)
+    print(line, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,7 +70,11 @@ def bp_configuration(older: OlderConfiguration, asked: Asked) -> Configuration:
             f"{older.path}: a bundle agent needs its node ID; write bp: with node_id below it, and name the "
             "file with --config-file"
         )
-    return bp_agent_configuration(older._replace(bp=with_options(older.bp, asked)))
+    configuration = bp_agent_configuration(older._replace(bp=with_options(older.bp, asked)))
+    if asked.state_dir is None:
+        return configuration
+    node = msgspec.structs.replace(configuration.node, state_dir=asked.state_dir.absolute())
+    return replace(configuration, node=node)
 
 
 def log_section(section: AgentSection) -> LogSection:

@@ -8,7 +8,7 @@ from tumpline.errors import TumplineError
 from tumpline.node.config.older.agents import tcpcl_settings
 from tumpline.node.events import log_to
 from tumpline.ui.agents.arguments import parse
-from tumpline.ui.agents.command import run, said, tell
+from tumpline.ui.agents.command import ready, run, said, tell
 from tumpline.ui.agents.settings import log_section, read, tcpcl_section
 from tumpline.ui.dbus.tcpcl import serve_tcpcl
 
@@ -26,4 +26,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         return said(NAME, error)
     tell(NAME, older.remarks)
     with log_to(log_section(section)):
-        return run(NAME, serve_tcpcl(settings))
+        return run(NAME, serve_tcpcl(settings, lambda _: ready(NAME)))

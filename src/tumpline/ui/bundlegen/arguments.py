@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from tumpline.machines.udpcl.segmentation import DATAGRAM_OCTETS_LEAST
 from tumpline.ui.bundlegen.supply import KINDS
+from tumpline.wire.udpcl import DATAGRAM_OCTETS_MOST
 
 DEFAULT_PORT: Final = 4556  # where dissectors look for TCPCL (RFC 9174 §8.1) and UDPCL
 _UDPCL_MTU: Final = 1400  # octets of a datagram's payload
@@ -117,7 +119,7 @@ def _add_link(parser: argparse.ArgumentParser, cl: str) -> None:
     else:
         parser.add_argument(
             "--mtu-default",
-            type=count_from,
+            type=_datagram_octets,
             default=_UDPCL_MTU,
             metavar="N",
             help=f"longest datagram to send, in octets (default {_UDPCL_MTU})",
@@ -150,6 +152,14 @@ def _truth(text: str) -> bool:
     if text.lower() in _FALSE:
         return False
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false: write one of {', '.join(_TRUE + _FALSE)}")
+
+
+def _datagram_octets(text: str) -> int:
+    if text.isdecimal() and DATAGRAM_OCTETS_LEAST <= int(text) <= DATAGRAM_OCTETS_MOST:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no length of a datagram: write {DATAGRAM_OCTETS_LEAST} to {DATAGRAM_OCTETS_MOST}"
+    )
 
 
 def count_from(text: str) -> int:

@@ -33,6 +33,7 @@ class End:
         return self._paths
 
     def path_up(self, info: PathInfo) -> None:
+        logger.info("%s: joined with %s (security: %s)", self._name, info.address, info.security)
         self.info = info
         self._changed()
 

@@ -78,8 +78,13 @@ class BpAgent:
         if layer not in LAYERS:
             raise BusError(NOT_SUPPORTED, f"cltype {layer!r} is not attached here: write {' or '.join(LAYERS)}")
         links = self._agent.snapshot()["links"]
-        if not any(link.get("kind") == "dbus_cl" and link.get("service") == name for link in links):
-            await self._agent.add_link({"kind": "dbus_cl", "cl": layer, "service": name, "bus": self._bus})
+        if any(link.get("kind") == "dbus_cl" and link.get("service") == name for link in links):
+            return
+        # Whom it lets in is that agent's policy (require_node_authn): its word on who a peer is counts.
+        config = {"kind": "dbus_cl", "cl": layer, "service": name, "bus": self._bus, "authenticate": "none"}
+        if all(link["name"] != layer for link in links):
+            config["name"] = layer  # as routes and peers of the older agent's files call it
+        await self._agent.add_link(config)
 
     def ping(self, _call: Call, eid: str, octets: int) -> None:
         """Send one bundle of random octets that asks every node for reports; signals of PING tell what comes."""

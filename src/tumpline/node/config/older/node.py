@@ -24,6 +24,8 @@ from tumpline.node.names import file_name
 from tumpline.node.registry import Registry, load_registry
 from tumpline.wire.eid import Eid
 
+# Of the exchange that validates node IDs: RFC 9891, and what older agents took before there was a number.
+_ACME_TYPES: Final = (255, 65536)
 _LOWEST: Final = ("debug", "info", "warning", "error")
 
 
@@ -59,7 +61,7 @@ def _configuration(older: OlderConfiguration, kind: type[_Node], why: str, regis
         registry=registry,
         raw=tables,
         lines={},
-        remarks=older.remarks,
+        remarks=[*older.remarks, *problems.remarks.sentences()],
         **sections,
     )
 
@@ -69,6 +71,7 @@ class _AtTheirKeys(Problems):
 
     def __init__(self, older: OlderConfiguration) -> None:
         super().__init__(str(older.path), older.lines)
+        self.remarks = Problems(self.source, self.lines)
         self.origins: dict[KeyPath, KeyPath] = {("node",): ("bp", "node_id"), ("routing",): ("bp",)}
 
     def add(self, path: KeyPath, sentence: str) -> None:
@@ -101,7 +104,7 @@ class _Node:
             "routing": {"kind": "regex_table", "receive": _receive(bp), "send": _send(bp)},
             "links": links,
             "peers": self._peers({link["name"] for link in links}),
-            "services": {"echo": {}, "sink": {}},
+            "services": {"echo": {}, "sink": {}, "acme": {"record_types": list(_ACME_TYPES)}},
             "bus": self._bus(),
             "log": {"level": self._level(), "format": "older"},
         }
@@ -143,6 +146,7 @@ class _OwnLinks(_Node):
     """The node has the links of the other sections itself."""
 
     def _links(self) -> list[dict[str, Any]]:
+        self._unnamed()
         links = []
         if self._older.tcpcl is not None:
             links.append({"kind": "tcpcl4", "name": "tcpcl", **tcpcl4_table(self._older.tcpcl)})
@@ -155,6 +159,13 @@ class _OwnLinks(_Node):
             for ours, theirs in (("listen", "init_listen"), ("connect", "polling"), ("multicast", "multicast")):
                 self._came(("links", len(links) - 1, ours), ("udpcl", theirs))
         return links
+
+    def _unnamed(self) -> None:
+        """Names on the bus that only agents of their own can have."""
+        for layer, section in (("tcpcl", self._older.tcpcl), ("udpcl", self._older.udpcl)):
+            if section is not None and section.bus_service:
+                words = f"not owned: in one process only bp is on the bus; run {layer}-agent and bp-agent for both"
+                self._problems.remarks.add((layer, "bus_service"), words)
 
     def _missing(self, layer: str) -> str:
         return f"this file has no section {layer}; write {layer}: for its defaults"
