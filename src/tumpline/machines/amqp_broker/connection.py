@@ -145,9 +145,8 @@ class Connection:
         try:
             frames, taken = split_frames_untrusted(memoryview(self._rest), self._frame_octets_most)
             for frame in frames:
-                self._frame(frame, now)
-                if self.is_closed:
-                    break
+                if self.state is not State.CLOSED:
+                    self._frame(frame, now)
             del frames
         except MalformedError as error:
             self._fail(Fault(Reply.FRAME_ERROR, str(error)), now)
