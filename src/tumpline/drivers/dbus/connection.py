@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Self, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol, Self, cast
 
 from tumpline.drivers.dbus.descriptors import Descriptor, duplicates
 from tumpline.drivers.dbus.dial import dial
@@ -43,6 +43,22 @@ DO_NOT_QUEUE: Final = 4  # D-Bus specification, RequestName
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
 
 
+class Transport(Protocol):
+    """What carries octets to a bus and back."""
+
+    def flush(self) -> None:
+        """Write what the machine's outbox has."""
+
+    def close(self) -> None:
+        """Nothing more is read or written."""
+
+
+# Made from three calls: `received(data, descriptors)`, `broken(reason)`, and `writable()` when more can be written.
+Connect = Callable[
+    [Callable[[memoryview, list[Descriptor]], None], Callable[[str], None], Callable[[], None]], Transport
+]
+
+
 class Answer(NamedTuple):
     """The values of an answer; a value of type `h` is an index into `fds`, which whoever called must close."""
 
@@ -54,11 +70,11 @@ class BusConnection:
     """One client on a bus, from `open` to its end, of which `closed` tells."""
 
     def __init__(self, machine: ClientConnection) -> None:
-        """For `open`, which joins the bus as well."""
+        """For `open` and `join`."""
         self.unique_name = ""
         self._loop = asyncio.get_running_loop()
         self._machine = machine
-        self._socket: BusSocket | None = None
+        self._transport: Transport | None = None
         self._objects = Objects()
         self._subscriptions = Subscriptions(self._call_bus, self._post_bus)
         self._dispatcher = Dispatcher(self._objects, self._post, self.uid_of)
@@ -77,13 +93,20 @@ class BusConnection:
         """Join a bus: `session`, `system`, or any address of a UNIX socket. Raises: BusUnavailableError."""
         sock, way = await dial(address, timeout_s)
         machine = ClientConnection(ClientConfig(os.getuid(), timeout_s), asyncio.get_running_loop().time())
+        connection = await cls.join(machine, lambda *calls: BusSocket(sock, machine.outbox, *calls))
+        if way.keys.get("guid", machine.guid) != machine.guid:
+            await connection.close()
+            raise BusUnavailableError(f"the bus at {address} is not the one that its address names (guid)")
+        return connection
+
+    @classmethod
+    async def join(cls, machine: ClientConnection, connect: Connect) -> Self:
+        """The same over any transport. Raises: BusUnavailableError."""
         connection = cls(machine)
-        connection._socket = BusSocket(sock, machine.outbox, connection._received, connection._broken, connection._turn)
+        connection._transport = connect(connection._received, connection._broken, connection._turn)
         connection._turn()
         try:
             connection.unique_name = await connection._joined
-            if way.keys.get("guid", machine.guid) != machine.guid:
-                raise BusUnavailableError(f"the bus at {address} is not the one that its address names (guid)")
         except BaseException:
             await connection.close()
             raise
@@ -161,6 +184,10 @@ class BusConnection:
             self._machine.forget(serial)
             self._waiting.pop(serial, None)
         return _answer_of(answered)
+
+    def send_message(self, message: Message) -> None:
+        """Send what nobody answers; when the connection is over, it goes nowhere. Raises: MalformedError."""
+        self._post(message, ())
 
     def _not_sent(self, error: LocalProtocolError) -> BusError:
         if self._ended.done():
@@ -254,8 +281,8 @@ class BusConnection:
         while events := self._machine.events():
             for event in events:
                 self._handle(event)
-        if self._socket is not None:
-            self._socket.flush()
+        if self._transport is not None:
+            self._transport.flush()
         self._written.set()
         self._arm()
 
@@ -282,8 +309,8 @@ class BusConnection:
             release(event.fds)
 
     def _over(self, event: Ended) -> None:
-        if self._socket is not None:
-            self._socket.close()
+        if self._transport is not None:
+            self._transport.close()
         self._ended.set_result(event.text)
         for future in self._waiting.values():
             _fail(future, BusError(ErrorName.DISCONNECTED, f"the connection to the bus has ended: {event.text}"))

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from tumpline.errors import TumplineError
+from tumpline.wire.dbus.errors import ErrorName
+
+__all__ = ["OWN_ERRORS", "BusError", "BusUnavailableError", "ErrorName", "as_bus_error"]
 
 OWN_ERRORS = "org.tumpline.Error"
-
-
-class ErrorName(StrEnum):
-    """The names everybody knows (D-Bus specification and reference implementation, dbus-protocol.h)."""
-
-    FAILED = "org.freedesktop.DBus.Error.Failed"
-    NO_REPLY = "org.freedesktop.DBus.Error.NoReply"
-    DISCONNECTED = "org.freedesktop.DBus.Error.Disconnected"
-    SERVICE_UNKNOWN = "org.freedesktop.DBus.Error.ServiceUnknown"
-    NAME_HAS_NO_OWNER = "org.freedesktop.DBus.Error.NameHasNoOwner"
-    ACCESS_DENIED = "org.freedesktop.DBus.Error.AccessDenied"
-    LIMITS_EXCEEDED = "org.freedesktop.DBus.Error.LimitsExceeded"
-    INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
-    UNKNOWN_METHOD = "org.freedesktop.DBus.Error.UnknownMethod"
-    UNKNOWN_OBJECT = "org.freedesktop.DBus.Error.UnknownObject"
-    UNKNOWN_INTERFACE = "org.freedesktop.DBus.Error.UnknownInterface"
-    UNKNOWN_PROPERTY = "org.freedesktop.DBus.Error.UnknownProperty"
-    INCONSISTENT_MESSAGE = "org.freedesktop.DBus.Error.InconsistentMessage"
-    FILE_NOT_FOUND = "org.freedesktop.DBus.Error.FileNotFound"
-    NAME_TAKEN = "org.tumpline.Error.NameTaken"
 
 
 class BusError(TumplineError):

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final, NoReturn
-from xml.sax.saxutils import quoteattr
 
 from tumpline.drivers.dbus.errors import BusError, ErrorName
 from tumpline.drivers.dbus.interface import Call, Interface, Method, Methods
+from tumpline.drivers.dbus.machine_id import machine_id
 from tumpline.errors import LocalProtocolError
 from tumpline.wire.dbus import Message, is_interface, is_member, is_object_path, parse_signature
+from tumpline.wire.dbus.introspect import DescribedInterface, DescribedMethod, introspection
 
 PEER: Final = "org.freedesktop.DBus.Peer"
-_DOCTYPE: Final = (
-    '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n'
-    ' "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">\n'
-)
-_MACHINE_ID_FILES: Final = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
 class Objects:
@@ -75,9 +70,7 @@ class Objects:
     def introspect(self, path: str) -> str:
         """The object as XML (D-Bus specification, "Introspection Data Format")."""
         interfaces = [*self._exported.get(path, {}).values(), *self._standard.values()]
-        described = "".join(_describe(interface) for interface in interfaces)
-        children = "".join(f"  <node name={quoteattr(child)}/>\n" for child in sorted(set(self._children(path))))
-        return f"{_DOCTYPE}<node name={quoteattr(path)}>\n{described}{children}</node>\n"
+        return introspection(path, map(_described, interfaces), sorted(set(self._children(path))))
 
     def _children(self, path: str) -> Iterator[str]:
         prefix = "/" if path == "/" else f"{path}/"
@@ -116,43 +109,16 @@ def _methods(methods: Methods) -> Iterator[tuple[str, Method]]:
             yield name, method
 
 
-def _describe(interface: Interface) -> str:
-    lines = [f"  <interface name={quoteattr(interface.name)}>\n"]
-    for name, method in _methods(interface.methods):
-        lines.append(f"    <method name={quoteattr(name)}>\n")
-        takes, gives = _types(method.takes), _types(method.gives)
-        names = iter(method.names)
-        for direction, codes in (("in", takes), ("out", gives)):
-            for code in codes:
-                named = f" name={quoteattr(known)}" if (known := next(names, "")) else ""
-                lines.append(f'      <arg{named} type={quoteattr(code)} direction="{direction}"/>\n')
-        lines.append("    </method>\n")
-    for name, signature in interface.signals.items():
-        lines.append(f"    <signal name={quoteattr(name)}>\n")
-        lines += [f"      <arg type={quoteattr(code)}/>\n" for code in _types(signature)]
-        lines.append("    </signal>\n")
-    return "".join([*lines, "  </interface>\n"])
-
-
-def _types(signature: str) -> list[str]:
-    """The complete types of a signature, each as text."""
-    found: list[str] = []
-    begin = 0
-    for end in range(1, len(signature) + 1):
-        part = signature[begin:end]
-        if part[-1] != "a" and part.count("(") == part.count(")") and part.count("{") == part.count("}"):
-            found.append(part)
-            begin = end
-    return found
+def _described(interface: Interface) -> DescribedInterface:
+    methods = [DescribedMethod(name, each.takes, each.gives, each.names) for name, each in _methods(interface.methods)]
+    return DescribedInterface(interface.name, methods, interface.signals.items())
 
 
 def _machine_id(_call: Call) -> str:
-    for name in _MACHINE_ID_FILES:
-        try:
-            return Path(name).read_text().strip()
-        except OSError:
-            continue
-    raise BusError(ErrorName.FILE_NOT_FOUND, f"this machine has no identity: none of {', '.join(_MACHINE_ID_FILES)}")
+    found = machine_id()
+    if not found:
+        raise BusError(ErrorName.FILE_NOT_FOUND, "this machine has no identity (/etc/machine-id)")
+    return found
 
 
 def _no_property(call: Call, interface: str, name: str, *_value: Any) -> NoReturn:

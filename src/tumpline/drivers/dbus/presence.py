@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tumpline.drivers.dbus.connection import BusConnection
+from tumpline.drivers.dbus.dial import is_embedded
 from tumpline.drivers.dbus.errors import BusError, BusUnavailableError
 from tumpline.drivers.dbus.interface import Interface
 from tumpline.drivers.dbus.objects import Objects
+from tumpline.drivers.dbus.server import EmbeddedBus, PlaceTakenError
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.backoff import Backoff
 
@@ -22,7 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class Presence:
-    """A service on a bus: `session`, `system`, or any address. What it exports is there again after each return."""
+    """A service on a bus: `session`, `system`, or any address. What it exports is there again after each return.
+
+    With `embedded` (or `embedded:path=/...`) whoever comes first hosts the bus, and when that one goes another does.
+    """
 
     def __init__(
         self,
@@ -42,9 +47,15 @@ class Presence:
         self._exported: dict[str, list[Interface]] = {}
         self._objects = Objects()  # checks what is exported while there is no connection
         self._connection: BusConnection | None = None
+        self._hosted: EmbeddedBus | None = None
         self._backoff = Backoff(random, REJOIN_FIRST_S, REJOIN_CAP_S)
         self._is_joined = asyncio.Event()
         self._tasks = TaskOwner(_defect)
+
+    @property
+    def is_hosting(self) -> bool:
+        """Whether the embedded bus is in this process, by this presence."""
+        return self._hosted is not None
 
     @property
     def connection(self) -> BusConnection | None:
@@ -53,7 +64,11 @@ class Presence:
 
     async def start(self) -> None:
         """Join. Raises: BusUnavailableError, BusError (the name is taken): nothing is left behind then."""
-        await self._join()
+        try:
+            await self._join()
+        except BaseException:
+            self._stop_hosting()
+            raise
         self._tasks.start(self._stay(), f"presence on the bus {self.address}")
 
     async def stop(self) -> None:
@@ -63,6 +78,7 @@ class Presence:
         self._is_joined.clear()
         if connection is not None:
             await connection.close()
+        self._stop_hosting()
 
     async def wait_joined(self) -> BusConnection:
         """Wait until there is a connection."""
@@ -96,6 +112,7 @@ class Presence:
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     async def _join(self) -> None:
+        self._host()
         connection = await BusConnection.open(self.address)
         try:
             for path, interfaces in self._exported.items():
@@ -109,6 +126,20 @@ class Presence:
         self._backoff.reset()
         self._is_joined.set()
         self._joined(connection)
+
+    def _host(self) -> None:
+        """Raises: BusUnavailableError: nobody could host a bus there."""
+        if is_embedded(self.address) and self._hosted is None:
+            try:
+                self._hosted = EmbeddedBus.start(self.address)
+            except PlaceTakenError:
+                return  # somebody else does
+            log.info("hosting the bus %s", self._hosted.address)
+
+    def _stop_hosting(self) -> None:
+        hosted, self._hosted = self._hosted, None
+        if hosted is not None:
+            hosted.close()
 
     async def _stay(self) -> None:
         while True:

@@ -78,8 +78,9 @@ class BusSocket:
                 self._loop.remove_writer(self._sock.fileno())
 
     def close(self) -> None:
-        """Give the socket back. Idempotent."""
+        """Give the socket back; what was not written is let go. Idempotent."""
         if not self.is_closed:
+            self._outbox.clear()
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()

@@ -75,6 +75,18 @@ class Ended(NamedTuple):
 Event = Joined | CallReceived | SignalReceived | Answered | Unanswered | Ended
 
 
+class _Pending(NamedTuple):
+    """A call that waits."""
+
+    deadline: float
+    destination: str
+
+    def may_be_answered_by(self, sender: str) -> bool:
+        """Some buses pass on answers of anybody: where we know who was asked, only that one counts, and the bus."""
+        is_known = self.destination == BUS_NAME or is_unique_name(self.destination)
+        return not is_known or sender in (self.destination, BUS_NAME)
+
+
 class State(Enum):
     """Of a connection, in this order."""
 
@@ -97,7 +109,7 @@ class ClientConnection:
         self._serial = 0
         self._hello = 0
         self._join_by = now + config.join_s
-        self._pending: dict[int, float] = {}  # serial: deadline
+        self._pending: dict[int, _Pending] = {}  # by serial
         self._deadlines: list[tuple[float, int]] = []  # a heap; answered calls stay in it for a while
         self.outbox.put_pieces(self._auth.begin())
 
@@ -147,7 +159,7 @@ class ClientConnection:
             raise LocalProtocolError(f"{len(self._pending)} calls wait for their answers already; wait for some")
         serial = self.post(message, fds)
         if self.state is State.OPEN:
-            self._pending[serial] = now + timeout_s
+            self._pending[serial] = _Pending(now + timeout_s, message.destination)
             heappush(self._deadlines, (now + timeout_s, serial))
             self._tidy()
         return serial
@@ -221,7 +233,9 @@ class ClientConnection:
 
     def _answer(self, message: Message, fds: tuple[Handle, ...]) -> None:
         serial = message.reply_serial
-        if self.state is State.OPEN and self._pending.pop(serial, None) is not None:
+        pending = self._pending.get(serial)
+        if self.state is State.OPEN and pending is not None and pending.may_be_answered_by(message.sender):
+            del self._pending[serial]
             self._events.append(Answered(serial, message, fds))
             return
         release(fds)  # an answer that comes too late, or was never asked for
@@ -244,7 +258,7 @@ class ClientConnection:
     def _tidy(self) -> None:
         """Deadlines of answered calls are dropped before they are many: amortised, a constant for each call."""
         if len(self._deadlines) > 2 * len(self._pending) + 1024:
-            self._deadlines = [(at, serial) for serial, at in self._pending.items()]
+            self._deadlines = [(pending.deadline, serial) for serial, pending in self._pending.items()]
             heapify(self._deadlines)
 
 

@@ -10,6 +10,7 @@ from tumpline.wire.dbus.auth import (
     encode_identity,
     is_guid,
 )
+from tumpline.wire.dbus.errors import ErrorName
 from tumpline.wire.dbus.match import MatchRule, arguments_of, encode_match, parse_match_untrusted
 from tumpline.wire.dbus.message import (
     FIRST_OCTETS,
@@ -32,7 +33,7 @@ from tumpline.wire.dbus.names import (
     is_well_known_name,
 )
 from tumpline.wire.dbus.signature import parse_signature, parse_single
-from tumpline.wire.dbus.values import Buffer, Variant, decode_values_untrusted, encode_values
+from tumpline.wire.dbus.values import Buffer, Variant, check_values_untrusted, decode_values_untrusted, encode_values
 
 __all__ = [
     "FIRST_OCTETS",
@@ -40,6 +41,7 @@ __all__ = [
     "AuthLine",
     "Buffer",
     "Command",
+    "ErrorName",
     "Flags",
     "Kind",
     "MatchRule",
@@ -47,6 +49,7 @@ __all__ = [
     "ServerAddress",
     "Variant",
     "arguments_of",
+    "check_values_untrusted",
     "decode_auth_line_untrusted",
     "decode_identity_untrusted",
     "decode_message_untrusted",

@@ -6,6 +6,7 @@ bytes, an array of dict entries is a dict, a struct is a tuple, a variant is a `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from struct import error as StructError
 from typing import Any, Final, NamedTuple
@@ -46,9 +47,20 @@ class Variant(NamedTuple):
 class Reader:
     """Reads values from octets that strangers sent. Every method raises MalformedError and nothing else."""
 
-    __slots__ = ("_data", "_left", "_order", "_structs", "at", "end")
+    __slots__ = ("_cut", "_data", "_left", "_order", "_structs", "at", "end")
 
-    def __init__(self, data: Buffer, at: int, end: int, *, big_endian: bool, values_most: int = VALUES_MOST) -> None:
+    def __init__(
+        self,
+        data: Buffer,
+        at: int,
+        end: int,
+        *,
+        big_endian: bool,
+        values_most: int = VALUES_MOST,
+        cut: Callable[[Buffer], Any] = bytes,
+    ) -> None:
+        """`cut` makes the value of an `ay` from its octets."""
+        self._cut = cut
         self._data = data
         self.at = at
         self.end = end
@@ -141,7 +153,7 @@ class Reader:
         self.align(ALIGNMENTS[element.code])
         begin = self._take(octets)
         if element.code == "y":
-            return bytes(self._data[begin : self.at])
+            return self._cut(self._data[begin : self.at])
         if element.code in _FIXED:
             return self._numbers(element.code, begin, octets)
         return self._elements(element, begin, depth)
@@ -167,11 +179,20 @@ def decode_values_untrusted(
     data: Buffer, signature: str, *, big_endian: bool = False, values_most: int = VALUES_MOST
 ) -> tuple[Any, ...]:
     """The values that a whole body holds. Raises: MalformedError."""
-    reader = Reader(data, 0, len(data), big_endian=big_endian, values_most=values_most)
+    return _all(Reader(data, 0, len(data), big_endian=big_endian, values_most=values_most), signature)
+
+
+def _all(reader: Reader, signature: str) -> tuple[Any, ...]:
     values = tuple([reader.read(kind) for kind in parse_signature(signature)])
     if reader.at != reader.end:
         raise MalformedError(f"D-Bus body has {reader.end - reader.at} octets more than its signature {signature!r}")
     return values
+
+
+def check_values_untrusted(data: Buffer, signature: str, *, big_endian: bool = False) -> tuple[Any, ...]:
+    """The same for whoever passes the body on: of an `ay` only the length, nothing long is copied. Raises: MalformedError."""
+    reader = Reader(memoryview(data), 0, len(data), big_endian=big_endian, cut=len)
+    return _all(reader, signature)
 
 
 def encode_values(values: tuple[Any, ...], signature: str, *, big_endian: bool = False) -> bytes:
