@@ -41,6 +41,8 @@ class NodeMachine:
 
     def __init__(self, config: NodeConfig, random: Callable[[], float], routing: Strategy | None = None) -> None:
         self._core = core = Core(config, random)
+        routing = routing or StaticRouting()
+        core.names.reception = routing.reception
         rewriter = Rewriter(config.node_id if config.previous_node else None)
         self._reports = Reports(core)
         self._queues = Queues(core, self._find)
@@ -57,7 +59,7 @@ class NodeMachine:
             self._deletion,
             self._fragmentation,
             rewriter,
-            routing or StaticRouting(),
+            routing,
         )
         self._reception = Reception(core, self._queues, self._reports)
         self._join_up()

@@ -17,7 +17,7 @@ DELETION_REASONS: dict[int, tuple[str, str]] = {
     ReasonCode.TRANSMISSION_CANCELED: ("transmission_canceled", "the operator removed it"),
     ReasonCode.DESTINATION_UNAVAILABLE: (
         "destination_unavailable",
-        "nobody can ever take it: the null endpoint, ipn:!, or this node's administrative endpoint without a record",
+        "nobody can ever take it: the null endpoint, ipn:!, this node's administrative endpoint without a record, or a rule",
     ),
     ReasonCode.NO_ROUTE: ("no_route", "every neighbour that leads to its destination said never to send it again"),
     ReasonCode.BLOCK_UNINTELLIGIBLE: ("block_unintelligible", "it does not follow the format, or a CRC does not match"),

@@ -248,8 +248,8 @@ class LogSection(Section, frozen=True):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is worth a line."""
-    format: Literal["text", "json"] = "text"
-    """text: key=value; json: one object a line."""
+    format: Literal["text", "json", "older"] = "text"
+    """text: key=value; json: one object a line; older: as the older demo agent's agents log."""
     file: Path | None = None
     """Where to. Default: standard error."""
 

@@ -28,6 +28,7 @@ from tumpline.node.config.model import (
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.config.toml import parse
 from tumpline.node.config.value import Configuration, LinkSettings, RoutingSettings, ServiceSettings, StoreSettings
+from tumpline.node.config.yaml import SUFFIXES
 from tumpline.node.keys import examine
 from tumpline.node.registry import Registry, Room, did_you_mean, load_registry
 
@@ -55,6 +56,10 @@ Item = TypeVar("Item")
 def load(path: FilePath | str, registry: Registry | None = None) -> Configuration:
     """The configuration in a file. Raises: ConfigError with every mistake in it."""
     file = FilePath(path)
+    if file.suffix in SUFFIXES:  # the older agent's
+        from tumpline.node.config.older.node import load_node
+
+        return load_node(file, registry)
     return loads(_text(file), file, registry)
 
 
@@ -77,6 +82,11 @@ def loads(text: str, path: FilePath | None = None, registry: Registry | None = N
         lines=document.lines,
         **sections,
     )
+
+
+def read_sections(data: dict[str, Any], checker: Checker, registry: Registry) -> dict[str, Any]:
+    """The fields of a Configuration that are sections, as far as they are right: mistakes go to the checker's problems."""
+    return _Reader(data, checker, registry).read()
 
 
 def read_link(table: dict[str, Any], registry: Registry, base: FilePath, taken: Sequence[str]) -> LinkSettings:

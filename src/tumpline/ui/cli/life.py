@@ -35,6 +35,8 @@ def up(*, config: Path | None = None, detach: Flag = False, common: Common = DEF
 
     output = Output(common)
     configuration = load(config or default_config_path(common.node))
+    for remark in configuration.remarks:
+        output.note(remark)
     if not detach:
         return asyncio.run(_serve(configuration, output, None))
     with Detached() as detached:
