@@ -15,6 +15,10 @@ class PeerNamed(NamedTuple):
     is_secured: bool
 
 
+class SpokeVersion2(NamedTuple):
+    """The peer has sent its first extension map: it understands them, so bundles of any length may be sent to it."""
+
+
 class PeerListening(NamedTuple):
     """A Sender Listen came: datagrams to the peer's address are taken for three intervals from now on."""
 
@@ -53,4 +57,4 @@ class DtlsFailed(NamedTuple):
     text: str
 
 
-Event = PeerNamed | PeerListening | PeerSilent | PathMtuFound | PathMtuShrank | StartDtls | DtlsFailed
+Event = PeerNamed | SpokeVersion2 | PeerListening | PeerSilent | PathMtuFound | PathMtuShrank | StartDtls | DtlsFailed
