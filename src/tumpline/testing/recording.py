@@ -11,7 +11,7 @@ from tumpline.errors import StorageError
 from tumpline.machines.contract import FileRange
 from tumpline.machines.effects import Arrival, PathInfo, RefuseReason
 
-HANG_S = 3.0  # nothing on loopback takes so long; only a test that would fail waits for it
+HANG_S = 20.0  # nothing on loopback takes so long; only a test that would fail waits for it
 
 
 class MemorySink:
