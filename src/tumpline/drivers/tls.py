@@ -9,13 +9,14 @@ from tumpline.drivers.tls_files import (
     TLS12_CIPHERS,
     Contexts,
     TlsFiles,
+    Verify,
     encrypted_key,
     mismatched_key,
     unusable_ca,
     unusable_pair,
 )
 
-__all__ = ["VERSIONS", "TlsContexts", "TlsFiles", "explain", "make_context"]
+__all__ = ["VERSIONS", "TlsContexts", "TlsFiles", "Verify", "explain", "make_context"]
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -48,7 +49,7 @@ def make_context(files: TlsFiles, server_side: bool) -> ssl.SSLContext:
 
 
 def _verify_mode(files: TlsFiles, server_side: bool) -> ssl.VerifyMode:
-    if files.verify:
+    if files.verify is Verify.ALL or (files.verify is Verify.GIVEN and not server_side):
         return ssl.CERT_REQUIRED
     # RFC 9174 §4.4.3: the passive entity SHALL request a certificate; one that is given must still be valid, but without
     # a CA nothing can be.

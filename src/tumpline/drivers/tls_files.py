@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
 from tumpline.errors import TumplineError
@@ -14,13 +15,21 @@ TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 Context = TypeVar("Context")
 
 
+class Verify(Enum):
+    """Of which peers the certificate must lead to our CA."""
+
+    ALL = "all"  # of all: one must be there
+    GIVEN = "given"  # of those who show one (every server does)
+    NOTHING = "nothing"
+
+
 class TlsFiles(NamedTuple):
     """What TLS is configured with. Paths; "" where there is none."""
 
     certificate: str
     key: str
     ca: str
-    verify: bool  # whether a certificate path that does not lead to `ca` ends the handshake
+    verify: Verify  # whose certificate path ends the handshake if it does not lead to `ca`
     min_version: str = "1.2"
     key_log: str = ""  # beside SSLKEYLOGFILE of the environment
     ciphers: str = ""  # of version 1.2, in OpenSSL's words; "" for those above

@@ -40,7 +40,7 @@ class AuthenticationPolicy(NamedTuple):
 
     @classmethod
     def named(cls, mode: str, allow_uri_san: bool = False) -> AuthenticationPolicy:
-        """`node`, `host`, `both` or `none`. Raises: KeyError."""
+        """`node`, `host`, `both`, `check` or `none`. Raises: KeyError."""
         return cls(*_MODES[mode], allow_uri_san)
 
 
@@ -48,6 +48,7 @@ _MODES = {
     "node": (Demand.IGNORE, Demand.REQUIRE),
     "host": (Demand.REQUIRE, Demand.CHECK),
     "both": (Demand.REQUIRE, Demand.REQUIRE),
+    "check": (Demand.CHECK, Demand.CHECK),
     "none": (Demand.IGNORE, Demand.IGNORE),
 }
 

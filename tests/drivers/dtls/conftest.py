@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tumpline.drivers.dtls.context import DtlsContexts
-from tumpline.drivers.tls_files import TlsFiles
+from tumpline.drivers.tls_files import TlsFiles, Verify
 from tumpline.testing.certificates import Authority
 
 MakeContexts = Callable[..., DtlsContexts]
@@ -20,6 +20,6 @@ def contexts(tmp_path: Path) -> MakeContexts:
 
     def make(name: str, **changes: Any) -> DtlsContexts:
         tls = authority.issue(name, [f"dtn://{name}/"])
-        return DtlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=True)._replace(**changes))
+        return DtlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=Verify.ALL)._replace(**changes))
 
     return make

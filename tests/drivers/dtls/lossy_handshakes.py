@@ -13,7 +13,7 @@ from typing import Any
 
 from tumpline.drivers.dtls.context import DtlsContexts
 from tumpline.drivers.dtls.session import DtlsSession
-from tumpline.drivers.tls_files import TlsFiles
+from tumpline.drivers.tls_files import TlsFiles, Verify
 from tumpline.testing.certificates import Authority
 from tumpline.testing.dtls import DtlsPair
 
@@ -66,7 +66,7 @@ def run(clock: Clock, client: DtlsContexts, server: DtlsContexts, chance: Random
 
 def contexts(authority: Authority, name: str) -> DtlsContexts:
     tls = authority.issue(name, [f"dtn://{name}/"])
-    return DtlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=True))
+    return DtlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=Verify.ALL))
 
 
 def main(directory: Path, loss: float, count: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tumpline.drivers.dtls.context import DtlsContexts
 from tumpline.drivers.dtls.listener import Listener
 from tumpline.drivers.dtls.session import DtlsSession
-from tumpline.drivers.tls_files import TlsFiles
+from tumpline.drivers.tls_files import TlsFiles, Verify
 from tumpline.drivers.x509 import peer_certificate
 from tumpline.testing.certificates import Authority
 
@@ -95,7 +95,7 @@ class End:
 
 
 def contexts(tls: dict[str, str]) -> DtlsContexts:
-    return DtlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=True))
+    return DtlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=Verify.ALL))
 
 
 def files(tls: dict[str, str]) -> list[str]:

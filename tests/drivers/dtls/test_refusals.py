@@ -10,7 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tumpline.drivers.dtls.context import DtlsContexts
 from tumpline.drivers.dtls.probe import Versions, probe
-from tumpline.drivers.tls_files import TlsFiles
+from tumpline.drivers.tls_files import TlsFiles, Verify
 from tumpline.errors import TumplineError
 from tumpline.testing.certificates import Authority
 from tumpline.testing.dtls import DtlsPair, established
@@ -19,7 +19,7 @@ MakeContexts = Callable[..., DtlsContexts]
 
 
 def _contexts(tls: dict[str, str], verify: bool = True) -> DtlsContexts:
-    return DtlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify))
+    return DtlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], Verify.ALL if verify else Verify.NOTHING))
 
 
 def _failures(client: DtlsContexts, server: DtlsContexts) -> tuple[str, str]:
@@ -70,7 +70,7 @@ def test_a_client_without_certificate(contexts: MakeContexts) -> None:
 
 def test_without_verification_anybody_may_come(contexts: MakeContexts) -> None:
     client, server = established(
-        contexts("a", certificate="", key="", verify=False, ca=""), contexts("b", verify=False, ca="")
+        contexts("a", certificate="", key="", verify=Verify.NOTHING, ca=""), contexts("b", verify=False, ca="")
     )
     assert server.peer_certificate() is None
     assert client.peer_certificate() is not None

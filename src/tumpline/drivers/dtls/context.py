@@ -19,6 +19,7 @@ from tumpline.drivers.tls_files import (
     TLS12_CIPHERS,
     Contexts,
     TlsFiles,
+    Verify,
     encrypted_key,
     mismatched_key,
     unusable_ca,
@@ -97,7 +98,7 @@ class DtlsContexts(Contexts[SSL.Context]):
 
 def _verify_mode(files: TlsFiles, server_side: bool) -> int:
     """As for TLS: RFC 9174 §4.4.3 has the server ask for a certificate; one that is given must be valid."""
-    if files.verify:
+    if files.verify is Verify.ALL or (files.verify is Verify.GIVEN and not server_side):
         return SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
     return SSL.VERIFY_PEER if server_side and files.ca else SSL.VERIFY_NONE
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -11,6 +11,7 @@ from tumpline.drivers.links._tls_config import TlsConfig, asks_for_proof, tls_fi
 from tumpline.drivers.tls import TlsContexts
 from tumpline.machines.authenticate import AuthenticationPolicy
 from tumpline.machines.tcpcl4.config import SessionConfig
+from tumpline.wire.tcpcl4 import CRITICAL, ExtensionItem
 
 __all__ = [
     "DEFAULT_PORT",
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 DEFAULT_PORT = 4556  # RFC 9174 §8.1: dtn-bundle
+_SESSION = SessionConfig()
+PRIVATE_EXTENSION = 0x8000  # RFC 9174 Tables 12 and 13: from there on "Private or Experimental Use"
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -67,12 +70,19 @@ class Tcpcl4Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """End a session that a peer opened and nobody used for so long; 0 = never. What we dial is kept."""
     segment_mru: Octets = 16 << 20
     """Largest segment to take, in octets."""
+    segment_first_octets: Octets | None = None
+    """Segments that a session sends begin with so many octets. Default: 1 MiB."""
+    segment_ack_s: Seconds = 0.5
+    """Their size follows the time until one is acknowledged, so that it comes near this; 0: it stays as it is."""
     transfer_mru: Octets = 1 << 40
     """Largest bundle to take, in octets."""
     lenient_acks: bool = False
     """Take acknowledgements whose flags are not those of the segment (RFC 9174 section 5.2.3), as dtn7-rs sends them."""
     single_segment: bool = False
     """Send no bundle in several segments: what the peer cannot take in one is fragmented. For dtn7-go."""
+    test_extensions: Literal["", "private", "critical_session", "critical_transfer"] = ""
+    """Try peers with extension items of a private type: `private` with sessions and transfers, which peers have to pass
+    over; `critical_session`, `critical_transfer` as a critical item, which they have to refuse."""
     dial_s: PositiveSeconds = 10.0
     """Seconds to wait for a TCP connection."""
     retry_s_first: PositiveSeconds = 0.25
@@ -102,12 +112,26 @@ def tls_contexts(tls: TlsConfig) -> TlsContexts | None:
     return None if tls.effective_mode == "off" else TlsContexts(tls_files(tls))
 
 
+def _segments(config: Tcpcl4Config) -> dict[str, Any]:
+    """How long the segments are that a session sends."""
+    first = config.segment_first_octets or _SESSION.segment_octets_first
+    least, most = _SESSION.segment_octets_least, _SESSION.segment_octets_most
+    fixed = not config.segment_ack_s
+    return {
+        "segment_octets_first": first,
+        "segment_octets_least": first if fixed else min(first, least),
+        "segment_octets_most": first if fixed else max(first, most),
+        "segment_ack_s": config.segment_ack_s or _SESSION.segment_ack_s,
+    }
+
+
 def session_config(
     config: Tcpcl4Config, node_id: str, ip: str, dialled: Address | None, expected_node_id: str | None
 ) -> SessionConfig:
     """What one session is told; `dialled` is the address that we connected to."""
     mode = config.tls.effective_mode
     return SessionConfig(
+        **_segments(config),
         node_id=node_id,
         keepalive_s=config.keepalive_s,
         segment_mru=config.segment_mru,
@@ -124,7 +148,16 @@ def session_config(
         tls_timeout_s=config.limits.handshake_s,
         init_timeout_s=config.limits.handshake_s,
         idle_s=0.0 if dialled is not None else config.idle_s,
+        session_extensions=_test_items(config.test_extensions, "session"),
+        transfer_extensions=_test_items(config.test_extensions, "transfer"),
         idle_messages_per_s=config.limits.max_idle_messages_s,
         unsettled_most=config.limits.max_unanswered,
         unsettled_octets_most=config.limits.max_unanswered_octets,
     )
+
+
+def _test_items(wanted: str, of: str) -> tuple[ExtensionItem, ...]:
+    """What `test_extensions` puts into a "session" or a "transfer"."""
+    if wanted == "private":
+        return (ExtensionItem(0, PRIVATE_EXTENSION, b"tumpline"),)
+    return (ExtensionItem(CRITICAL, PRIVATE_EXTENSION, b"tumpline"),) if wanted == f"critical_{of}" else ()

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from tumpline.drivers.tls_files import TlsFiles
+from tumpline.drivers.tls_files import TlsFiles, Verify
 
 
 class TlsConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -20,8 +20,9 @@ class TlsConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """PEM file with our certificate, followed by those of intermediate CAs."""
     key: str = ""
     """PEM file with the private key of `cert`, without passphrase."""
-    authenticate: Literal["node", "host", "both", "none"] = "node"
-    """What the peer's certificate must prove: its node ID, its host name or address, both, or nothing."""
+    authenticate: Literal["node", "host", "both", "check", "none"] = "node"
+    """What the peer's certificate must prove: its node ID, its host name or address, both, or nothing; with `check` it
+    need not be there, but what it says must be right."""
     allow_uri_san: bool = False
     """Accept a URI entry of a certificate as its node ID (older implementations have no bundleEID entry)."""
     min_version: Literal["1.2", "1.3"] = "1.2"
@@ -50,10 +51,10 @@ def tls_problems(tls: TlsConfig) -> list[str]:
 
 def asks_for_proof(tls: TlsConfig) -> bool:
     """Whether a peer's claim to its node ID counts only with a certificate."""
-    return tls.effective_mode != "off" and tls.authenticate != "none"
+    return tls.effective_mode != "off" and tls.authenticate not in ("check", "none")
 
 
 def tls_files(tls: TlsConfig) -> TlsFiles:
     """The files, and what goes with them."""
-    verify = tls.authenticate != "none"
+    verify = {"none": Verify.NOTHING, "check": Verify.GIVEN}.get(tls.authenticate, Verify.ALL)
     return TlsFiles(tls.cert, tls.key, tls.ca, verify, tls.min_version, tls.key_log, tls.ciphers)
