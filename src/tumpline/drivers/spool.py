@@ -120,7 +120,7 @@ class Spool:
     def __init__(self, directory: Path | None, octets_most: int) -> None:
         """Raises: StorageError (no file can be made there)."""
         self.room = Room(octets_most)
-        self.directory = directory or Path(ROOMY if os.access(ROOMY, os.W_OK) else tempfile.gettempdir())
+        self.directory = directory or _default_directory()
         self._place = Place(self._create, str(self.directory), self._free_octets, Buffers(IDLE_BUFFERS_MAX))
         self._create().release()  # a directory that cannot be used is said now
 
@@ -148,6 +148,12 @@ class Spool:
     def _free_octets(self) -> int:
         disk = os.statvfs(self.directory)
         return disk.f_bavail * disk.f_frsize
+
+
+def _default_directory() -> Path:
+    if "TMPDIR" not in os.environ and os.access(ROOMY, os.W_OK | os.X_OK):
+        return Path(ROOMY)
+    return Path(tempfile.gettempdir())
 
 
 def _nameless(directory: Path) -> int:
