@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tumpline.errors import ConfigError
-from tumpline.lab.older.apart import yaml_of
+from tumpline.lab.older.apart import Found, yaml_of
 from tumpline.lab.older.neighbours import discovered
 from tumpline.lab.older.shape import POLLING_MS, PORT, OlderFile, OlderNode, TxRoute
 from tumpline.lab.older.who import Who, node_ids
@@ -86,11 +86,12 @@ def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bo
 def _apart(older: OlderFile, name: str, agents: Mapping[str, Agent]) -> dict[str, Any]:
     """By neighbour what goes there: itself, and what discovery would have found."""
     own = agents[name]
-    found = {other: [f"dtn://{other}/**"] for other in own.connect}
+    found = {other: Found("tcpcl", [f"dtn://{other}/**"]) for other in own.connect}
     for route in own.routes:
         other = route["via"].removeprefix("dtn://").strip("/")
         if route["priority"] == _FOUND_PRIORITY:
-            found.setdefault(other, []).append(route["to"])
+            layer = UDPCL if other in own.udp_peers else "tcpcl"
+            found.setdefault(other, Found(layer, [])).patterns.append(route["to"])
     return yaml_of(older, name, node_ids(older, name), found)
 
 
