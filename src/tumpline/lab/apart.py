@@ -38,7 +38,7 @@ def is_apart(place: Path) -> bool:
 def before_agent(place: Path) -> list[list[Program]]:
     """What the bundle agent of a node needs: who is in one list can start together, after those before."""
     layers = [("tcpcl-agent", _agent("tcpcl", place)), ("udpcl-agent", _agent("udpcl", place))]
-    return [[("bus", [sys.executable, "-m", "tumpline", "bus", "--address", BUS])], layers]
+    return [[("bus", [sys.executable, "-m", "tumpline", "bus", "--address", BUS, "--print-address"])], layers]
 
 
 def bundle_agent(place: Path) -> list[str]:
