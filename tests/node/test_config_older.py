@@ -22,6 +22,7 @@ from tumpline.node.config.older.links import tcpcl4_config
 from tumpline.node.config.older.node import attached, bp_agent_configuration
 from tumpline.node.config.older.read import load_older
 from tumpline.node.config.older.sections import SECTIONS, TcpclSection
+from tumpline.wire.bundle7 import STRICT
 from tumpline.wire.eid import Eid
 
 SERVER = """\
@@ -102,6 +103,9 @@ def test_a_file_is_a_whole_node(tmp_path: Path) -> None:
     assert routing.reception(Eid.parse("dtn://server/secret")) is Reception.DELIVER
     assert routing.next_hops(Eid.parse("ipn:9.1")) == [Eid.parse("ipn:7.0")]  # the first that matches
     assert made.node.reports is True
+    assert made.node.rules() == STRICT._replace(check_flags=False), "its challenges of node IDs ask for reports"
+    (acme,) = (each.config for each in made.services if each.spec.name == "acme")
+    assert (acme.record_types, acme.send_type) == ((255, 65536), 65536), "what it knows, and what there is now"
     assert [each.partition(".yaml:")[2] for each in made.remarks] == [
         "5: tcpcl.bus_service: not owned: in one process only bp is on the bus; run tcpcl-agent and bp-agent for both"
     ]

@@ -25,7 +25,7 @@ from tumpline.node.registry import Registry, load_registry
 from tumpline.wire.eid import Eid
 
 # Of the exchange that validates node IDs: RFC 9891, and what older agents took before there was a number.
-_ACME_TYPES: Final = (255, 65536)
+_ACME: Final = {"record_types": [255, 65536], "send_type": 65536}
 _LOWEST: Final = ("debug", "info", "warning", "error")
 
 
@@ -102,11 +102,13 @@ class _Node:
                 "name": file_name(str(self._id)),
                 "aliases": list(_aliases(bp.rx_route_table, self._id)),
                 "reports": True,  # the older agent sends those that bundles ask for
+                # Its challenges (RFC 9891) ask for a deletion report, which RFC 9171 §4.2.3 forbids.
+                "strictness": {"check_flags": False},
             },
             "routing": {"kind": "regex_table", "receive": _receive(bp), "send": _send(bp)},
             "links": links,
             "peers": peers,
-            "services": {"echo": {}, "sink": {}, "acme": {"record_types": list(_ACME_TYPES)}},
+            "services": {"echo": {}, "sink": {}, "acme": _ACME},
             "bus": self._bus(),
             "log": {"level": self._level(), "format": "older"},
         }
