@@ -165,11 +165,15 @@ class _OwnLinks(_Node):
         return links
 
     def _unnamed(self) -> None:
-        """Names on the bus that only agents of their own can have."""
+        """What only agents of their own can have."""
         for layer, section in (("tcpcl", self._older.tcpcl), ("udpcl", self._older.udpcl)):
             if section is not None and section.bus_service:
                 words = f"not owned: in one process only bp is on the bus; run {layer}-agent and bp-agent for both"
                 self._problems.remarks.add((layer, "bus_service"), words)
+        for index, polling in enumerate(self._older.udpcl.polling if self._older.udpcl is not None else ()):
+            if polling.local_address is not None or polling.local_port is not None:
+                words = "told from where this node listens, whatever local_address and local_port are; run udpcl-agent for them"
+                self._problems.remarks.add(("udpcl", "polling", index), words)
 
     def _missing(self, layer: str) -> str:
         return f"this file has no section {layer}; write {layer}: for its defaults"
