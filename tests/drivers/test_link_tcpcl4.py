@@ -18,7 +18,7 @@ from tumpline.drivers.links.tcpcl4 import SPEC, Tcpcl4Link
 from tumpline.errors import TumplineError
 from tumpline.machines.effects import RefuseReason
 from tumpline.testing.certificates import BUNDLE_SECURITY, Authority
-from tumpline.testing.conformance.links import CHECKS, NODE_A, Check, Pair, run
+from tumpline.testing.conformance.links import NODE_A, Check, Pair, checks_of, run
 from tumpline.testing.recording import MemoryFile, RecordingHost
 from tumpline.wire import tcpcl4 as wire
 from tumpline.wire.eid import Eid
@@ -76,7 +76,7 @@ async def told(host: RecordingHost, text: str) -> None:
 # ---- TLS -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", checks_of(SPEC), ids=lambda check: check.__name__)
 async def test_conforms_with_tls(ca: Authority, check: Check) -> None:
     await run(check, SPEC, good(ca, "a"), good(ca, "b"))
 

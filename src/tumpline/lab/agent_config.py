@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tumpline.lab.apart import write_yaml
 from tumpline.lab.model import AgentSection, LabFile
 from tumpline.node import ca
 from tumpline.node.config.model import DEFAULT_PORT
@@ -35,7 +36,11 @@ def write_configs(lab: LabFile, nodes: Path, keys: Path) -> None:
             ca.issue(keys, [node_id(lab, name)], [name], name=name, days=_CERT_DAYS)
         directory = nodes / name
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / f"{name}.toml").write_text(toml_text(agent_config(lab, name, agent, keys)))
+        config = agent_config(lab, name, agent, keys)
+        if agent.apart:
+            write_yaml(agent.apart, config["links"][0]["tls"], directory)
+        else:
+            (directory / f"{name}.toml").write_text(toml_text(config))
 
 
 def agent_config(lab: LabFile, name: str, agent: AgentSection, keys: Path) -> dict[str, Any]:

@@ -118,3 +118,6 @@ class LinkSpec(NamedTuple):
     config: type[Any]  # a msgspec.Struct (kw_only, forbid_unknown_fields), every field documented
     open: Callable[[Any, LinkContext], BundleLink]  # heavy imports happen inside
     carries: frozenset[str] = frozenset({"bundle"})
+    # False: datagrams, sent and forgotten. A unit is acked when it went, whatever becomes of it; the peer's host refuses and
+    # acknowledges unheard; a path has no other end that would notice its end.
+    acknowledges: bool = True

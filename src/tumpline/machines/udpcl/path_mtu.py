@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
+from tumpline.machines.udpcl.segmentation import DATAGRAM_OCTETS_LEAST
 from tumpline.wire.udpcl import Confirmation, Datagram, Extensions, Kind, Probe, encode_datagram
 from tumpline.wire.udpcl_range import certain
 
@@ -42,12 +43,13 @@ class PathMtu:
     def __init__(self, nonce: int, now: float, timing: Timing | None = None) -> None:
         self.timing = timing or Timing()
         self.phase = Phase.BASE
-        self.datagram_octets = self.timing.base_octets
+        self._base = self.timing.base_octets
+        self.datagram_octets = self._base
         self.black_holes = 0
         self._nonce = nonce
         self._sequence = 0
         self._sent: dict[int, int] = {}  # size by sequence number
-        self._size = self.timing.base_octets  # what is probed now
+        self._size = self._base  # what is probed now
         self._tries = 0
         self._too_long = self.timing.most_octets + 1  # the least size known not to pass
         self._raise_at = 0.0
@@ -82,9 +84,11 @@ class PathMtu:
 
     def message_too_long(self, octets: int, now: float) -> None:
         """The system says of a datagram of this size that it does not pass (EMSGSIZE)."""
-        if octets <= self.timing.base_octets or octets >= self._too_long:
+        if octets >= self._too_long:
             return
         self._too_long = octets
+        if octets <= self._base:
+            self._base = max(DATAGRAM_OCTETS_LEAST, octets * 3 // 4)  # a path below every recommendation
         if octets <= self.datagram_octets:
             self._fall_back(now)
         elif octets <= self._size:
@@ -114,7 +118,7 @@ class PathMtu:
         if self._size > self.datagram_octets:
             self._too_long = self._size
             self._search(now)
-        elif self._size > self.timing.base_octets:
+        elif self._size > self._base:
             self._too_long = self._size
             self._fall_back(now)
         else:
@@ -126,7 +130,7 @@ class PathMtu:
         """RFC 8899 §4.3: what passed does so no more: from the base size on anew."""
         self.black_holes += 1
         self.phase = Phase.BASE
-        self.datagram_octets = self._size = self.timing.base_octets
+        self.datagram_octets = self._size = self._base
         self._sent.clear()
         self._tries = 0
         self._deadline = now

@@ -1,7 +1,8 @@
 """What every bundle link must hold, as checks that any pair of links can be put through.
 
-    for check in CHECKS: await run(check, spec)
+    for check in checks_of(spec): await run(check, spec)
 
+What holds for a link that acknowledges (`LinkSpec.acknowledges`) has its counterpart for one that sends and forgets.
 A link that takes `listen` as others do needs no test of its own; `EXAMPLES` says how others are asked for a free address.
 """
 
@@ -26,6 +27,8 @@ from tumpline.machines.effects import RefuseReason, Unit
 from tumpline.testing.recording import MemoryFile, RecordingHost
 from tumpline.wire.eid import Eid
 
+# Links that need more around them than an address: the tests of each run the checks themselves.
+OF_THEIR_OWN = frozenset({"dbus_cl"})
 EXAMPLES: dict[str, dict[str, Any]] = {"memory": {"listen": "*"}}
 ANY_PORT: dict[str, Any] = {"listen": "127.0.0.1:0"}
 NODE_A, NODE_B = Eid.parse("dtn://a/"), Eid.parse("dtn://b/")
@@ -34,12 +37,12 @@ LARGE_OCTETS = 3_000_000  # several segments, several wake-ups
 
 
 def registered() -> dict[str, LinkSpec]:
-    """Every link of the folder that carries bundles."""
+    """Every link of the folder that carries bundles and needs nothing but an address."""
     found = {}
     for module in sorted(pkgutil.iter_modules(links.__path__), key=lambda module: module.name):
         if not module.name.startswith("_"):
             spec: LinkSpec = import_module(f"{links.__name__}.{module.name}").SPEC
-            if "bundle" in spec.carries:
+            if "bundle" in spec.carries and spec.scheme not in OF_THEIR_OWN:
                 found[spec.scheme] = spec
     return found
 
@@ -54,6 +57,7 @@ class Pair:
         self.link_a = self.open("a", NODE_A, config_a)
         self.link_b = self.open("b", NODE_B, config_b)
         self.address = ""
+        self.least = 0 if spec.acknowledges else 1  # octets of a unit
         self._seq = 0
 
     def open(self, name: str, node_id: Eid, config: dict[str, Any]) -> BundleLink:
@@ -66,7 +70,8 @@ class Pair:
         await self.start_b()
         await self.link_a.start(self.a)
         self.a.acknowledge = self.link_a.acknowledge
-        self.link_a.connect(self.address)
+        # Who is told nothing of the other end has to be told whom to expect there.
+        self.link_a.connect(self.address, None if self.spec.acknowledges else NODE_B)
         await self.meet()
 
     async def start_b(self) -> None:
@@ -120,7 +125,11 @@ class Pair:
         return seqs
 
     async def all_ended(self) -> None:
+        """Every unit has ended, and if that does not say so: all that were acked have come."""
         await self.a.until(lambda: not self.a.waiting, "the end of every unit")
+        if not self.spec.acknowledges:
+            acked = sum(how == "acked" for how in self.a.ended.values())
+            await self.b.until(lambda: len(self.b.arrivals) >= acked, f"{acked} arrivals")
 
 
 Check = Callable[[Pair], Awaitable[None]]
@@ -164,7 +173,8 @@ async def paths_name_the_peer(pair: Pair) -> None:
     assert (at_a.peer, at_b.peer) == (NODE_B, NODE_A)
     assert (at_a.outbound, at_b.outbound) == (True, False)
     assert (at_a.link, at_b.link) == ("a", "b")
-    assert at_a.authenticated
+    assert at_a.authenticated  # nothing was asked for, or it is the configuration's word
+    assert at_b.authenticated is pair.spec.acknowledges  # what a datagram claims is a hint
     assert at_a.mru_octets >= LARGE_OCTETS
 
 
@@ -182,6 +192,7 @@ async def both_directions(pair: Pair) -> None:
     pair.link_b.offer(pair.path_b, [unit])
     await pair.all_ended()
     await pair.b.until(lambda: not pair.b.waiting)
+    await pair.a.until(lambda: bool(pair.a.arrivals), "an arrival")
     assert (pair.b.data, pair.a.data) == ([b"from a"], [b"from b"])
 
 
@@ -191,8 +202,16 @@ async def zero_length_unit(pair: Pair) -> None:
     assert pair.b.data == [b"", b"next"]
 
 
+async def zero_length_unit_is_refused(pair: Pair) -> None:
+    """Nothing would come of it, and nobody would hear that."""
+    empty, following = pair.offer(pair.unit(b""), pair.unit(b"next"))
+    await pair.all_ended()
+    assert (pair.a.ended[empty], pair.a.ended[following]) == ("not acceptable", "acked")
+    assert pair.b.data == [b"next"]
+
+
 async def many_units_in_order(pair: Pair) -> None:
-    sent = [random.Random(i).randbytes(i % 700) for i in range(MANY)]
+    sent = [random.Random(i).randbytes(max(i % 700, pair.least)) for i in range(MANY)]
     seqs = pair.offer(*map(pair.unit, sent))
     await pair.all_ended()
     assert pair.b.data == sent
@@ -215,9 +234,9 @@ async def large_units(pair: Pair) -> None:
 
 async def file_unit_without_head_or_tail(pair: Pair) -> None:
     file = MemoryFile(b"x" * 200_000)
-    pair.offer(pair.file_unit(file, 200_000, b"", b""), pair.file_unit(file, 0, b"", b""))
+    pair.offer(pair.file_unit(file, 200_000, b"", b""), pair.file_unit(file, pair.least, b"", b""))
     await pair.all_ended()
-    assert pair.b.data == [b"x" * 200_000, b""]
+    assert pair.b.data == [b"x" * 200_000, b"x" * pair.least]
     await _freed(pair, file)
 
 
@@ -286,6 +305,43 @@ async def host_that_never_acknowledges(pair: Pair) -> None:
     assert len(pair.b.arrivals) == len(seqs)
 
 
+async def host_that_never_acknowledges_loses_what_comes(pair: Pair) -> None:
+    """The same, where the sender cannot be told: what comes beyond the bound is lost, and what comes later is taken."""
+    pair.b.acknowledging = False
+    pair.offer(*(pair.unit(b"x" * 90_000) for _ in range(900)))
+    await pair.a.until(lambda: not pair.a.waiting, "the end of every unit")
+    await _quiet(pair.b)
+    assert 20 << 20 < sum(map(len, pair.b.data)) < 64 << 20
+    pair.b.acknowledging = True
+    pair.link_b.acknowledge(pair.path_b, [arrival.transfer for _, arrival in pair.b.arrivals])
+    await _quiet(pair.b)
+    pair.offer(pair.unit(b"after"))
+    await pair.b.until(lambda: b"after" in pair.b.data, "what was sent afterwards")
+
+
+async def acked_when_it_went(pair: Pair) -> None:
+    """Whatever the other host says of it."""
+    pair.b.acknowledging = False
+    file = MemoryFile(b"f" * 400_000)
+    seqs = pair.offer(pair.unit(b"1"), pair.unit(b"2"), pair.file_unit(file, 400_000))
+    await pair.all_ended()
+    assert [pair.a.ended[seq] for seq in seqs] == ["acked"] * 3
+    one, two, large = (arrival.transfer for _, arrival in pair.b.arrivals)
+    pair.link_b.refuse(pair.path_b, one, RefuseReason.NOT_ACCEPTABLE)
+    pair.link_b.acknowledge(pair.path_b, [large, two])
+    await _freed(pair, file)
+    assert len(pair.a.ended) == 3
+
+
+async def units_longer_than_the_link_takes_are_refused(pair: Pair) -> None:
+    file = MemoryFile(b"")
+    os.ftruncate(file.fd, pair.a.up[pair.path_a].mru_octets)
+    long, short = pair.offer(pair.file_unit(file, pair.a.up[pair.path_a].mru_octets), pair.unit(b"short"))
+    await pair.all_ended()
+    assert (pair.a.ended[long], pair.a.ended[short]) == ("not acceptable", "acked")
+    await _freed(pair, file)
+
+
 async def cancelled_units_are_lost(pair: Pair) -> None:
     """What has not begun is not sent; either way the unit ends once."""
     file = MemoryFile(b"f" * LARGE_OCTETS)
@@ -310,6 +366,26 @@ async def graceful_stop_finishes_what_began(pair: Pair) -> None:
     assert [pair.a.ended[seq] for seq in seqs] == ["acked", "acked"]
     assert not pair.a.live
     await pair.b.until(lambda: not pair.b.live, "the end of b's path")
+
+
+async def graceful_stop_sends_what_was_offered(pair: Pair) -> None:
+    file = MemoryFile(b"f" * LARGE_OCTETS)
+    seqs = pair.offer(pair.unit(b"1"), pair.file_unit(file, LARGE_OCTETS))
+    await pair.link_a.stop(graceful=True, timeout_s=20)
+    assert [pair.a.ended[seq] for seq in seqs] == ["acked", "acked"]
+    assert not pair.a.live
+    await pair.b.until(lambda: len(pair.b.arrivals) == 2, "both units")
+    await _freed(pair, file)
+
+
+async def hard_stop_loses_what_was_not_sent(pair: Pair) -> None:
+    file = MemoryFile(b"f" * LARGE_OCTETS)
+    seqs = pair.offer(*(pair.file_unit(file, LARGE_OCTETS) for _ in range(10)))
+    await pair.link_a.stop(graceful=False)
+    assert {pair.a.ended[seq] for seq in seqs[1:]} == {"lost"}
+    assert not pair.a.live
+    file.release()
+    assert file.readers == 0
 
 
 async def hard_stop_loses_what_waits(pair: Pair) -> None:
@@ -339,6 +415,29 @@ async def peer_vanishes_and_comes_back(pair: Pair) -> None:
     pair.offer(pair.unit(b"again"))
     await pair.all_ended()
     assert pair.b.data == [b"again"]
+
+
+async def peer_that_comes_back_goes_on(pair: Pair) -> None:
+    """Nobody notices that it was away."""
+    pair.offer(pair.unit(b"before"))
+    await pair.all_ended()
+    await pair.link_b.stop(graceful=False)
+    await pair.restart_b()
+    assert len(pair.a.live) == 1
+    seqs = pair.offer(pair.unit(b"again"))
+    await pair.b.until(lambda: pair.b.data == [b"again"])
+    assert pair.a.ended[seqs[0]] == "acked"
+
+
+async def disconnect_ends_our_path_for_good(pair: Pair) -> None:
+    path = pair.path_a
+    pair.link_a.connect(pair.address)  # once more: no second conversation
+    pair.link_a.disconnect(pair.address, path, "the contact is over")
+    pair.link_a.disconnect(pair.address, path, "the contact is over")
+    await pair.a.until(lambda: not pair.a.live)
+    assert pair.a.down == {path: "the contact is over"}
+    assert not pair.link_a.describe()["dialling"]
+    assert len(pair.a.up) == len(pair.b.up) == 1
 
 
 async def disconnect_ends_the_path_for_good(pair: Pair) -> None:
@@ -402,24 +501,44 @@ async def _quiet(host: RecordingHost) -> None:
         idle = idle + 1 if len(host.arrivals) == before else 0
 
 
+# Of every link.
 CHECKS: tuple[Check, ...] = (
     paths_name_the_peer,
     small_units_arrive,
     both_directions,
-    zero_length_unit,
     many_units_in_order,
     large_units,
     file_unit_without_head_or_tail,
+    cancelled_units_are_lost,
+    a_path_that_is_down_loses_units,
+    address_in_use_is_explained,
+)
+# Of links that acknowledge.
+ACKNOWLEDGING: tuple[Check, ...] = (
+    zero_length_unit,
     acknowledged_only_when_told,
     refused_units,
     refused_before_it_arrives,
     sink_that_fails,
     host_that_never_acknowledges,
-    cancelled_units_are_lost,
     graceful_stop_finishes_what_began,
     hard_stop_loses_what_waits,
     peer_vanishes_and_comes_back,
     disconnect_ends_the_path_for_good,
-    a_path_that_is_down_loses_units,
-    address_in_use_is_explained,
 )
+# Of links that send and forget: their counterparts, in this order.
+FORGETTING: tuple[Check, ...] = (
+    zero_length_unit_is_refused,
+    acked_when_it_went,
+    units_longer_than_the_link_takes_are_refused,
+    host_that_never_acknowledges_loses_what_comes,
+    graceful_stop_sends_what_was_offered,
+    hard_stop_loses_what_was_not_sent,
+    peer_that_comes_back_goes_on,
+    disconnect_ends_our_path_for_good,
+)
+
+
+def checks_of(spec: LinkSpec) -> tuple[Check, ...]:
+    """What a link of this kind must hold."""
+    return CHECKS + (ACKNOWLEDGING if spec.acknowledges else FORGETTING)
