@@ -44,7 +44,7 @@ class Presence:
         self.service_name = service_name
         self._joined = joined
         self._left = left
-        self._exported: dict[str, list[Interface]] = {}
+        self._exported: dict[str, dict[str, Interface]] = {}
         self._objects = Objects()  # checks what is exported while there is no connection
         self._connection: BusConnection | None = None
         self._hosted: EmbeddedBus | None = None
@@ -91,7 +91,7 @@ class Presence:
     def export(self, path: str, *interfaces: Interface) -> None:
         """Put an object there, now and after each return. Raises: LocalProtocolError, MalformedError."""
         self._objects.export(path, *interfaces)
-        self._exported.setdefault(path, []).extend(interfaces)
+        self._exported.setdefault(path, {}).update({each.name: each for each in interfaces})
         if self._connection is not None:
             self._connection.export(path, *interfaces)
 
@@ -116,7 +116,7 @@ class Presence:
         connection = await BusConnection.open(self.address)
         try:
             for path, interfaces in self._exported.items():
-                connection.export(path, *interfaces)  # before the name: whoever sees it finds them
+                connection.export(path, *interfaces.values())  # before the name: whoever sees it finds them
             if self.service_name:
                 await connection.request_name(self.service_name)
         except BaseException:
