@@ -457,6 +457,29 @@ async def test_the_last_connection_ends_an_agent_that_is_told_so(tmp_path: Path)
         await server.agent.ended()
 
 
+async def test_an_agent_that_shuts_down_waits_a_moment_for_who_takes_what_came(tmp_path: Path) -> None:
+    client, server, contact, peer = await pair(tmp_path)
+    contact.outgoing.send_data(b"wanted")
+    await client.until(SendFinished)
+    assert server.agent.shutdown() is False
+    await server.until(ConnectionClosed)
+    assert server.agent.shutdown() is False
+    assert await peer.incoming.pop_data("1") == b"wanted"
+    assert server.agent.shutdown() is True
+
+
+async def test_nobody_who_takes_what_came_keeps_an_agent_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumpline.node.cla.tcpcl.LAST_TAKES_S", 0.01)
+    client, server, contact, _ = await pair(tmp_path)
+    contact.outgoing.send_data(b"unwanted")
+    await client.until(SendFinished)
+    server.agent.shutdown()
+    async with asyncio.timeout(HANG_S):
+        await server.agent.ended()
+
+
 async def test_nothing_is_left_in_the_directory(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     spool.mkdir()

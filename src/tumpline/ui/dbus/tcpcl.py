@@ -59,8 +59,10 @@ async def serve_tcpcl(settings: TcpclAgentSettings, started: Callable[[TcpclAgen
             started(agent)
             await agent.ended()
     finally:
-        await agent.close()
-        await presence.stop()
+        try:
+            await agent.close()
+        finally:
+            await presence.stop()
 
 
 @contextmanager
