@@ -13,17 +13,17 @@ FAILED: Final = "org.freedesktop.DBus.Error.Failed"
 INVALID_ARGS: Final = "org.freedesktop.DBus.Error.InvalidArgs"
 
 
-async def require_own_user(call: Call, policy: str) -> None:
-    """Only the agent's own user and root, unless policy is "any". Raises: BusError."""
+_INSTEAD: Final = 'pass the open file instead, or have [bus] files = "any" in the configuration of the agent'
+
+
+async def require_own_user(call: Call, policy: str, instead: str = _INSTEAD) -> None:
+    """Only the agent's own user and root, unless policy is "any"; `instead` is what others do. Raises: BusError."""
     if policy == "any":
         return
     uid = await call.uid()
     if uid not in (0, os.getuid()):
-        raise BusError(
-            ACCESS_DENIED,
-            f"user {uid} may not name files that user {os.getuid()} opens: pass the open file instead,"
-            ' or have [bus] files = "any" in the configuration of the agent',
-        )
+        text = f"user {uid} may not name files that user {os.getuid()} opens: {instead}"
+        raise BusError(ACCESS_DENIED, text)
 
 
 def open_file(path: str) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from tumpline.drivers.dbus import BusError, Call, ErrorName
+from tumpline.ui.dbus import access
 
 _FILE_EXISTS: Final = "org.freedesktop.DBus.Error.FileExists"
 _NAMES: Final = (
@@ -19,10 +19,7 @@ _NAMES: Final = (
 
 async def require_own_user(call: Call, instead: str) -> None:
     """Only the agent's own user and root may name files. `instead`: what others do. Raises: BusError."""
-    uid = await call.uid()
-    if uid not in (0, os.getuid()):
-        text = f"user {uid} may not name files that user {os.getuid()} opens: open the file yourself and use {instead}"
-        raise BusError(ErrorName.ACCESS_DENIED, text)
+    await access.require_own_user(call, "own", f"open the file yourself and use {instead}")
 
 
 @contextmanager
