@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,33 +12,31 @@ from typing import Any
 import pytest
 
 from tumpline.bench.framework.agents import clean_environment
-from tumpline.testing.tshark import Capture, Found, remarks
+from tumpline.testing.captured import captured
+from tumpline.testing.tshark import find, find_udpcl, remarks, values
 from tumpline.wire.admin import decode_admin_untrusted
 from tumpline.wire.bundle7 import BundleFlags
 from tumpline.wire.generate import draw_bundle
 from tumpline.wire.generate_tcpcl4 import draw_message
 
 BUNDLES = 1000
+PORT = 4556  # in a namespace of its own
+DISSECTOR = Path(__file__).parents[2] / "docs" / "udpcl.lua"
+CAPTURE = "loopback.pcapng"
 SEED = 20261121
 # Of a status report on a fragment, tshark 4.0 leaves the last two of its six items undissected, and remarks on both.
 UNDISSECTED = "Data not fully dissected"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def bundlegen(cl: str, *options: str, directory: Path, key_log: Path | None = None) -> dict[str, Any]:
-    """Run it in a process of its own; its result."""
+def bundlegen(directory: Path, cl: str, *options: str, key_log: Path | None = None) -> dict[str, Any]:
+    """Its result; the capture is in `directory`."""
     script = f"import sys; from tumpline.ui.bundlegen import main; sys.exit(main(sys.argv[1:], {cl!r}))"
     environment = clean_environment(directory)
     if key_log is not None:
         environment["SSLKEYLOGFILE"] = str(key_log)
     command = [sys.executable, "-c", script, "fullvalid", str(BUNDLES), "--seed", str(SEED), "--json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    done = captured(directory / CAPTURE, PORT, command, environment)
+    assert done.stdout, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     assert (done.returncode, result["faults"]) == (0, []), (done.returncode, result, done.stderr)
     return result
@@ -58,25 +54,33 @@ def undissected() -> list[str]:
 
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
 def test_tcpcl(tmp_path: Path, secured: bool) -> None:
-    port, key_log = free_port(), tmp_path / "keys.log" if secured else None
-    with Capture(tmp_path / "bundlegen.pcapng", port) as capture:
-        options = ("--port", str(port), "--use-tls", str(secured))
-        result = bundlegen("tcpcl", *options, directory=tmp_path, key_log=key_log)
+    key_log = tmp_path / "keys.log" if secured else None
+    result = bundlegen(tmp_path, "tcpcl", "--use-tls", str(secured), key_log=key_log)
     assert result["security"] == ("TLSv1.3" if secured else "none")
-    assert capture.find(key_log) == Found(BUNDLES, [])
-    assert remarks(capture.path, port, key_log) == undissected()
+    path = tmp_path / CAPTURE
+    found = find(path, PORT, key_log)
+    assert found.bundles == BUNDLES
+    assert set(found.complaints) <= {UNDISSECTED}
+    assert remarks(path, PORT, key_log) == undissected()
     if secured:
-        assert capture.find(None).bundles == 0, "without the key log there must be nothing to read"
+        assert find(path, PORT, None).bundles == 0, "without the key log there must be nothing to read"
+
+
+@pytest.mark.parametrize("mtu", [1400, 60_000])
+def test_udpcl(tmp_path: Path, mtu: int) -> None:
+    bundlegen(tmp_path, "udpcl", "--mtu-default", str(mtu))
+    found = find_udpcl(tmp_path / CAPTURE, DISSECTOR)
+    assert found.bundles == BUNDLES
+    assert found.complaints == undissected()
 
 
 def test_messagegen(tmp_path: Path) -> None:
     """The dissector finds as many messages of each type as there are, and none of them malformed."""
-    port = free_port()
     script = "import sys; from tumpline.ui.bundlegen.messages import main; sys.exit(main(sys.argv[1:]))"
-    with Capture(tmp_path / "messages.pcapng", port) as capture:
-        command = [sys.executable, "-c", script, "300", "--seed", str(SEED), "--port", str(port)]
-        subprocess.run(command, check=True, env=clean_environment(tmp_path), timeout=60)
+    command = [sys.executable, "-c", script, "300", "--seed", str(SEED)]
+    done = captured(tmp_path / CAPTURE, PORT, command, clean_environment(tmp_path))
+    assert done.returncode == 0, done.stderr
     chances = [random.Random(SEED + end) for end in range(2)]
     drawn = Counter(int(draw_message(chance).type) for chance in chances for _ in range(300))
-    assert Counter(int(kind, 0) for kind in capture.values("tcpcl.v4.mhdr.type")) == drawn
-    assert not [text for text in capture.values("_ws.expert.message") if "alformed" in text]
+    assert Counter(int(kind, 0) for kind in values(tmp_path / CAPTURE, PORT, "tcpcl.v4.mhdr.type")) == drawn
+    assert not [text for text in values(tmp_path / CAPTURE, PORT, "_ws.expert.message") if "alformed" in text]

@@ -413,6 +413,17 @@ polling:
     assert config.trust_node_ids  # as sessions without TLS are
 
 
+def test_who_is_polled_and_sent_to_is_one_peer(tmp_path: Path) -> None:
+    route = "{eid_pattern: '.*', next_nodeid: 'dtn://relay/', cl_type: udpcl, address: relay.example}"
+    made = node(
+        tmp_path,
+        "udpcl: {polling: [{address: relay.example}, {address: other}]}\n"
+        f"bp: {{node_id: 'dtn://server/', tx_route_table: [{route}]}}\n",
+    )
+    assert made.links[0].config.connect == ["other:4556"]
+    assert made.peers == [Peer(Eid.parse("dtn://relay/"), "udpcl", "relay.example:4556")]
+
+
 def test_udpcl_without_anything(tmp_path: Path) -> None:
     assert udpcl(tmp_path, "{}") == UdpclConfig(listen_s=0, trust_node_ids=True)
 

@@ -48,6 +48,14 @@ def test_a_bundle_cut_short_or_lengthened_is_altered(ledger: Ledger) -> None:
     assert "60 octets became 40" in str(ledger.altered[0])
 
 
+def test_of_several_that_begin_alike_the_likest_is_meant() -> None:
+    ledger = Ledger()
+    for data in (b"x" * 100, b"x" * 90 + b"yy", b"x" * 50):
+        ledger.send(data)
+    ledger.receive(b"x" * 90 + b"yz" + b"!")
+    assert [each.number for each in ledger.altered] == [1]
+
+
 def test_what_nobody_sent_is_too_much(ledger: Ledger) -> None:
     for data in SENT:
         ledger.receive(data)

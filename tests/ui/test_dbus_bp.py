@@ -15,11 +15,13 @@ import pytest
 from tumpline.bench.framework.agents import AgentProcess, Agents
 from tumpline.bench.framework.chain import address_of
 from tumpline.drivers.dbus import BusConnection, BusError, Variant
+from tumpline.errors import TumplineError
 from tumpline.node.client import connect
 from tumpline.node.runtime import dtn_now_ms
 from tumpline.testing.lone_node import bundle
-from tumpline.ui.dbus.app import DATA, DATA_PATH, NODE
+from tumpline.ui.dbus.app import DATA, DATA_PATH
 from tumpline.ui.dbus.bp import ADMIN, ADMIN_PATH, AGENT, AGENT_PATH, PING
+from tumpline.ui.dbus.steering import NODE
 from tumpline.wire.acme import SHA_256, AcmeRecord, Digest, digest_of, token_from_text
 from tumpline.wire.admin import UnknownRecord, encode_admin
 from tumpline.wire.bundle7 import BundleFlags
@@ -478,3 +480,15 @@ async def test_the_end_leaves_nothing_behind(session_bus: str, tmp_path: Path, m
             )
         await bus.close()
         assert not agent.socket.exists()
+
+
+def test_who_cannot_have_its_name_does_not_start(session_bus: str, tmp_path: Path) -> None:
+    with Agents(tmp_path) as agents:
+        facts = {"name": "twice", "link": 'listen = "127.0.0.1:0"', "socket": ""}
+        agents.start("first", CONFIG.format(kind=session_bus, **facts))
+        with pytest.raises(
+            TumplineError, match=r"the name org.ietf.dtn.node.twice is taken on this bus by :1\.\d+, process"
+        ):
+            agents.start("second", CONFIG.format(kind=session_bus, **facts))
+        with pytest.raises(TumplineError, match=r"no bus can be reached: unix:path=/nowhere: no such file"):
+            agents.start("third", CONFIG.format(kind="unix:path=/nowhere", **facts))

@@ -1,6 +1,7 @@
 """The objects of a node on D-Bus without a bus: what they ask of the agent."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -9,13 +10,18 @@ import pytest
 
 from tumpline.drivers.dbus import BusError, Call
 from tumpline.drivers.tasks import TaskOwner
-from tumpline.machines.effects import Notice
-from tumpline.node.services import trace
+from tumpline.machines.contract import Octets, Payload
+from tumpline.machines.effects import Adu, Notice
+from tumpline.node.services import endpoints, trace
+from tumpline.node.services._api import Service
+from tumpline.node.services.endpoints import Endpoints
 from tumpline.node.services.trace import Trace
 from tumpline.testing.control import MemoryAgent
 from tumpline.testing.services import MemoryNode
-from tumpline.ui.dbus.app import NodeObject
+from tumpline.ui.dbus.app import DataObject
 from tumpline.ui.dbus.bp import AGENT_PATH, PING, BpAgent
+from tumpline.ui.dbus.steering import NodeObject
+from tumpline.wire.eid import Eid
 
 CALL = cast("Call", None)  # of methods that do not look at it
 TCPCL = {"kind": "dbus_cl", "name": "tcpcl", "service": "org.ietf.dtn.node.tcpcl"}
@@ -28,8 +34,19 @@ class Twin(MemoryAgent):
         super().__init__(node)
         self.shown: dict[str, Any] = {}
 
+        self.may_read = threading.Event()
+        self.may_read.set()
+        self.endpoints = Endpoints()
+
     def snapshot(self) -> dict[str, Any]:
         return super().snapshot() | self.shown
+
+    def service(self, name: str) -> Service:
+        return self.endpoints if name == "endpoints" else super().service(name)
+
+    def read_payload(self, payload: Payload, offset: int, length: int) -> bytes:
+        assert self.may_read.wait(10)
+        return super().read_payload(payload, offset, length)
 
 
 class Objects:
@@ -40,6 +57,7 @@ class Objects:
         self.tasks = TaskOwner(lambda _name, error: self.failures.append(error))
         self.bp = BpAgent(self.agent, self.emit, "system", self.tasks)
         self.node = NodeObject(self.agent, self.emit)
+        self.data = DataObject(self.agent, self.emit, "any")
 
     def emit(self, *what: Any) -> None:
         self.emitted.append(what)
@@ -108,3 +126,43 @@ async def test_status_reports_become_signals(objects: Objects) -> None:
     objects.node.heard(Notice("session_ended", {}))
     ((_, _, member, *told),) = objects.emitted
     assert (member, told) == ("status_reported", ["dtn://relay/", "dtn://ground/x", 7, 8, ["forwarded"], 0])
+
+
+async def arrived(objects: Objects, payload: bytes) -> str:
+    """The number of an ADU that waits at an endpoint called inbox."""
+    await objects.agent.node.add(endpoints.SPEC, objects.agent.endpoints)
+    assert objects.data.register(CALL, "inbox") == "dtn://ground/inbox"
+    objects.agent.node.arrive(Eid.parse("dtn://rover/x"), Adu(Eid.parse("dtn://ground/inbox"), Octets(payload)))
+    while not objects.emitted:
+        await asyncio.sleep(0)
+    (number,) = objects.data.queue(CALL)
+    assert objects.emitted.pop()[3:] == ("dtn://ground/inbox", number, "dtn://rover/x", len(payload))
+    return number
+
+
+async def test_what_is_being_written_is_written_though_the_caller_goes(objects: Objects, tmp_path: Path) -> None:
+    """A thread goes on whatever happens: so what it writes counts, and nobody takes its payload away meanwhile."""
+    number = await arrived(objects, b"came")
+    objects.agent.may_read.clear()
+    target = tmp_path / "came"
+    popping = objects.tasks.start(objects.data.pop_file(CALL, number, str(target)), "pop")
+    while objects.data.queue(CALL):
+        await asyncio.sleep(0)
+    with pytest.raises(BusError, match="an ADU of 'inbox' is being popped"):
+        objects.data.unregister(CALL, "inbox")
+    with pytest.raises(BusError, match="no ADU"):
+        objects.data.pop_data(CALL, number)
+    popping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await popping
+    objects.agent.may_read.set()
+    await objects.data.close()
+    assert target.read_bytes() == b"came"
+    assert not objects.agent.node.waiting, "the node has forgotten it"
+
+
+async def test_the_end_gives_back_what_nobody_popped(objects: Objects) -> None:
+    number = await arrived(objects, b"came")
+    await objects.data.close()
+    assert list(objects.agent.node.waiting) == [int(number)]
+    assert not objects.agent.node.owners

@@ -73,9 +73,9 @@ def one_of(chance: Chance, of: Sequence[_T]) -> _T:
 def draw_bundle(chance: Chance, index: int) -> b7.Bundle:
     """A bundle that every strict receiver must take. No two with different `index` (below 2^32) have one identity."""
     flags = _some(chance, _ALWAYS)
-    source = NULL if chance.random() < 0.1 else _node_eid(chance)
     if chance.random() < 0.15:
-        return _admin_bundle(chance, index, flags, source)
+        return _admin_bundle(chance, index, flags)
+    source = NULL if chance.random() < 0.1 else _node_eid(chance)
     payload = chance.randbytes(_payload_octets(chance))
     if source is NULL:
         # RFC 9171 §4.2.3: an anonymous bundle "MUST NOT" be fragmented, nor ask for reports.
@@ -103,10 +103,10 @@ def draw_eid(chance: Chance) -> Eid:
     return _ipn_eid(chance)
 
 
-def _admin_bundle(chance: Chance, index: int, flags: int, source: Eid) -> b7.Bundle:
-    # RFC 9171 §4.2.3: "all status report request flag values MUST be zero" with an administrative record.
-    flags |= BundleFlags.ADMIN | (BundleFlags.MUST_NOT_FRAGMENT if source is NULL else 0)
-    return _assembled(chance, index, flags, source, encode_admin(draw_status_report(chance)))
+def _admin_bundle(chance: Chance, index: int, flags: int) -> b7.Bundle:
+    """RFC 9171 §4.2.3: with an administrative record, "all status report request flag values MUST be zero"."""
+    record = encode_admin(draw_status_report(chance))
+    return _assembled(chance, index, flags | BundleFlags.ADMIN, _node_id(chance), record)
 
 
 def _fragment(chance: Chance, index: int, flags: int, source: Eid, payload: bytes) -> b7.Bundle:
@@ -268,6 +268,6 @@ def draw_item(chance: Chance, depth: int = 3) -> bytes:
 _UNREGISTERED_TAGS: Final = (65_000, 1 << 33)
 
 
-def draw_octets(chance: Chance) -> bytes:
-    """Octets without any form: none to 10,000."""
-    return chance.randbytes(below(chance, BYTES_MOST + 1))
+def draw_octets(chance: Chance, least: int = 0) -> bytes:
+    """Octets without any form: `least` to 10,000."""
+    return chance.randbytes(least + below(chance, BYTES_MOST + 1 - least))

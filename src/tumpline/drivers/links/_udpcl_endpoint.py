@@ -7,7 +7,7 @@
     talk.machine.search_path_mtu(now, steps); endpoint.touch(talk)                # event PathMtuFound
     endpoint.close()
 
-Everything else comes by the calls of `EndpointHost`. DTLS: `secure` makes the channel of a conversation (`SecureChannel`).
+Everything else comes by the calls of `EndpointHost`. DTLS is spoken as `config.tls` says (_udpcl_security).
 All calls run on the loop's thread, none blocks.
 """
 
@@ -21,19 +21,23 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from tumpline.drivers.dial import Address
 from tumpline.drivers.links._udpcl_config import UdpclConfig, conversation_config
 from tumpline.drivers.links._udpcl_socket import Local, Received, SocketAddress, UdpSocket
-from tumpline.drivers.links._udpcl_talk import Secure, SecureChannel, Talk
+from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.errors import TumplineError
-from tumpline.machines.udpcl.conversation import Batch, Conversation, State
-from tumpline.machines.udpcl.events import DtlsFailed, Event, StartDtls
+from tumpline.machines.udpcl.conversation import Conversation
+from tumpline.machines.udpcl.events import DtlsFailed, DtlsUnanswered, Event, PeerNamed, StartDtls
 from tumpline.machines.udpcl.feedback import NOT_ECT
 from tumpline.machines.udpcl.reassembly import Reassembly
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import Kind, kind_of
+
+if TYPE_CHECKING:
+    from tumpline.drivers.dtls.channel import DtlsChannel
+    from tumpline.drivers.links._udpcl_security import Security
 
 READS_MOST: Final = 64  # of one socket in a wake-up: others must have their turn
 TRIES_MOST: Final = 24  # shorter and shorter datagrams until they pass: a size is at least a quarter smaller each time
@@ -49,19 +53,19 @@ class Group(NamedTuple):
 class EndpointHost(Protocol):
     """Whom an endpoint serves."""
 
-    def received(self, talk: Talk, bundles: list[bytes]) -> None:
+    def received(self, talk: Talk, bundles: list[bytes], /) -> None:
         """Bundles came whole. `talk.address`, `talk.local` and `talk.socket.port` say from where to where."""
 
-    def sent(self, talk: Talk, tokens: list[int]) -> None:
+    def sent(self, talk: Talk, tokens: list[int], /) -> None:
         """The last datagrams of these bundles were handed to the system."""
 
-    def failed(self, talk: Talk, tokens: list[int], reason: str) -> None:
+    def failed(self, talk: Talk, tokens: list[int], reason: str, /) -> None:
         """These bundles cannot be sent, or not any more."""
 
-    def happened(self, talk: Talk, event: Event) -> None:
+    def happened(self, talk: Talk, event: Event, /) -> None:
         """Something of machines/udpcl/events."""
 
-    def forgotten(self, talk: Talk, reason: str) -> None:
+    def forgotten(self, talk: Talk, reason: str, /) -> None:
         """The conversation is over; what waited was told by `failed` before."""
 
     def notice(self, name: str, **fields: Any) -> None:
@@ -87,15 +91,15 @@ class UdpclEndpoint:
         node_id: Eid | None,
         chance: Callable[[], float],
         host: EndpointHost,
-        secure: Secure | None = None,
     ) -> None:
+        """Raises: TumplineError (files of `config.tls` that cannot be used)."""
         self.config = config
         self.conversation_config = conversation_config(config, node_id)
         self.counts = Counters()
         self.reassembly = Reassembly(config.reassembly())
         self.talks: dict[tuple[UdpSocket, SocketAddress], Talk] = {}
         self._host = host
-        self._secure = secure
+        self._security = _security(config, node_id, host)
         self._chance = chance
         self._loop = asyncio.get_running_loop()
         self._listening: dict[Address, list[UdpSocket]] = {}  # as asked
@@ -196,10 +200,18 @@ class UdpclEndpoint:
     # ---- conversations -----------------------------------------------------------------------------------------------
 
     def talk_with(
-        self, remote: Address, local: Address | None = None, interface: int = 0, *, keep: bool = False
+        self,
+        remote: Address,
+        local: Address | None = None,
+        interface: int = 0,
+        *,
+        keep: bool = False,
+        name: str | None = None,
+        expected: Eid | None = None,
     ) -> Talk:
         """The conversation with this numeric address, begun if there is none. `local`: from where ("" or a wildcard and
-        port 0: whatever fits). `keep` a relation with it. Raises: TumplineError."""
+        port 0: whatever fits). `keep` a relation with it. Its certificate is to name the DNS `name` that was resolved, and
+        the node that is `expected` there. Raises: TumplineError."""
         family, sockaddr = _numeric(remote)
         using = self._socket_for(family, local)
         source = Local("" if local is None or _is_any(local.host) else local.host, interface)
@@ -207,6 +219,7 @@ class UdpclEndpoint:
         if talk is None:
             talk = self._begin(using, sockaddr, source if source != Local() else None)
         self._strangers.pop((using, sockaddr), None)
+        talk.reference = talk.reference._replace(host=name, node_id=expected)
         talk.machine.want(self._loop.time(), keep=keep)
         self.touch(talk)
         return talk
@@ -245,7 +258,9 @@ class UdpclEndpoint:
         self._fail(talk, reason)
         if talk.channel is not None:
             talk.channel.close()
-            talk.socket.send(talk.channel.out(), talk.remote, 0, talk.local)
+            talk.socket.send(talk.channel.out(), talk.remote, NOT_ECT, talk.local)
+        if self._security is not None:
+            self._security.settled(talk)
         self._blocked.get(talk.socket, {}).pop(talk, None)
         self._host.forgotten(talk, reason)
 
@@ -294,12 +309,17 @@ class UdpclEndpoint:
             self.touch(talk)
 
     def _take(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]], now: float) -> None:
-        talk = self.talks.get((from_socket, read.remote))
+        key = from_socket, read.remote
+        if self._security is not None and any(data[:1] == b"\x16" for data in read.datagrams):
+            read = self._greet(self._security, from_socket, read, touched)
+            if not read.datagrams:
+                return
+        talk = self.talks.get(key)
         if talk is None:
             talk = self._stranger(from_socket, read)
             if talk is None:
                 return
-        elif (key := (from_socket, read.remote)) in self._strangers:
+        elif key in self._strangers:
             self._strangers.move_to_end(key)
             talk.local = _reply_from(read)
         if talk.channel is not None:
@@ -316,9 +336,12 @@ class UdpclEndpoint:
         """A conversation with somebody new, if what came has a meaning and there is room for one more."""
         first = read.datagrams[0][:1]
         kind = kind_of(first[0]) if first else None
-        if kind is None or kind in (Kind.PADDING, Kind.BUNDLE6):
+        if kind is None or kind in (Kind.PADDING, Kind.BUNDLE6, Kind.DTLS):
             self.counts.garbage += len(read.datagrams)
             return None
+        return self._begin_stranger(from_socket, read)
+
+    def _begin_stranger(self, from_socket: UdpSocket, read: Received) -> Talk | None:
         if len(self.talks) >= self.config.limits.conversations:
             self.counts.crowded_out += 1
             if not self._strangers:
@@ -352,17 +375,24 @@ class UdpclEndpoint:
         while events:
             event = events.pop(0)
             if isinstance(event, StartDtls):
-                self._start_dtls(talk, event, now)
+                self._start_dtls(talk, now)
+            elif isinstance(event, PeerNamed) and talk.identity is not None and event.is_secured:
+                if refusal := talk.identity.told(event.node_id):
+                    talk.machine.dtls_failed(refusal)
+                    continue
+            elif isinstance(event, DtlsUnanswered):
+                talk.channel = None
             self._host.happened(talk, event)
             if isinstance(event, DtlsFailed):
                 self.forget(talk, event.text)  # a new handshake is a new conversation
 
     def _poll(self, talk: Talk, now: float) -> None:
         channel = talk.channel
+        if channel is not None and not channel.is_established:
+            return
         for batch in talk.machine.poll(now):
             if channel is not None:
-                channel.write(batch.datagrams)
-                batch = batch._replace(datagrams=channel.out())
+                batch = batch._replace(datagrams=channel.seal(batch.datagrams, talk.machine.path_octets))
             talk.backlog.append(batch)
 
     def _write(self, talk: Talk, now: float) -> None:
@@ -393,7 +423,7 @@ class UdpclEndpoint:
         if talk.channel is None:
             return talk.machine.message_too_long(datagrams, octets, now)
         # What is encrypted cannot be cut again: this one is lost as the network would have lost it.
-        talk.machine.message_too_long([], octets, now)
+        talk.machine.message_too_long([], octets - talk.channel.overhead_octets, now)
         return datagrams[1:]
 
     def _wait_for_room(self, talk: Talk) -> None:
@@ -449,7 +479,7 @@ class UdpclEndpoint:
             return
         if talk.channel is not None and (again := talk.channel.next_timeout()) is not None and again <= now:
             talk.channel.handle_timeout(now)
-            self._look_at_channel(talk, talk.channel)
+            self._secure.look(talk, now)
         at = machine.next_timeout()
         if at is not None and at <= now:
             machine.handle_timeout(now)
@@ -457,17 +487,34 @@ class UdpclEndpoint:
 
     # ---- DTLS --------------------------------------------------------------------------------------------------------
 
-    def _start_dtls(self, talk: Talk, event: StartDtls, now: float) -> None:
-        if self._secure is None:
-            talk.machine.dtls_failed("DTLS is not configured")
-            return
-        self._poll(talk, now)  # DTLS Initiation, plainly
-        talk.channel = self._secure(talk, event)
-        if event.first:
-            talk.channel.feed(event.first, now)
-        self._look_at_channel(talk, talk.channel)
+    @property
+    def _secure(self) -> Security:
+        assert self._security is not None, "nobody speaks DTLS where there is none"
+        return self._security
 
-    def _decrypt(self, talk: Talk, channel: SecureChannel, read: Received, now: float) -> list[bytes]:
+    def _start_dtls(self, talk: Talk, now: float) -> None:
+        self._poll(talk, now)  # DTLS Initiation, plainly
+        self._secure.begin(talk, now)
+        if talk.channel is not None:
+            self._secure.look(talk, now)
+
+    def _greet(
+        self, security: Security, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]
+    ) -> Received:
+        """ClientHellos are no matter of a conversation yet: nothing is kept before their cookie has come back."""
+        key = from_socket, read.remote
+
+        def find() -> Talk | None:
+            return self.talks.get(key)
+
+        read = security.greet(from_socket, read, find, lambda: find() or self._begin_stranger(from_socket, read))
+        talk = find()
+        if talk is not None and talk.channel is not None:
+            security.look(talk, self._loop.time())
+            touched.setdefault(talk, [])
+        return read
+
+    def _decrypt(self, talk: Talk, channel: DtlsChannel, read: Received, now: float) -> list[bytes]:
         """Records go through the channel; plain text beside them is refused, and counted, by the machine."""
         plain: list[bytes] = []
         for data in read.datagrams:
@@ -475,21 +522,18 @@ class UdpclEndpoint:
                 plain += channel.feed(data, now)
             else:
                 talk.machine.receive([data], now)
-        self._look_at_channel(talk, channel)
+        self._secure.look(talk, now)
         if not plain:
             return []
         return talk.machine.receive(plain, now, mark=read.mark, is_multicast=read.is_multicast, is_secured=True)
 
-    @staticmethod
-    def _look_at_channel(talk: Talk, channel: SecureChannel) -> None:
-        """What the last call has made of it."""
-        machine = talk.machine
-        if out := channel.out():
-            talk.backlog.append(Batch(out, NOT_ECT, []))
-        if channel.failure and machine.state is not State.FAILED:
-            machine.dtls_failed(channel.failure)
-        elif channel.is_established and machine.state is State.SECURING:
-            machine.dtls_done(channel.certificate, channel.overhead_octets)
+
+def _security(config: UdpclConfig, node_id: Eid | None, host: EndpointHost) -> Security | None:
+    if config.tls.effective_mode == "off":
+        return None
+    from tumpline.drivers.links._udpcl_security import Security
+
+    return Security(config, node_id, host.notice)
 
 
 def _places(address: Address, both: bool) -> list[tuple[socket.AddressFamily, SocketAddress]]:

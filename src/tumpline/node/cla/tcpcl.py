@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,6 +23,7 @@ from tumpline.node.cla.events import AgentEvent, ConnectionClosed, ConnectionOpe
 from tumpline.node.cla.holdings import Holdings
 from tumpline.node.cla.incoming import Incoming
 from tumpline.node.cla.outgoing import Outgoing
+from tumpline.node.cla.received import process_umask
 from tumpline.node.cla.settings import TcpclAgentSettings
 from tumpline.wire.eid import Eid
 
@@ -42,7 +42,7 @@ class TcpclAgent:
         self.tell = tell
         spool = Spool(settings.spool_directory, settings.spool_octets_most)
         self.holdings = Holdings(spool, Room(settings.memory_octets_most), Room(settings.memory_octets_most))
-        self.umask = _umask()
+        self.umask = process_umask()
         self.contacts: dict[int, Contact] = {}  # by number; closed ones while something of them waits to be taken
         self._of_connection: dict[Connection, Contact] = {}
         self._of_path: dict[int, Contact] = {}
@@ -266,10 +266,3 @@ _TROUBLE = frozenset({"connection_failed", "session_failed", "payload_unreadable
 
 def _anywhere(where: Address) -> Address:
     return where if where.host not in ("", "*") else Address(ANY_HOST, where.port)
-
-
-def _umask() -> int:
-    """Of this process; there is no way to look without touching."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from tumpline.machines.udpcl.segmentation import DATAGRAM_OCTETS_LEAST
 from tumpline.ui.bundlegen.supply import KINDS
+from tumpline.wire.udpcl import DATAGRAM_OCTETS_MOST
 
 DEFAULT_PORT: Final = 4556  # where dissectors look for TCPCL (RFC 9174 §8.1) and UDPCL
 _UDPCL_MTU: Final = 1400  # octets of a datagram's payload
@@ -66,7 +68,7 @@ def _parser(cl: str) -> argparse.ArgumentParser:
         prog=f"{cl}-bundlegen",
         description=f"Send generated bundles over {_CONVERGENCE_LAYERS[cl]} from one end on this machine to another, and "
         "compare each that comes, octet for octet, with what was sent.",
-        epilog="Exit codes: 0 all came equal, 1 some did not, 2 usage, 3 no session, 5 not secured, 130 interrupted. "
+        epilog="Exit codes: 0 all came equal, 1 some did not, 2 usage, 3 no session, 130 interrupted. "
         "SSLKEYLOGFILE is honoured.",
     )
     parser.add_argument(
@@ -117,7 +119,7 @@ def _add_link(parser: argparse.ArgumentParser, cl: str) -> None:
     else:
         parser.add_argument(
             "--mtu-default",
-            type=count_from,
+            type=_datagram_octets,
             default=_UDPCL_MTU,
             metavar="N",
             help=f"longest datagram to send, in octets (default {_UDPCL_MTU})",
@@ -150,6 +152,14 @@ def _truth(text: str) -> bool:
     if text.lower() in _FALSE:
         return False
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false: write one of {', '.join(_TRUE + _FALSE)}")
+
+
+def _datagram_octets(text: str) -> int:
+    if text.isdecimal() and DATAGRAM_OCTETS_LEAST <= int(text) <= DATAGRAM_OCTETS_MOST:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no length of a datagram: write {DATAGRAM_OCTETS_LEAST} to {DATAGRAM_OCTETS_MOST}"
+    )
 
 
 def count_from(text: str) -> int:

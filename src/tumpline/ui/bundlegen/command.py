@@ -18,7 +18,7 @@ from tumpline.ui.bundlegen.exchange import Exchange
 from tumpline.ui.bundlegen.links import PAIRS, make_security
 from tumpline.ui.bundlegen.show import Bar, report
 from tumpline.ui.bundlegen.supply import kept, supply
-from tumpline.ui.bundlegen.trials import try_critical
+from tumpline.ui.bundlegen.trials import TRIALS
 
 EXIT_DIFFERENT: Final = 1
 EXIT_INTERRUPTED: Final = 130
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None, cl: str) -> int:
 async def _run(asked: Asked) -> int:
     with tempfile.TemporaryDirectory(prefix="bundlegen-") as directory:
         security = make_security(asked, Path(directory))
-        if asked.private_extensions and asked.cl == "tcpcl":
-            await try_critical(asked, security)
+        if asked.private_extensions:
+            await TRIALS[asked.cl](asked, security)
         trial = "private" if asked.private_extensions else ""
         exchange = Exchange(PAIRS[asked.cl](asked, security, trial), _supplied(asked), asked.patience_s)
         with Bar(asked) as bar:
@@ -64,5 +64,6 @@ async def _run(asked: Asked) -> int:
 
 
 def _supplied(asked: Asked) -> Iterator[bytes]:
-    supplied = supply(asked.kind, asked.gencount, asked.seed)
+    # A transfer over UDPCL that carries nothing is none.
+    supplied = supply(asked.kind, asked.gencount, asked.seed, 1 if asked.cl == "udpcl" else 0)
     return kept(supplied, asked.kind, asked.to_file) if asked.to_file else supplied

@@ -108,16 +108,21 @@ class Ledger:
         return number
 
     def _original(self, data: bytes) -> bytes | None:
-        """What this was before something altered it: most of its octets are still where they were."""
+        """What this was before something altered it: of what is on its way, that with the most octets in common."""
+        best, most = None, 0
+        begin = data[:_PREFIX_OCTETS_LEAST]
         for sent in self._pending:
-            same = _common(sent, data)
+            same = 0
             if len(sent) == len(data):
+                same = _common(sent, data)
                 same += _common(sent[:same:-1], data[:same:-1])  # from the end, down to the first that differs
-                if same * 2 >= len(data):
-                    return sent
-            elif same >= _PREFIX_OCTETS_LEAST:
-                return sent
-        return None
+                if same * 2 < len(data):
+                    continue
+            elif len(begin) == _PREFIX_OCTETS_LEAST and sent.startswith(begin):
+                same = _common(sent, data)
+            if same > most:
+                best, most = sent, same
+        return best
 
 
 def _common(one: bytes, other: bytes) -> int:

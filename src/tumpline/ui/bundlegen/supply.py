@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from tumpline.errors import ConfigError
 from tumpline.wire.bundle7 import encode_bundle
-from tumpline.wire.generate import Chance, draw_bundle, draw_item, draw_octets
+from tumpline.wire.generate import draw_bundle, draw_item, draw_octets
 
-_DRAWN: Final[dict[str, Callable[[Chance, int], bytes]]] = {
-    "fullvalid": lambda chance, index: encode_bundle(draw_bundle(chance, index)),
-    "randcbor": lambda chance, _index: draw_item(chance),
-    "randbytes": lambda chance, _index: draw_octets(chance),
-}
-KINDS: Final = (*_DRAWN, "stdin")
+KINDS: Final = ("fullvalid", "randcbor", "randbytes", "stdin")
 _SUFFIXES: Final = {"fullvalid": ".cbor", "randcbor": ".cbor"}
 
 
-def supply(kind: str, count: int, seed: int) -> Iterator[bytes]:
-    """`count` of this kind; those that are drawn are the same for the same seed."""
+def supply(kind: str, count: int, seed: int, least_octets: int = 0) -> Iterator[bytes]:
+    """`count` of this kind; those that are drawn are the same for the same seed. `least_octets`: of random octets."""
     if kind == "stdin":
         data = sys.stdin.buffer.read()
-        yield from (data for _ in range(count))
-        return
-    chance, draw = random.Random(seed), _DRAWN[kind]
-    yield from (draw(chance, index) for index in range(count))
+        return itertools.repeat(data, count)
+    chance = random.Random(seed)
+    if kind == "fullvalid":
+        return (encode_bundle(draw_bundle(chance, index)) for index in range(count))
+    if kind == "randcbor":
+        return (draw_item(chance) for _ in range(count))
+    assert kind == "randbytes", kind
+    return (draw_octets(chance, least_octets) for _ in range(count))
 
 
 def kept(supplied: Iterator[bytes], kind: str, prefix: str) -> Iterator[bytes]:

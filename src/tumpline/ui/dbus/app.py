@@ -1,13 +1,12 @@
-"""What the older demo agent has no words for on a bus: application data, routes, counters, what became of bundles.
+"""Application data on a bus, for which the older demo agent has no words: an interface of our own.
 
-Everything is under interface names of our own. Endpoints that were registered stay so until they are given back or the
+Endpoints that were registered stay so until they are given back or the
 agent ends, whoever registered them: scripts come and go with each call. ADUs stay stored until they are popped.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,21 +17,20 @@ from typing import Final
 from tumpline.drivers.dbus import BusError, Call, Interface, Method
 from tumpline.errors import ConfigError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets, Payload
-from tumpline.machines.effects import Adu, Delivery, Notice
+from tumpline.machines.effects import Adu, Delivery
 from tumpline.node.control.api import Agent
 from tumpline.node.control.service import service
 from tumpline.node.registry import did_you_mean
 from tumpline.node.services._patience import send
 from tumpline.node.services.endpoints import Endpoints, Registration
 from tumpline.ui.dbus.access import FAILED, INVALID_ARGS, open_file, require_own_user, take_file
-from tumpline.ui.dbus.bp import AGENT_PATH, Emit
+from tumpline.ui.dbus.bp import Emit
 from tumpline.wire.bundle7 import BundleFlags
 from tumpline.wire.dbus import Variant
 from tumpline.wire.eid import Eid
 
 DATA_PATH: Final = "/org/ietf/dtn/bp/app/data"
 DATA: Final = "org.tumpline.bp.Data"
-NODE: Final = "org.tumpline.bp.Node"  # on the agent's object
 
 Options = Mapping[str, Variant]  # source (demux), lifetime_s, report_to, reports: all of them may be left out
 _OPTIONS: Final[dict[str, type]] = {"source": str, "lifetime_s": float, "report_to": str, "reports": bool}
@@ -43,45 +41,6 @@ MESSAGE_OCTETS: Final = (
 PIECE_OCTETS: Final = 1 << 20
 MAX_LIFETIME_S: Final = 100 * 366 * 86_400.0
 WAIT_S: Final = 20.0  # for room in a store at its quota; callers wait 25 s by default
-
-
-class NodeObject:
-    """Routes, peers and counters, and status reports as they come."""
-
-    def __init__(self, agent: Agent, emit: Emit) -> None:
-        self._agent = agent
-        self._emit = emit
-
-    def interfaces(self) -> tuple[Interface, ...]:
-        methods = {
-            "get_status": Method(lambda _: json.dumps(self._agent.snapshot()), gives="s", names=("json",)),
-            "get_counters": Method(
-                lambda _: dict(self._agent.snapshot()["counters"]), gives="a{sx}", names=("counters",)
-            ),
-            "get_peers": Method(self.peers, gives="a(ssss)", names=("id_link_address_state",)),
-            "get_routes": Method(self.routes, gives="a(ssis)", names=("to_via_priority_name",)),
-            "add_route": Method(self.add_route, takes="ssi", names=("to", "via", "priority")),
-            "remove_route": Method(self.remove_route, takes="ss", gives="b", names=("to", "via", "removed")),
-        }
-        return (Interface(NODE, methods, {"status_reported": "ssttast"}),)
-
-    def peers(self, _call: Call) -> list[tuple[str, str, str, str]]:
-        return [(each["id"], each["link"], each["address"], each["state"]) for each in self._agent.snapshot()["peers"]]
-
-    def routes(self, _call: Call) -> list[tuple[str, str, int, str]]:
-        return [(row["to"], row["via"], row["priority"], row["name"]) for row in self._agent.snapshot()["routes"]]
-
-    def add_route(self, _call: Call, to: str, via: str, priority: int) -> None:
-        self._agent.add_route(to, via, priority)
-
-    def remove_route(self, _call: Call, to: str, via: str) -> bool:
-        return self._agent.remove_route(to, via)
-
-    def heard(self, notice: Notice) -> None:
-        """A status report becomes a signal: reporter, source, created_ms, sequence, what happened, reason."""
-        if notice.name == "status_report_received":
-            told = [notice.fields[key] for key in ("reporter", "source", "created_ms", "sequence", "status", "reason")]
-            self._emit(AGENT_PATH, NODE, "status_reported", *told)
 
 
 class _Mailbox:
@@ -105,7 +64,7 @@ class DataObject:
         self._emit = emit
         self._files = files
         self._open: dict[str, Registration] = {}  # by demux
-        self._popping: set[int] = set()  # being written by threads
+        self._writing: dict[int, asyncio.Future[None]] = {}  # ADUs that threads write, by number
 
     def interfaces(self) -> tuple[Interface, ...]:
         methods: dict[str, Method | tuple[Method, ...]] = {
@@ -130,8 +89,9 @@ class DataObject:
         }
         return (Interface(DATA, methods, {"adu_received": "ssst"}),)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Nobody asks any more: what was not popped waits for the next one."""
+        await asyncio.gather(*self._writing.values(), return_exceptions=True)
         for registration in self._open.values():
             registration.close()
 
@@ -203,7 +163,7 @@ class DataObject:
         registration = self._open.get(demux)
         if registration is None:
             raise BusError(INVALID_ARGS, f"the endpoint {demux!r} is not registered here")
-        if self._popping & registration.out.keys():
+        if self._writing.keys() & registration.out.keys():
             raise BusError(FAILED, f"an ADU of {demux!r} is being popped: try again when it is")
         del self._open[demux]
         registration.close()
@@ -216,7 +176,7 @@ class DataObject:
     def queue(self, _call: Call) -> list[str]:
         """Numbers of the ADUs that wait, the oldest first for each endpoint."""
         return [
-            str(seq) for registration in self._open.values() for seq in registration.out if seq not in self._popping
+            str(seq) for registration in self._open.values() for seq in registration.out if seq not in self._writing
         ]
 
     def pop_data(self, _call: Call, number: str) -> bytes:
@@ -233,31 +193,32 @@ class DataObject:
     async def pop_file(self, call: Call, number: str, path: str) -> None:
         """The payload as a new file, which is there when it is whole; the node forgets it."""
         await require_own_user(call, self._files)
-        await self._pop(number, partial(self._write_new, path))
+        await self._pop(*self._waiting(number), partial(self._write_new, path))
 
     async def pop_fd(self, call: Call, number: str, index: int) -> None:
         """The payload written into an open file, from its beginning; the node forgets it."""
-        file = take_file(call, index)
-        try:
-            await self._pop(number, partial(self._write, file))
-        finally:
-            os.close(file)
+        waiting = self._waiting(number)
+        await self._pop(*waiting, partial(self._write_open, take_file(call, index)))
 
-    async def _pop(self, number: str, write: Callable[[Payload], None]) -> None:
-        registration, delivery = self._waiting(number)
-        self._popping.add(delivery.seq)
+    async def _pop(self, registration: Registration, delivery: Delivery, write: Callable[[Payload], None]) -> None:
+        """Once begun it goes to its end, whether or not the caller is still there: a thread cannot be stopped."""
+        writing = asyncio.get_running_loop().run_in_executor(None, write, delivery.payload)
+        self._writing[delivery.seq] = writing
+        writing.add_done_callback(partial(self._written, registration, delivery.seq))
         try:
-            await asyncio.to_thread(write, delivery.payload)
+            await asyncio.shield(writing)
         except OSError as error:
-            raise BusError(FAILED, f"ADU {number} could not be written, and stays: {error.strerror}") from error
-        finally:
-            self._popping.discard(delivery.seq)
-        registration.done([delivery.seq])
+            raise BusError(FAILED, f"ADU {delivery.seq} could not be written, and stays: {error.strerror}") from error
+
+    def _written(self, registration: Registration, seq: int, writing: asyncio.Future[None]) -> None:
+        del self._writing[seq]
+        if writing.exception() is None:
+            registration.done([seq])
 
     def _waiting(self, number: str) -> tuple[Registration, Delivery]:
         seq = int(number) if number.isdecimal() and number.isascii() else -1
         for registration in self._open.values():
-            if seq in registration.out and seq not in self._popping:
+            if seq in registration.out and seq not in self._writing:
                 return registration, registration.out[seq]
         raise BusError(INVALID_ARGS, f"no ADU {number!r} waits here: recv_get_queue lists those that do")
 
@@ -268,6 +229,13 @@ class DataObject:
             while rest:
                 count = os.pwrite(file, rest, offset)
                 offset, rest = offset + count, rest[count:]
+
+    def _write_open(self, file: int, payload: Payload) -> None:
+        """In a thread, which closes the file."""
+        try:
+            self._write(file, payload)
+        finally:
+            os.close(file)
 
     def _write_new(self, path: str, payload: Payload) -> None:
         """In a thread. A file of that name that is there already is not touched."""

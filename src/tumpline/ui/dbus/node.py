@@ -11,8 +11,9 @@ from tumpline.drivers.dbus.presence import Presence
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.effects import Notice
 from tumpline.node.control.api import Agent
-from tumpline.ui.dbus.app import DATA_PATH, DataObject, NodeObject
+from tumpline.ui.dbus.app import DATA_PATH, DataObject
 from tumpline.ui.dbus.bp import ADMIN_PATH, AGENT_PATH, BpAdmin, BpAgent
+from tumpline.ui.dbus.steering import NodeObject
 
 if TYPE_CHECKING:
     from tumpline.node.agent import Adapter
@@ -56,7 +57,7 @@ class _Node:
         finally:
             unsubscribe()
             await self._presence.stop()
-            self._data.close()
+            await self._data.close()
             await self._tasks.stop()
 
     def _heard(self, notice: Notice) -> None:

@@ -40,6 +40,14 @@ class Bus(Protocol):
     def emit(self, path: str, interface: str, member: str, *arguments: Any) -> None: ...
 
 
+class Stoppable(Protocol):
+    """An agent that can be asked to end."""
+
+    def shutdown(self) -> bool: ...
+
+    def stop(self) -> None: ...
+
+
 def contact_path(number: int) -> str:
     """Of the object of a connection."""
     return f"/org/ietf/dtn/tcpcl/Contact{number}"
@@ -55,7 +63,7 @@ async def serve_tcpcl(settings: TcpclAgentSettings, started: Callable[[TcpclAgen
     try:
         await agent.start()
         await presence.start()
-        with _sigterm(agent):
+        with sigterm_ends(agent):
             started(agent)
             await agent.ended()
     finally:
@@ -66,7 +74,7 @@ async def serve_tcpcl(settings: TcpclAgentSettings, started: Callable[[TcpclAgen
 
 
 @contextmanager
-def _sigterm(agent: TcpclAgent) -> Iterator[None]:
+def sigterm_ends(agent: Stoppable) -> Iterator[None]:
     """The first SIGTERM shuts the agent down, the second stops it."""
     asked: list[None] = []
 
@@ -206,7 +214,7 @@ class ContactMethods:
     # ---- sending -----------------------------------------------------------------------------------------------------
 
     def _send_data(self, contact: Contact, _call: Call, data: bytes) -> str:
-        with _bounded():
+        with bounded():
             return contact.outgoing.send_data(data)
 
     async def _send_file(self, contact: Contact, call: Call, path: str) -> str:
@@ -223,7 +231,7 @@ class ContactMethods:
             return self._send(contact, file_to_send(fd, "the file that was passed"))
 
     def _send(self, contact: Contact, payload: FileRange) -> str:
-        with _bounded():
+        with bounded():
             return contact.outgoing.send_file(payload)
 
     # ---- receiving ---------------------------------------------------------------------------------------------------
@@ -258,7 +266,7 @@ _CONTACT_SIGNALS: Final = {
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
+def bounded() -> Iterator[None]:
     """A full queue is told by the name that everybody knows."""
     try:
         yield

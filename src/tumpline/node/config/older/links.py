@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tumpline.drivers.links._tcpcl4_config import Tcpcl4Config
+from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.node.config.checker import Checker
 from tumpline.node.config.older.sections import Connect, Listen, TcpclSection, UdpclSection, endpoint
 from tumpline.node.config.problems import Problems
@@ -34,6 +35,16 @@ def tcpcl4_table(section: TcpclSection) -> dict[str, Any]:
         **_segments(section),
         "tls": _tls(section),
     }
+
+
+def udpcl_config(section: UdpclSection) -> UdpclConfig:
+    """The endpoint's own configuration; whom to poll is the agent's. Raises: ConfigError."""
+    problems = Problems("udpcl")
+    table = {key: value for key, value in udpcl_table(section).items() if key not in ("connect", "listen_s")}
+    made = Checker(problems, Path.cwd()).struct(table, UdpclConfig, ())
+    problems.raise_if_any()
+    assert isinstance(made, UdpclConfig)
+    return made
 
 
 def udpcl_table(section: UdpclSection) -> dict[str, Any]:

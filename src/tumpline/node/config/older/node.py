@@ -94,6 +94,8 @@ class _Node:
         """As a TOML file would have them."""
         bp = self._bp
         links = self._links()
+        peers = self._peers({link["name"] for link in links})
+        _without_peers(links, peers)
         return {
             "node": {
                 "id": str(self._id),
@@ -103,7 +105,7 @@ class _Node:
             },
             "routing": {"kind": "regex_table", "receive": _receive(bp), "send": _send(bp)},
             "links": links,
-            "peers": self._peers({link["name"] for link in links}),
+            "peers": peers,
             "services": {"echo": {}, "sink": {}, "acme": {"record_types": list(_ACME_TYPES)}},
             "bus": self._bus(),
             "log": {"level": self._level(), "format": "older"},
@@ -183,10 +185,15 @@ class _Attached(_Node):
     def _links(self) -> list[dict[str, Any]]:
         links = []
         for layer, service in attached(self._older).items():
-            link = {"kind": "dbus_cl", "name": layer, "cl": layer, "service": service, "bus": bus_address(self._bp)}
-            links.append(link)
+            where = {"cl": layer, "service": service, "bus": bus_address(self._bp)}
+            links.append({"kind": "dbus_cl", "name": layer, **where, "authenticate": self._authenticate(layer)})
             self._came(("links", len(links) - 1), ("bp", "cl_attach"))
         return links
+
+    def _authenticate(self, layer: str) -> str:
+        """As a session without TLS counts in one process: what peers say is believed, unless proof is demanded."""
+        tcpcl = self._older.tcpcl
+        return "node" if layer == "tcpcl" and tcpcl is not None and tcpcl.require_node_authn else "none"
 
     def _missing(self, layer: str) -> str:
         return f"no agent carries it; write bus_service in section {layer}, or cl_attach: {{{layer}: NAME}} here"
@@ -200,6 +207,14 @@ def attached(older: OlderConfiguration) -> dict[str, str]:
     sections = {"tcpcl": older.tcpcl, "udpcl": older.udpcl}
     own = {layer: each.bus_service for layer, each in sections.items() if each is not None and each.bus_service}
     return own | (older.bp.cl_attach if older.bp is not None else {})
+
+
+def _without_peers(links: list[dict[str, Any]], peers: list[dict[str, Any]]) -> None:
+    """A peer's address is kept, and told that we listen, because it is one."""
+    for link in links:
+        known = {peer["address"] for peer in peers if peer["link"] == link["name"]}
+        if "connect" in link:
+            link["connect"] = [each for each in link["connect"] if each not in known]
 
 
 def _receive(bp: BpSection) -> list[dict[str, str]]:

@@ -1,0 +1,162 @@
+"""udpcl: the highest paced rate at which nothing is lost, from one UDPCL endpoint to another over loopback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+from tumpline.bench.framework.api import BenchSpec, Effort, Figure, throughput
+from tumpline.errors import TumplineError
+
+SMALL, LARGE = 100, 60_000  # octets of a payload
+FIRST_PER_S = {SMALL: 40_000.0, LARGE: 3_000.0}
+SETTLE_S = 0.2  # for what is still on its way
+KEEPS_PACE = 0.95  # of the rate asked for; a source that falls behind has found its own limit
+STEP_UP, STEP_DOWN = 1.5, 0.9
+_HALVINGS = 3
+_OURS, _PLAIN = "tumpline.bench.framework.udpcl_ends", "tumpline.bench.limits.udp"
+
+
+class Trial(NamedTuple):
+    """Some seconds at one rate."""
+
+    asked_per_s: float
+    per_s: float
+    lost: int
+    facts: dict[str, int]  # buffers and the like, as told by the ends
+
+    @property
+    def is_good(self) -> bool:
+        """Nothing was lost."""
+        return self.lost == 0
+
+    @property
+    def is_spent(self) -> bool:
+        """The source could not send faster."""
+        return self.per_s < KEEPS_PACE * self.asked_per_s
+
+
+class Ends:
+    """A source and a sink that run."""
+
+    def __init__(self, source: subprocess.Popen[str], sink: subprocess.Popen[str]) -> None:
+        self._source, self._sink = source, sink
+
+    def trial(self, per_s: float, seconds: float) -> Trial:
+        """Send at this rate for so long, and see what came."""
+        count = max(1, int(per_s * seconds))
+        sent = _ask(self._source, {"count": count, "per_s": per_s})
+        time.sleep(SETTLE_S)
+        came = _ask(self._sink, {})
+        if came["damaged"]:
+            raise TumplineError(f"{came['damaged']} bundles came altered")
+        facts = {
+            key: value for key, value in (sent | came).items() if key in ("receive_buffer", "send_buffer", "datagram")
+        }
+        return Trial(per_s, count / sent["seconds"], count - came["distinct"], facts)
+
+
+def search(ends: Ends, first_per_s: float, seconds: float) -> Trial:
+    """The best trial without loss over `seconds`: candidates are found by shorter ones."""
+    short_s = seconds / 5
+    good, bad = first_per_s / 8, 0.0
+    rate = first_per_s
+    while not bad:
+        trial = ends.trial(rate, short_s)
+        if trial.is_good and not trial.is_spent:
+            good, rate = rate, rate * STEP_UP
+        elif trial.is_good:
+            good, bad = trial.per_s, rate
+        else:
+            bad = rate
+            if rate <= good:
+                raise TumplineError(f"bundles are lost even at {good:.0f} a second")
+    for _ in range(_HALVINGS):
+        rate = (good * bad) ** 0.5
+        trial = ends.trial(rate, short_s)
+        good, bad = (rate, bad) if trial.is_good and not trial.is_spent else (good, rate)
+    return _confirm(ends, good, seconds)
+
+
+def _confirm(ends: Ends, rate: float, seconds: float) -> Trial:
+    while not (trial := ends.trial(rate, seconds)).is_good:
+        rate *= STEP_DOWN
+    return trial
+
+
+def run(effort: Effort) -> Mapping[str, Figure]:
+    """The figures of this bench."""
+    seconds = 0.8 if effort.quick else 10.0
+    figures: dict[str, Figure] = {}
+    small = _figure(SMALL, seconds, 1.0, "bundles/s")
+    large = _figure(LARGE, seconds, LARGE * 8 / 1e9, "Gbit/s")
+    figures["udpcl_60kB_gbit_s"] = large
+    figures["udpcl_100B_per_s"] = small
+    return figures
+
+
+def _figure(octets: int, seconds: float, scale: float, unit: str) -> Figure:
+    with running(_OURS, octets) as ends:
+        ours = search(ends, FIRST_PER_S[octets], seconds)
+    with running(_PLAIN, octets) as ends:
+        plain = search(ends, FIRST_PER_S[octets], seconds)
+    told = ", ".join(f"{name} {value}" for name, value in ours.facts.items())
+    limit_is = f"one bundle a datagram, blocking sockets, a busy clock; octets on our side: {told}"
+    return throughput(ours.per_s * scale, unit, plain.per_s * scale, limit_is)
+
+
+@contextmanager
+def running(module: str, octets: int) -> Iterator[Ends]:
+    """Both ends as processes, for as long as the block lasts."""
+    with ExitStack() as stack:
+        sink = _start(stack, module, "sink", {"octets": octets})
+        source = _start(stack, module, "source", {"octets": octets, "address": _answer(sink)})
+        yield Ends(source, sink)
+
+
+def _start(stack: ExitStack, module: str, role: str, task: dict[str, Any]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", module, role, json.dumps(task)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    stack.callback(_end, process)
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
+def _ask(process: subprocess.Popen[str], task: dict[str, Any]) -> dict[str, Any]:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(task) + "\n")
+    process.stdin.flush()
+    answer: dict[str, Any] = _answer(process)
+    return answer
+
+
+def _answer(process: subprocess.Popen[str]) -> Any:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise TumplineError(f"an end of the conversation failed (exit code {process.wait(5)})")
+    return json.loads(line)
+
+
+SPEC = BenchSpec(
+    "udpcl",
+    "two UDPCL endpoints: the highest paced rate without loss",
+    ("udpcl_60kB_gbit_s", "udpcl_100B_per_s"),
+    run,
+)
