@@ -318,6 +318,20 @@ async def test_a_full_spool_refuses(tmp_path: Path) -> None:
     assert len(server.of(ReceiveStarted)) == len(server.of(ReceiveFinished)) == 4
 
 
+async def test_files_that_wait_leave_descriptors_for_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumpline.drivers.spool.resource.getrlimit", lambda _: (4, 4))
+    client, _, contact, peer = await pair(tmp_path)
+    for _ in range(3):
+        contact.outgoing.send_data(bytes(200_000))
+    await client.until(SendFinished, 3)
+    assert [event.result for event in client.of(SendFinished)] == ["success", "success", "no resources"]
+    await peer.incoming.pop_data("1")
+    contact.outgoing.send_data(bytes(200_000))
+    assert (await client.until(SendFinished, 4)).result == "success"
+
+
 async def test_a_transfer_that_the_peer_never_takes_is_not_sent(tmp_path: Path) -> None:
     client, _, contact, _ = await pair(
         tmp_path, passive={"link": Tcpcl4Config(listen=str(ANYWHERE), transfer_mru=1000)}
