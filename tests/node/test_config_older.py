@@ -22,6 +22,7 @@ from tumpline.node.config.older.links import tcpcl4_config
 from tumpline.node.config.older.node import attached, bp_agent_configuration
 from tumpline.node.config.older.read import load_older
 from tumpline.node.config.older.sections import SECTIONS, TcpclSection
+from tumpline.wire.bundle7 import STRICT
 from tumpline.wire.eid import Eid
 
 SERVER = """\
@@ -102,6 +103,9 @@ def test_a_file_is_a_whole_node(tmp_path: Path) -> None:
     assert routing.reception(Eid.parse("dtn://server/secret")) is Reception.DELIVER
     assert routing.next_hops(Eid.parse("ipn:9.1")) == [Eid.parse("ipn:7.0")]  # the first that matches
     assert made.node.reports is True
+    assert made.node.rules() == STRICT._replace(check_flags=False), "its challenges of node IDs ask for reports"
+    (acme,) = (each.config for each in made.services if each.spec.name == "acme")
+    assert (acme.record_types, acme.send_type) == ((255, 65536), 65536), "what it knows, and what there is now"
     assert [each.partition(".yaml:")[2] for each in made.remarks] == [
         "5: tcpcl.bus_service: not owned: in one process only bp is on the bus; run tcpcl-agent and bp-agent for both"
     ]
@@ -531,3 +535,24 @@ def test_what_the_tcpcl_agent_is_told(tmp_path: Path) -> None:
     assert (settings.node_id, settings.stop_on_close) == ("dtn://server/", True)
     assert (settings.bus_address, settings.bus_service) == ("session", "dtn.server.tcpcl")
     assert settings.link.listen == ["127.0.0.2:4556"]
+
+
+def test_forms_of_earlier_years_are_taken_with_a_remark(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    path.write_text("""
+    bp:
+        node_id: dtn://client/
+        cl_attach: dtn.tcpcl.Client
+        tls_ca_file: testpki/ca.crt
+        route_table:
+           -  eid_pattern: "dtn://server/.*"
+              next_nodeid: dtn://server/
+              address: localhost
+    """)
+    read = load_older(path)
+    assert read.bp is not None
+    assert read.bp.cl_attach == {"tcpcl": "dtn.tcpcl.Client"}
+    (route,) = read.bp.tx_route_table
+    assert (route.cl_type, route.next_nodeid, route.address) == ("tcpcl", "dtn://server/", "localhost")
+    keys = [remark.split(": ")[1] for remark in read.remarks]
+    assert sorted(keys) == ["bp.cl_attach", "bp.route_table", "bp.tls_ca_file"]

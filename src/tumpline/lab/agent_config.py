@@ -36,10 +36,11 @@ def write_configs(lab: LabFile, nodes: Path, keys: Path) -> None:
             ca.issue(keys, [node_id(lab, name)], [name], name=name, days=_CERT_DAYS)
         directory = nodes / name
         directory.mkdir(parents=True, exist_ok=True)
+        config = agent_config(lab, name, agent, keys)
         if agent.apart:
-            write_yaml(name, agent, directory, keys)
-            continue
-        (directory / f"{name}.toml").write_text(toml_text(agent_config(lab, name, agent, keys)))
+            write_yaml(agent.apart, config["links"][0]["tls"], directory)
+        else:
+            (directory / f"{name}.toml").write_text(toml_text(config))
 
 
 def agent_config(lab: LabFile, name: str, agent: AgentSection, keys: Path) -> dict[str, Any]:
