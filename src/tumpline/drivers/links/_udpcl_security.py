@@ -22,7 +22,7 @@ from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.drivers.x509 import peer_certificate
 from tumpline.errors import MalformedError, TumplineError
 from tumpline.machines.authenticate import AuthenticationPolicy
-from tumpline.machines.udpcl.conversation import Batch, DtlsUse, State
+from tumpline.machines.udpcl.conversation import DtlsUse, State
 from tumpline.machines.udpcl.feedback import NOT_ECT
 from tumpline.machines.udpcl.identity import PeerIdentity, sole_node_id
 from tumpline.wire.dtls import client_hello_random
@@ -113,7 +113,8 @@ class Security:
         machine, channel = talk.machine, talk.channel
         assert channel is not None, "there is something to look at"
         if out := channel.out():
-            talk.backlog.append(Batch(out, NOT_ECT, []))
+            # At once: it may be the last word. What the socket does not take, is sent again when nobody answers.
+            talk.socket.send(out, talk.remote, NOT_ECT, talk.local)
         if channel.is_securing:
             self._give_up(talk, channel, now)
             return

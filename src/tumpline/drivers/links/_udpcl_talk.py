@@ -32,6 +32,7 @@ class Talk:
         "remote",
         "renewals",
         "socket",
+        "unreachable",
         "wake_at",
     )
 
@@ -50,4 +51,5 @@ class Talk:
         self.wake_at: float | None = None  # the one valid entry of the endpoint's timers
         self.is_busy = False  # its turn is under way
         self.is_over = False
+        self.unreachable = 0  # how often ICMP said that nobody takes our datagrams there
         self.owner: Any = None  # whatever the endpoint's host keeps here

@@ -22,6 +22,7 @@ LOSS_FACTOR: Final = 0.7  # as CUBIC's (RFC 9438 §4.6)
 GROWTH: Final = 0.02  # of the rate at each answer once it has been too fast
 LAG_S_FIRST: Final = 0.1  # until the first answer
 LAG_SLACK_S: Final = 0.05  # the peer tells counts 20 ms apart; loops have their own pace
+QUEUE_S: Final = 0.03  # beyond twice the least lag: a queue, not a late loop
 STALL_S: Final = 1.0  # the peer tells its counts once a second at least
 SAMPLES: Final = 512  # of how much was sent when
 SAMPLE_S: Final = 0.01
@@ -56,6 +57,7 @@ class Congestion:
         self._alpha = 1.0  # RFC 8257 §3.3: the first mark counts in full
         self._lag_s = LAG_S_FIRST
         self._is_doubling = True
+        self._is_queueing = False  # answers take longer than they did
         self._is_used = False  # as much was sent as was allowed, since the last answer
         self._held_until = now  # one back-off for what befell one flight
         self._answered_at: float | None = None
@@ -109,16 +111,18 @@ class Congestion:
             self._measure_lag(came, now)
             self._adapt(arrived, marked, now)
 
-    def path_failed(self, now: float) -> None:
-        """Probes of a size that had passed were not confirmed: losses of another kind."""
+    def path_failed(self) -> None:
+        """Datagrams of the size used so far do not pass any more: nothing is known of the path that they take now."""
         if self._pace.fixed_octets_s is None:
-            self._back_off(LOSS_FACTOR, now)
+            self.backoffs += 1
+            self.rate_octets_s = min(self.rate_octets_s, self._pace.first_octets_s)
 
     def _measure_lag(self, came: int, now: float) -> None:
         """How long ago as many had been sent as have come: a round trip and the peer's patience, and losses."""
         lag_s = now - next((at for at, sent in reversed(self._samples) if sent < came), now)
         if lag_s > 0:
-            self._lag_s = min(lag_s, self._lag_s * 1.05 + 0.001)  # the least of late; it may grow, slowly
+            self._lag_s = min(lag_s, self._lag_s * 1.02 + 0.0001)  # the least of late; it may grow, slowly
+            self._is_queueing = lag_s > 2 * self._lag_s + QUEUE_S
 
     def _adapt(self, arrived: int, marked: int, now: float) -> None:
         self._alpha += GAIN * (marked / arrived - self._alpha) if (self.marked or marked) else 0.0
@@ -128,6 +132,8 @@ class Congestion:
             self._back_off(LOSS_FACTOR, now)
         elif marked:
             self._back_off(1 - self._alpha / 2, now)
+        elif self._is_queueing:
+            self._is_doubling = False  # somewhere a queue fills: the next step would make it lose
         elif self._is_used:
             self._grow()
         self._is_used = False
