@@ -428,6 +428,26 @@ def test_who_is_polled_and_sent_to_is_one_peer(tmp_path: Path) -> None:
     assert made.peers == [Peer(Eid.parse("dtn://relay/"), "udpcl", "relay.example:4556")]
 
 
+DTLS_FILES = FILES.replace("tls_", "dtls_")
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "authenticate", "believed"),
+    [
+        ("", "off", "node", True),
+        (DTLS_FILES, "optional", "check", False),
+        (DTLS_FILES + "require_tls: true", "required", "check", False),
+        (DTLS_FILES + "dtls_enable_tx: false", "off", "node", True),
+        (DTLS_FILES + "dtls_enable_tx: false\nrequire_tls: true", "required", "check", False),
+        (DTLS_FILES.partition("\n")[2], "optional", "none", False),
+    ],
+)
+def test_dtls(certified: Path, text: str, mode: str, authenticate: str, believed: bool) -> None:
+    config = udpcl(certified, text or "{}")
+    assert (config.tls.effective_mode, config.tls.authenticate) == (mode, authenticate)
+    assert config.trust_node_ids is believed
+
+
 def test_udpcl_without_anything(tmp_path: Path) -> None:
     assert udpcl(tmp_path, "{}") == UdpclConfig(listen_s=0, trust_node_ids=True)
 
