@@ -67,11 +67,18 @@ def test_tcpcl(tmp_path: Path, secured: bool) -> None:
 
 
 @pytest.mark.parametrize("mtu", [1400, 60_000])
-def test_udpcl(tmp_path: Path, mtu: int) -> None:
-    bundlegen(tmp_path, "udpcl", "--mtu-default", str(mtu))
-    found = find_udpcl(tmp_path / CAPTURE, DISSECTOR)
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "dtls"])
+def test_udpcl(tmp_path: Path, mtu: int, secured: bool) -> None:
+    key_log = tmp_path / "keys.log" if secured else None
+    result = bundlegen(tmp_path, "udpcl", "--mtu-default", str(mtu), "--use-tls", str(secured), key_log=key_log)
+    assert result["security"] == ("DTLSv1.2" if secured else "none")
+    found = find_udpcl(tmp_path / CAPTURE, DISSECTOR, key_log)
     assert found.bundles == BUNDLES
     assert found.complaints == undissected()
+    if secured:
+        assert find_udpcl(tmp_path / CAPTURE, DISSECTOR).bundles == 0, (
+            "without the key log there must be nothing to read"
+        )
 
 
 def test_messagegen(tmp_path: Path) -> None:

@@ -555,3 +555,24 @@ def test_what_the_tcpcl_agent_is_told(tmp_path: Path) -> None:
     assert (settings.node_id, settings.stop_on_close) == ("dtn://server/", True)
     assert (settings.bus_address, settings.bus_service) == ("session", "dtn.server.tcpcl")
     assert settings.link.listen == ["127.0.0.2:4556"]
+
+
+def test_forms_of_earlier_years_are_taken_with_a_remark(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    path.write_text("""
+    bp:
+        node_id: dtn://client/
+        cl_attach: dtn.tcpcl.Client
+        tls_ca_file: testpki/ca.crt
+        route_table:
+           -  eid_pattern: "dtn://server/.*"
+              next_nodeid: dtn://server/
+              address: localhost
+    """)
+    read = load_older(path)
+    assert read.bp is not None
+    assert read.bp.cl_attach == {"tcpcl": "dtn.tcpcl.Client"}
+    (route,) = read.bp.tx_route_table
+    assert (route.cl_type, route.next_nodeid, route.address) == ("tcpcl", "dtn://server/", "localhost")
+    keys = [remark.split(": ")[1] for remark in read.remarks]
+    assert sorted(keys) == ["bp.cl_attach", "bp.route_table", "bp.tls_ca_file"]

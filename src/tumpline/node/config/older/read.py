@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from tumpline.errors import ConfigError
 from tumpline.node.config.checker import Checker
 from tumpline.node.config.older.absent import refuse_absent
+from tumpline.node.config.older.earlier import from_earlier
 from tumpline.node.config.older.sections import SECTIONS, BpSection, TcpclSection, UdpclSection
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.config.yaml import parse
@@ -69,6 +70,8 @@ class _Reader:
             self._problems.add((), f"this is no table; write sections: {', '.join(SECTIONS)}")
             return {}
         data = self._usual_forms(without_nulls(data))
+        if isinstance(data.get("bp"), dict):
+            data["bp"] = from_earlier(data["bp"], self._remarks)
         for name in data.keys() - SECTIONS.keys():
             self._problems.add((name,), f"there is no such section; {did_you_mean(name, SECTIONS)}")
         sections = {name: self._section(data[name], kind, name) for name, kind in SECTIONS.items() if name in data}
