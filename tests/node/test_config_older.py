@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tumpline.drivers.links._tcpcl4_config import Tcpcl4Config, session_config
+from tumpline.drivers.links._tls_config import TlsConfig
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.errors import ConfigError
 from tumpline.machines.plan import Peer
@@ -449,7 +450,7 @@ def test_dtls(certified: Path, text: str, mode: str, authenticate: str, believed
 
 
 def test_udpcl_without_anything(tmp_path: Path) -> None:
-    assert udpcl(tmp_path, "{}") == UdpclConfig(listen_s=0, trust_node_ids=True)
+    assert udpcl(tmp_path, "{}") == UdpclConfig(listen_s=0, trust_node_ids=True, tls=TlsConfig(mode="off"))
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
