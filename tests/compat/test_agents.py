@@ -17,6 +17,7 @@ from tumpline.testing.buses import dbus_daemon, dbus_send
 from tumpline.testing.interop.process import free_port
 
 COMPAT = Path(__file__).parent.parent.parent / "compat"
+UDPCL = "/org/ietf/dtn/udpcl/Agent"
 AGENT, CONTACT = "/org/ietf/dtn/tcpcl/Agent", "/org/ietf/dtn/tcpcl/Contact0"
 YAML = """\
 tcpcl:
@@ -27,6 +28,16 @@ tcpcl:
   init_listen:
     - address: 127.0.0.1
       port: {port}
+"""
+BP = """\
+bp:
+  bus_service: dtn.{name}.bp
+  node_id: dtn://{name}/
+  rx_route_table: [{{eid_pattern: 'dtn://{name}/.*', action: deliver}}]
+"""
+TO_FAR = """\
+  tx_route_table:
+    - {{eid_pattern: 'dtn://far/.*', next_nodeid: 'dtn://far/', cl_type: tcpcl, address: 127.0.0.1, port: {port}}}
 """
 # As the older agent's: asctime PID:.. TID:.. <LEVEL> logger: message.
 LOG_LINE = re.compile(
@@ -133,6 +144,34 @@ def test_the_old_actions_at_the_start(bus: str, tmp_path: Path) -> None:
         for name, process in (("x.connects", client), ("x.listens", server)):
             call(bus, name, AGENT, "stop")
             assert process.wait(20) == 0
+
+
+def test_a_udpcl_agent_that_listens(bus: str, tmp_path: Path) -> None:
+    argv = ("-m", "udpcl.agent", "--bus-service=x.udpcl", "listen", "--address=127.0.0.1", f"--port={free_port()}")
+    with running(bus, tmp_path, *argv) as agent:
+        assert dbus_send(bus, "x.udpcl", UDPCL, "org.ietf.dtn.udpcl.Agent.recv_bundle_get_queue").returncode == 0
+        assert dbus_send(bus, "x.udpcl", UDPCL, "org.ietf.dtn.udpcl.Agent.stop").returncode == 0
+        assert agent.wait(20) == 0
+
+
+def test_bundle_agents_over_their_convergence_layers_and_a_ping_at_the_start(bus: str, tmp_path: Path) -> None:
+    port = free_port()
+    write(tmp_path, "far", port)
+    write(tmp_path, "near", free_port())
+    for name, more in (("far", ""), ("near", TO_FAR.format(port=port))):
+        with (tmp_path / f"{name}.yaml").open("a") as file:
+            file.write(BP.format(name=name) + more)
+    with (
+        running(bus, tmp_path, "-m", "tcpcl.agent", "--config=far.yaml"),
+        running(bus, tmp_path, "-m", "bp.agent", "--config=far.yaml"),
+        running(bus, tmp_path, "-m", "tcpcl.agent", "--config=near.yaml"),
+        running(bus, tmp_path, "-m", "bp.agent", "--config=near.yaml", "ping", "dtn://far/echo", "1000") as near,
+    ):
+        assert near.stdout is not None
+        until = (line for line in near.stdout if "delivered" in line)
+        assert re.fullmatch(r"ping dtn://far/echo: delivered after \d+ ms\n", next(until))
+        near.send_signal(signal.SIGTERM)
+        assert near.wait(20) == 0
 
 
 def test_mistakes_are_told_with_their_line(bus: str, tmp_path: Path) -> None:
