@@ -170,6 +170,23 @@ async def test_a_configured_peer_is_dialled_until_it_is_there_and_again_when_it_
     assert client.agent._link.describe()["dialling"] == []
 
 
+async def test_nothing_is_sent_again_by_itself(tmp_path: Path) -> None:
+    """There, what was queued was sent anew over each session to come."""
+    server = await started(tmp_path, link=LISTENING)
+    client = await started(tmp_path, link=Tcpcl4Config(connect=server.agent.listening[0], retry_s_first=0.01))
+    source = tmp_path / "file"
+    source.write_bytes(bytes(50_000_000))
+    (await client.established()).outgoing.send_file(open_to_send(str(source)))
+    await server.until(ReceiveStarted)
+    server.agent.contacts[0].connection.abort()
+    assert (await client.until(SendFinished)).result == "unacknowledged"
+    await client.until(SessionStateChanged, 2, lambda event: event.state == "established")
+    assert client.agent.contacts[1].outgoing.send_data(b"next") == "1"
+    await client.until(SendFinished, 2)
+    await server.until(ReceiveFinished, 2)
+    assert [(event.contact, event.octets) for event in server.of(ReceiveStarted)] == [(0, 50_000_000), (1, 4)]
+
+
 # ---- sending ---------------------------------------------------------------------------------------------------------
 
 
