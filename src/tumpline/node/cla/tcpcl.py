@@ -202,6 +202,7 @@ class TcpclAgent:
             self.shutdown()
         if not contact.incoming.queue:
             self._remove(contact)
+        self._end_if_done()
 
     # ---- LinkHost ----------------------------------------------------------------------------------------------------
 
