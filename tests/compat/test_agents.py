@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tumpline.node import ca
 from tumpline.testing.buses import dbus_daemon, dbus_send
 from tumpline.testing.interop.process import free_port
 
@@ -29,6 +31,14 @@ tcpcl:
     - address: 127.0.0.1
       port: {port}
 """
+TLS = """\
+  tls_ca_file: ca.pem
+  tls_cert_file: {name}.pem
+  tls_key_file: {name}.key
+  require_tls: True
+  require_node_authn: True
+"""
+PARAMETERS = "get_session_parameters"
 BP = """\
 bp:
   bus_service: dtn.{name}.bp
@@ -92,6 +102,13 @@ def call(bus: str, name: str, path: str, method: str, *arguments: str) -> str:
     return done.stdout
 
 
+def established(bus: str, name: str) -> None:
+    """Ask until the first session is."""
+    end = time.monotonic() + 20
+    while dbus_send(bus, name, CONTACT, "org.ietf.dtn.tcpcl.Contact.get_session_state").stdout.strip() != "established":
+        assert time.monotonic() < end
+
+
 def write(where: Path, name: str, port: int) -> None:
     (where / f"{name}.yaml").write_text(YAML.format(name=name, port=port))
 
@@ -114,6 +131,29 @@ def test_two_agents_word_for_word_and_what_ends_them(bus: str, tmp_path: Path) -
         lines = server.stderr.read().splitlines()
     assert any("connection" in line for line in lines)
     assert not [line for line in lines if not LOG_LINE.fullmatch(line)]
+
+
+def test_tls_with_node_ids_proved_as_rfc_9174_has_them(bus: str, tmp_path: Path) -> None:
+    """`require_node_authn: true` with a bundleEID in the certificate: there, such sessions always failed."""
+    ca.init_ca(tmp_path)
+    port = free_port()
+    for name, own in (("server", port), ("client", free_port())):
+        ca.issue(tmp_path, [f"dtn://{name}/"])
+        write(tmp_path, name, own)
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(file.read_text().replace("  tls_enable: False\n", TLS.format(name=name)))
+    with (
+        running(bus, tmp_path, "-m", "tcpcl.agent", "--config=server.yaml") as server,
+        running(
+            bus, tmp_path, "-m", "tcpcl.agent", "--config=client.yaml", "connect", "127.0.0.1", f"--port={port}"
+        ) as client,
+    ):
+        established(bus, "dtn.client.tcpcl")
+        assert call(bus, "dtn.client.tcpcl", CONTACT, "is_secure").strip() == "boolean true"
+        assert re.search(r"authn_nodeid\s+variant\s+dtn://server/", call(bus, "dtn.client.tcpcl", CONTACT, PARAMETERS))
+        for name, process in (("client", client), ("server", server)):
+            call(bus, f"dtn.{name}.tcpcl", AGENT, "stop")
+            assert process.wait(20) == 0
 
 
 def test_the_old_actions_at_the_start(bus: str, tmp_path: Path) -> None:
