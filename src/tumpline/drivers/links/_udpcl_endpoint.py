@@ -322,7 +322,7 @@ class UdpclEndpoint:
     def _take(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]], now: float) -> None:
         talk = self.talks.get((from_socket, read.remote))
         if talk is None:
-            talk = self._stranger(from_socket, read)
+            talk = self._stranger(from_socket, read, touched)
             if talk is None:
                 return
         elif (key := (from_socket, read.remote)) in self._strangers:
@@ -338,7 +338,7 @@ class UdpclEndpoint:
         else:
             known += bundles
 
-    def _stranger(self, from_socket: UdpSocket, read: Received) -> Talk | None:
+    def _stranger(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]) -> Talk | None:
         """A conversation with somebody new, if what came has a meaning and there is room for one more."""
         first = read.datagrams[0][:1]
         kind = kind_of(first[0]) if first else None
@@ -349,7 +349,10 @@ class UdpclEndpoint:
             self.counts.crowded_out += 1
             if not self._strangers:
                 return None
-            self.forget(next(iter(self._strangers.values())), "others came")
+            eldest = next(iter(self._strangers.values()))
+            if bundles := touched.pop(eldest, None):
+                self._host.received(eldest, bundles)
+            self.forget(eldest, "others came")
         talk = self._begin(from_socket, read.remote, _reply_from(read))
         self._strangers[from_socket, read.remote] = talk
         return talk
@@ -501,11 +504,13 @@ class UdpclEndpoint:
     def _look_at_channel(talk: Talk, channel: SecureChannel) -> None:
         """What the last call has made of it."""
         machine = talk.machine
+        if channel.failure:  # what it says of that goes when the conversation is forgotten
+            if machine.state is not State.FAILED:
+                machine.dtls_failed(channel.failure)
+            return
         if out := channel.out():
             talk.backlog.append(Batch(out, NOT_ECT, []))
-        if channel.failure and machine.state is not State.FAILED:
-            machine.dtls_failed(channel.failure)
-        elif channel.is_established and machine.state is State.SECURING:
+        if channel.is_established and machine.state is State.SECURING:
             machine.dtls_done(channel.certificate, channel.overhead_octets)
 
 
