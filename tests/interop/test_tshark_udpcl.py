@@ -16,7 +16,7 @@ from tumpline.testing.conformance.links import NODE_B, Pair
 from tumpline.testing.dtls import DtlsPair
 from tumpline.testing.pcap import Chunk, udp_conversation
 from tumpline.testing.tshark import Capture
-from tumpline.testing.udpcl import DISSECTOR, complaints, fields, text
+from tumpline.testing.tshark_udpcl import DISSECTOR, complaints, fields, text
 from tumpline.wire import bundle7 as b7
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import PORT, Extensions, Transfer, encode_extensions

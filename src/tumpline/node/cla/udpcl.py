@@ -245,7 +245,7 @@ class UdpclAgent:
         if talk.is_over:
             self.failed(talk, [], "the conversation is over")
             return
-        room = AHEAD_OCTETS - talk.machine.queued_octets
+        room = AHEAD_OCTETS - talk.machine.outbox.queued_octets
         given: list[tuple[int, bytes]] = []
         while out.waiting and room > 0:
             sending = out.waiting.popleft()
