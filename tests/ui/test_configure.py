@@ -97,7 +97,9 @@ def test_schema(tumpline: Any) -> None:
     assert tumpline("config", "schema", "--json").value == value
 
 
-def test_files_of_the_older_agent_are_checked_and_what_is_taken_otherwise_is_remarked(tumpline: Any, tmp_path: Path) -> None:
+def test_files_of_the_older_agent_are_checked_and_what_is_taken_otherwise_is_remarked(
+    tumpline: Any, tmp_path: Path
+) -> None:
     file = tmp_path / "server.yaml"
     file.write_text("tcpcl:\n  init_listen: {address: 127.0.0.1}\nbp:\n  node_id: dtn://server/\n")
     said = tumpline("config", "check", str(file))
