@@ -209,7 +209,7 @@ class UdpclEndpoint:
         self,
         remote: Address,
         local: Address | None = None,
-        interface: str = "",
+        interface: str | int = "",
         *,
         keep: bool = False,
         listen_s: float | None = None,
@@ -337,7 +337,7 @@ class UdpclEndpoint:
                 return
         talk = self.talks.get(key)
         if talk is None:
-            talk = self._stranger(from_socket, read)
+            talk = self._stranger(from_socket, read, touched)
             if talk is None:
                 return
         elif key in self._strangers:
@@ -353,21 +353,24 @@ class UdpclEndpoint:
         else:
             known += bundles
 
-    def _stranger(self, from_socket: UdpSocket, read: Received) -> Talk | None:
+    def _stranger(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]) -> Talk | None:
         """A conversation with somebody new, if what came has a meaning and there is room for one more."""
         first = read.datagrams[0][:1]
         kind = kind_of(first[0]) if first else None
         if kind is None or kind in (Kind.PADDING, Kind.BUNDLE6, Kind.DTLS):
             self.counts.garbage += len(read.datagrams)
             return None
-        return self._begin_stranger(from_socket, read)
+        return self._begin_stranger(from_socket, read, touched)
 
-    def _begin_stranger(self, from_socket: UdpSocket, read: Received) -> Talk | None:
+    def _begin_stranger(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]) -> Talk | None:
         if len(self.talks) >= self.config.limits.conversations:
             self.counts.crowded_out += 1
             if not self._strangers:
                 return None
-            self.forget(next(iter(self._strangers.values())), "others came")
+            eldest = next(iter(self._strangers.values()))
+            if bundles := touched.pop(eldest, None):
+                self._host.received(eldest, bundles)
+            self.forget(eldest, "others came")
         talk = self._begin(from_socket, read.remote, _reply_from(read))
         self._strangers[from_socket, read.remote] = talk
         return talk
@@ -519,12 +522,15 @@ class UdpclEndpoint:
         def find() -> Talk | None:
             return self.talks.get(key)
 
-        read = security.greet(from_socket, read, find, lambda: find() or self._begin_stranger(from_socket, read))
+        def begin() -> Talk | None:
+            return find() or self._begin_stranger(from_socket, read, touched)
+
+        rest = security.greet(from_socket, read, find, begin)
         talk = find()
         if talk is not None and talk.channel is not None:
             security.look(talk, self._loop.time())
             touched.setdefault(talk, [])
-        return read
+        return rest
 
     def _decrypt(self, talk: Talk, channel: DtlsChannel, read: Received, now: float) -> list[bytes]:
         """Records go through the channel; plain text beside them is refused, and counted, by the machine."""
