@@ -13,6 +13,7 @@ from fuzz import targets
 # One to two seconds each under tracemalloc; `./dev fuzz` and the soak go on.
 EXAMPLES = {
     "session": 400,
+    "dbus_bus": 300,
     "node": 600,
     "describe": 700,
     "bundle7_head": 700,

@@ -1,11 +1,14 @@
 """Files that an installation takes: what systemd and dbus-daemon say to them, and whom the policy lets be what."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tumpline.drivers.dbus import BusConnection
 
 SHARE = Path(__file__).parent.parent.parent / "share"
 POLICY = SHARE / "dbus-1" / "system.d" / "org.ietf.dtn.conf"
@@ -31,10 +34,22 @@ SYSTEM_BUS = """\
     <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
   </policy>
   <include>{policy}</include>
+  <policy context="mandatory"><allow own="{anybodys}"/></policy>
 </busconfig>
 """
 STRANGER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"] if os.geteuid() == 0 else []
+# A name that the policy tells who may talk to, and that this test's user may own, whoever that is.
+AGENT = "org.ietf.dtn.trial.bp"
 DENIED = "org.freedesktop.DBus.Error.AccessDenied"
+REFUSED = (
+    "org.ietf.dtn.bp.Agent.stop",
+    "org.ietf.dtn.bp.Agent.cl_attach",
+    "org.ietf.dtn.bp.admin.send_acme_request",
+    "org.ietf.dtn.tcpcl.Agent.connect",
+    "org.ietf.dtn.tcpcl.Contact.send_bundle_data",
+    "org.ietf.dtn.udpcl.Agent.send_bundle_data",
+    "org.freedesktop.DBus.Properties.Set",
+)
 ROLES = ("tcpcl", "udpcl", "bp")
 
 
@@ -42,7 +57,7 @@ ROLES = ("tcpcl", "udpcl", "bp")
 def bus(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[str]:
     socket = tmp_path_factory.getbasetemp().parent / f"bus-{os.getpid()}"
     config = tmp_path / "system.conf"
-    config.write_text(SYSTEM_BUS.format(socket=socket, policy=POLICY))
+    config.write_text(SYSTEM_BUS.format(socket=socket, policy=POLICY, anybodys=AGENT))
     command = ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--print-address"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout is not None
@@ -73,6 +88,18 @@ def test_a_stranger_cannot_own_the_names_of_agents(bus: str, role: str) -> None:
     told = own(bus, STRANGER, f"org.ietf.dtn.node.{role}")
     assert DENIED in told
     assert f'is not allowed to own the service "org.ietf.dtn.node.{role}"' in told
+
+
+async def test_strangers_may_look_and_ping_and_nothing_else(bus: str) -> None:
+    connection = await BusConnection.open(bus)
+    await connection.request_name(AGENT)
+    try:
+        for allowed in ("org.ietf.dtn.bp.Agent.ping", "org.freedesktop.DBus.Introspectable.Introspect"):
+            assert DENIED not in await asyncio.to_thread(call, bus, STRANGER, AGENT, allowed), allowed
+        for refused in REFUSED:
+            assert DENIED in await asyncio.to_thread(call, bus, STRANGER, AGENT, refused), refused
+    finally:
+        await connection.close()
 
 
 @pytest.mark.parametrize("kind", ["user", "system"])

@@ -19,11 +19,17 @@ from typing import Any
 import pytest
 
 from tumpline.bench.framework.agents import clean_environment
-from tumpline.testing.relay import Change, tcp_relay
+from tumpline.testing.relay import Change, ChangeDatagram, tcp_relay, udp_relay
 from tumpline.ui.bundlegen import main
 from tumpline.wire.bundle7 import STRICT, decode_bundle_untrusted
 
 Run = Callable[..., tuple[int, dict[str, Any]]]
+SECURITY = [
+    ("tcpcl", "false", "none"),
+    ("tcpcl", "true", "TLSv1.3"),
+    ("udpcl", "false", "none"),
+    ("udpcl", "true", "DTLSv1.2"),
+]
 HIDDEN = b"x" * 5000  # of it any octet can be altered without a sign
 
 
@@ -43,22 +49,35 @@ def free_port() -> int:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """A run of tcpcl-bundlegen: exit code, what it printed as JSON."""
+    """A run: exit code, what it printed as JSON."""
 
-    def run_it(*argv: str) -> tuple[int, dict[str, Any]]:
-        code = main([*argv, "--port", "0", "--json"], "tcpcl")
+    def run_it(*argv: str, cl: str = "tcpcl") -> tuple[int, dict[str, Any]]:
+        code = main([*argv, "--port", "0", "--json"], cl)
         return code, json.loads(capsys.readouterr().out)
 
     return run_it
 
 
 @pytest.mark.parametrize("kind", ["fullvalid", "randcbor", "randbytes"])
-@pytest.mark.parametrize("secured", ["false", "true"])
-def test_all_come_equal(run: Run, kind: str, secured: str) -> None:
-    code, result = run(kind, "200", "--use-tls", secured)
+@pytest.mark.parametrize(("cl", "secured", "security"), SECURITY)
+def test_all_come_equal(run: Run, kind: str, cl: str, secured: str, security: str) -> None:
+    code, result = run(kind, "200", "--use-tls", secured, cl=cl)
     assert (code, result["good"], result["faults"]) == (0, True, [])
     assert (result["asked"], result["sent"], result["equal"]) == (200, 200, 200)
-    assert result["security"] == ("TLSv1.3" if secured == "true" else "none")
+    assert result["security"] == security
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_udpcl_ends_with_any_count(run: Run, count: int) -> None:
+    """The older command hung with three and more."""
+    code, result = run("fullvalid", str(count), cl="udpcl")
+    assert (code, result["equal"]) == (0, count)
+
+
+@pytest.mark.parametrize("mtu", ["64", "1400", "65507"])
+def test_udpcl_loses_nothing_with_any_length_of_datagrams(run: Run, mtu: str) -> None:
+    code, result = run("randbytes", "100", "--mtu-default", mtu, cl="udpcl")
+    assert (code, result["equal"]) == (0, 100)
 
 
 def test_standard_input_is_sent_as_it_is_even_if_it_is_empty(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,16 +92,17 @@ def test_bundles_cross_in_small_segments(run: Run) -> None:
     assert (code, result["equal"]) == (0, 100)
 
 
-def test_unknown_extensions_are_passed_over_and_critical_ones_refused(run: Run) -> None:
-    code, result = run("fullvalid", "100", "--enable-test", "private_extensions")
+@pytest.mark.parametrize("cl", ["tcpcl", "udpcl"])
+def test_unknown_extensions_are_passed_over_and_critical_ones_refused(run: Run, cl: str) -> None:
+    code, result = run("fullvalid", "100", "--enable-test", "private_extensions", cl=cl)
     assert (code, result["equal"], result["refused"]) == (0, 100, 0)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("secured", ["false", "true"])
-def test_a_hundred_thousand_come_equal_in_bounded_memory(run: Run, secured: str) -> None:
+@pytest.mark.parametrize(("cl", "secured", "security"), SECURITY)
+def test_a_hundred_thousand_come_equal_in_bounded_memory(run: Run, cl: str, secured: str, security: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    code, result = run("fullvalid", "100000", "--use-tls", secured)
+    code, result = run("fullvalid", "100000", "--use-tls", secured, cl=cl)
     assert (code, result["equal"]) == (0, 100_000)
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown_kib < 100 * 1024, "300 MB went through, a few hundredths of that may be on their way"
@@ -115,11 +135,22 @@ def test_yes_means_yes(run: Run, word: str) -> None:
         (["0"], "'0' is no number from 1 upwards"),
         (["--port", "65536"], "'65536' is no port"),
         (["--timeout", "soon"], "'soon' is no time"),
+        (["--mtu-default", "63"], "unrecognized arguments: --mtu-default"),
     ],
 )
 def test_mistakes_are_said(capsys: pytest.CaptureFixture[str], argv: list[str], text: str) -> None:
+    expect_mistake(capsys, argv, "tcpcl", text)
+
+
+@pytest.mark.parametrize("mtu", ["63", "65508", "long"])
+def test_datagrams_that_cannot_be_are_a_mistake(capsys: pytest.CaptureFixture[str], mtu: str) -> None:
+    expect_mistake(capsys, ["--mtu-default", mtu], "udpcl", f"'{mtu}' is no length of a datagram")
+
+
+def expect_mistake(capsys: pytest.CaptureFixture[str], argv: list[str], cl: str, text: str) -> None:
+    """Of the command line."""
     with pytest.raises(SystemExit) as exit_:
-        main(["randcbor", *argv], "tcpcl")
+        main(["randcbor", *argv], cl)
     assert exit_.value.code == 2
     assert text in capsys.readouterr().err
 
@@ -237,6 +268,99 @@ async def test_tls_that_is_tampered_with_is_an_exit_code(
     assert "no session" in result["error"] if code == 3 else result["equal"] < 200
 
 
+async def through_datagrams(
+    change: ChangeDatagram, capsys: pytest.CaptureFixture[str], *argv: str
+) -> tuple[int, dict[str, Any]]:
+    """A run of udpcl-bundlegen whose datagrams pass a relay."""
+    port = free_port()
+    async with udp_relay(port, change) as via:
+        arguments = [*argv, "--port", str(port), "--via", via, "--timeout", "1", "--json"]
+        code = await asyncio.to_thread(main, arguments, "udpcl")
+    return code, json.loads(capsys.readouterr().out)
+
+
+async def test_a_relay_of_datagrams_that_does_nothing_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    code, result = await through_datagrams(lambda data, _number: [data], capsys, "fullvalid", "200")
+    assert (code, result["equal"]) == (0, 200)
+
+
+async def test_a_datagram_altered_on_the_way_is_an_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Input(HIDDEN))
+    seen: list[int] = []
+
+    def change(data: bytes, number: int) -> list[bytes]:
+        """An octet in the middle of the third datagram that carries some of them."""
+        if HIDDEN[:1000] not in data:
+            return [data]
+        seen.append(number)
+        return [data if len(seen) != 3 else data[:700] + b"y" + data[701:]]
+
+    code, result = await through_datagrams(change, capsys, "stdin", "20")
+    assert (code, result["equal"], result["altered"], result["lost"]) == (1, 19, 1, 0)
+
+
+async def test_datagrams_dropped_on_the_way_are_an_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Input(HIDDEN))
+    code, result = await through_datagrams(
+        lambda data, number: [] if number % 20 == 10 else [data], capsys, "stdin", "50"
+    )
+    assert (code, result["altered"], result["surplus"]) == (1, 0, 0)
+    assert 0 < result["lost"] < 50
+    assert result["equal"] + result["lost"] == 50
+    assert re.match(rf"{result['lost']} bundles were lost: number \d+", result["faults"][0])
+
+
+async def test_dtls_that_is_tampered_with_is_an_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that was altered is dropped; its bundle is lost, and no other one."""
+    monkeypatch.setattr(sys, "stdin", Input(HIDDEN))
+    seen: list[int] = []
+
+    def change(data: bytes, number: int) -> list[bytes]:
+        """The third long record of application data (RFC 6347 §4.1: type 23)."""
+        if data[0] == 23 and len(data) > 1000:
+            seen.append(number)
+        return [data if len(seen) != 3 or seen[2] != number else data[:700] + bytes([data[700] ^ 1]) + data[701:]]
+
+    code, result = await through_datagrams(change, capsys, "stdin", "20", "--use-tls", "true")
+    assert (code, result["security"]) == (1, "DTLSv1.2")
+    assert (result["equal"], result["lost"], result["altered"]) == (19, 1, 0)
+
+
+async def test_dtls_that_cannot_be_had_is_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """Handshake records (type 22) do not pass: nothing goes in the clear instead."""
+    passed: list[bytes] = []
+
+    def change(data: bytes, _number: int) -> list[bytes]:
+        passed.append(data)
+        return [] if data[0] == 22 else [data]
+
+    code, result = await through_datagrams(change, capsys, "fullvalid", "20", "--use-tls", "true")
+    assert (code, "no session" in result["error"]) == (3, True)
+    assert any(data[0] == 22 for data in passed)
+    assert not any(data[0] == 0x9F for data in passed)
+
+
+async def test_a_datagram_that_comes_twice_is_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """A bundle that is bare in its datagram: nobody can tell the copy from another one."""
+    bare: list[bytes] = []
+
+    def change(data: bytes, _number: int) -> list[bytes]:
+        if data[0] != 0x9F or bare:
+            return [data]
+        bare.append(data)
+        return [data, data]
+
+    code, result = await through_datagrams(change, capsys, "fullvalid", "20", "--mtu-default", "60000")
+    assert (code, result["surplus"], result["lost"], len(bare)) == (1, 1, 0, 1)
+    assert f"{len(bare[0])} octets came that nobody sent, or came twice" in result["faults"][1]
+
+
 def test_who_is_not_there_is_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fullvalid", "--port", "0", "--via", f"127.0.0.1:{free_port()}"], "tcpcl") == 3
     assert "no session with" in capsys.readouterr().err
@@ -267,3 +391,23 @@ def test_an_interruption_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
                 break
         assert process.wait(timeout=30) == 130
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tcpcl.test.bundlegen fullvalid 10",
+        "tcpcl.test.bundlegen fullvalid --gencount 10",
+        "tcpcl.test.messagegen",
+        "udpcl.test.bundlegen --mtu-default 1400 fullvalid 10",
+    ],
+)
+def test_the_older_commands_word_for_word(tmp_path: Path, words: str) -> None:
+    """On their own port: in a network of their own."""
+    compat = Path(__file__).parents[2] / "compat"
+    environment = clean_environment(tmp_path) | {"PYTHONPATH": str(compat)}
+    alone = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    command = [*alone, sys.executable, "-m", *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.match(r"fullvalid: 10 of 10 bundles came equal over|100 messages each way", done.stdout), done.stdout

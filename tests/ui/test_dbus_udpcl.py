@@ -417,7 +417,7 @@ async def test_the_path_mtu_is_told_and_used(bench: Bench, arguments: tuple[Any,
     assert (host, told) == ("localhost.", port)
     assert mtu > 60_000 - 8192  # loopback takes 65507
     (talk,) = a.endpoint.talks.values()
-    assert talk.machine.datagram_octets == mtu
+    assert talk.machine.sizing.datagram_octets == mtu
 
 
 async def test_a_datagram_too_long_for_the_path_ends_nothing(bench: Bench) -> None:

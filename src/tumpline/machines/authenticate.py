@@ -68,6 +68,11 @@ class Decision(NamedTuple):
     finding: Finding
     text: str
 
+    @property
+    def is_success(self) -> bool:
+        """Whether a name was proved."""
+        return self.finding is Finding.SUCCESS
+
 
 def authenticate_host(
     certificate: PeerCertificate | None, host: str | None, address: str | None, policy: AuthenticationPolicy

@@ -13,8 +13,8 @@ READ_OCTETS = 1 << 16
 # Of a stream from the client to the server: octets and where in the stream they stand; what is to go on instead. None
 # ends the connection.
 Change = Callable[[bytes, int], bytes | None]
-# Of datagrams from the client to the server: the datagram, its number; what is to go on instead, None: nothing.
-ChangeDatagram = Callable[[bytes, int], bytes | None]
+# Of datagrams from the client to the server: the datagram and its number; those that are to go on instead.
+ChangeDatagram = Callable[[bytes, int], list[bytes]]
 
 
 @asynccontextmanager
@@ -71,8 +71,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._count = 0
         self._transport: asyncio.DatagramTransport | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
+    def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
@@ -81,7 +80,6 @@ class _Datagrams(asyncio.DatagramProtocol):
             self._transport.sendto(data, self._client)
             return
         self._client = addr
-        changed = self._change(data, self._count)
+        for each in self._change(data, self._count):
+            self._transport.sendto(each, self._server)
         self._count += 1
-        if changed is not None:
-            self._transport.sendto(changed, self._server)

@@ -59,8 +59,8 @@ def carry(a: End, b: End, now: float = 0.0) -> None:
 
 def says(speaker: End, listener: End, text: bytes) -> bool:
     assert speaker.channel is not None
-    speaker.channel.write([text])
-    carry(speaker, listener)
+    for datagram in speaker.channel.seal([text], 1200):
+        listener.take(datagram, 0.0)
     return listener.plain[-1:] == [text]
 
 
@@ -103,8 +103,7 @@ def test_what_was_sent_before_the_change_still_arrives_for_a_while(ends: tuple[E
     a, b = ends
     late = []
     for text in (b"late", b"too late"):
-        _channel(a).write([text])
-        late += a.out()
+        late += _channel(a).seal([text], 1200)
     again = End(a.contexts)
     again.begin(1.0)
     carry(again, b, 1.0)
@@ -181,17 +180,47 @@ def test_an_end_is_told(ends: tuple[End, End]) -> None:
         b.take(datagram, 0.0)
     assert _channel(b).failure == "the peer has closed the association"
     assert _channel(a).failure == "closed by us"
-    _channel(b).write([b"nobody hears"])
-    assert b.out() == []
+    assert _channel(b).seal([b"nobody hears"], 1200) == []
 
 
 def test_overhead_and_room(ends: tuple[End, End]) -> None:
     a, b = ends
     for octets in (300, 1200, 9000):
-        _channel(a).set_mtu(octets)
         room = octets - _channel(a).overhead_octets
-        _channel(a).write([bytes(room)])
-        (datagram,) = a.out()
+        (datagram,) = _channel(a).seal([bytes(room)], octets)
         assert len(datagram) == octets
         assert b.take(datagram, 0.0) == []
         assert b.plain[-1] == bytes(room)
+
+
+def test_many_in_as_few_datagrams_as_the_path_allows(ends: tuple[End, End]) -> None:
+    a, b = ends
+    sent = [bytes([number]) * 1000 for number in range(20)]
+    datagrams = _channel(a).seal(sent, 5000)
+    assert [len(datagram) <= 5000 for datagram in datagrams] == [True] * 5
+    assert [plain for datagram in datagrams for plain in _channel(b).feed(datagram, 0.0)] == sent
+
+
+@pytest.mark.parametrize("octets", [16_384, 16_420, 16_421, 16_422, 40_000, 65_507])
+def test_probes_longer_than_a_record_fill_one_datagram(ends: tuple[End, End], octets: int) -> None:
+    a, b = ends
+    probe = b"\xa1\x06" + bytes(octets - 2 - _channel(a).overhead_octets)
+    short, long = _channel(a).seal([b"before", probe], 1200)
+    assert len(long) == octets
+    assert _channel(b).feed(short, 0.0) == [b"before"]
+    first, *padding = _channel(b).feed(long, 0.0)
+    assert first[:2] == b"\xa1\x06"
+    assert not any(b"".join(padding))
+
+
+def test_a_peer_may_be_refused_after_the_handshake(contexts: MakeContexts) -> None:
+    client = DtlsChannel(DtlsSession.client(contexts("a"), b"", 1200, 0.0), lambda _: "wrong person")
+    b = End(contexts("b"))
+    for _ in range(6):
+        for datagram in client.out():
+            for answer in b.take(datagram, 0.0):
+                client.feed(answer, 0.0)
+        for datagram in b.out():
+            client.feed(datagram, 0.0)
+    assert client.failure == "wrong person"
+    assert _channel(b).failure == "the peer has closed the association"

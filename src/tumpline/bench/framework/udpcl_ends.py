@@ -105,7 +105,11 @@ async def source(octets: int, address: str) -> None:
         await sending.is_over.wait()
         seconds = time.perf_counter() - began
         _tell(
-            {"seconds": seconds, "send_buffer": talk.socket.buffer_octets[1], "datagram": talk.machine.datagram_octets}
+            {
+                "seconds": seconds,
+                "send_buffer": talk.socket.buffer_octets[1],
+                "datagram": talk.machine.sizing.datagram_octets,
+            }
         )
     endpoint.close()
 

@@ -73,12 +73,16 @@ class Presence:
 
     async def stop(self) -> None:
         """Leave the bus; the name is free for others. Idempotent."""
-        await self._tasks.stop()
         connection, self._connection = self._connection, None
         self._is_joined.clear()
-        if connection is not None:
-            await connection.close()
-        self._stop_hosting()
+        try:
+            await self._tasks.stop()
+        finally:  # also when whoever waits for this is cancelled
+            try:
+                if connection is not None:
+                    await connection.close()
+            finally:
+                self._stop_hosting()
 
     async def wait_joined(self) -> BusConnection:
         """Wait until there is a connection."""

@@ -6,12 +6,13 @@ handshake has succeeded the old one stays: whoever only pretends to be the peer 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
 from tumpline.drivers.dtls.session import DtlsSession
-from tumpline.wire.dtls import is_encrypted
+from tumpline.wire.dtls import PLAINTEXT_OCTETS_MOST, is_encrypted
+from tumpline.wire.udpcl import DATAGRAM_OCTETS_MOST
 
 PREVIOUS_S: Final = 10.0  # what was sent before the change of keys may still be under way
 
@@ -24,13 +25,23 @@ class Route(Enum):
     NOWHERE = "nowhere"  # of one that is over; or ours goes on instead
 
 
+Accept = Callable[[DtlsSession], str]
+
+
+def _accept_all(_session: DtlsSession) -> str:
+    return ""
+
+
 class DtlsChannel:
     """`failure` says why nothing is carried any more, "" while it can be or a first handshake goes on."""
 
-    def __init__(self, session: DtlsSession) -> None:
+    def __init__(self, session: DtlsSession, accept: Accept = _accept_all) -> None:
+        """`accept` says why the peer of a session whose handshake is over is refused all the same, or ""."""
         self.failure = ""
+        self.has_heard = session.is_server  # anything at all has come from the peer
         self.trouble = ""  # of the last handshake that failed while an older session went on
         self.renewals = 0  # how often another session has taken over
+        self._accept = accept
         self._carrying: DtlsSession | None = None
         self._pending: DtlsSession | None = session
         self._previous: DtlsSession | None = None
@@ -88,6 +99,7 @@ class DtlsChannel:
 
     def feed(self, datagram: bytes, now: float) -> list[bytes]:
         """One datagram came. Returns: the plaintexts in it. What is wrong shows in `failure`."""
+        self.has_heard = True
         carrying = self._carrying
         if self._pending is None and self._previous is None and carrying is not None:
             plaintexts = carrying.feed(datagram, now)
@@ -108,25 +120,27 @@ class DtlsChannel:
         self._settle(now)
         return plaintexts
 
-    def write(self, datagrams: Sequence[bytes]) -> None:
-        """Plaintexts to be sent, each in a record of its own. What cannot be sent now is dropped, as a network would."""
+    def seal(self, plaintexts: Sequence[bytes], octets: int) -> list[bytes]:
+        """Datagrams that carry these, each in a record of its own; none is longer than `octets` but for a plaintext that is
+        (a probe: the octets behind its first record are padding, which is padding too when it comes in a record by itself).
+        What cannot be sent any more is dropped, as a network would."""
         carrying = self._carrying
         if carrying is None or not carrying.is_established:
-            return
-        for datagram in datagrams:
-            carrying.write(datagram)
+            return []
+        carrying.pack_octets = octets
+        for plaintext in plaintexts:
+            if len(plaintext) <= PLAINTEXT_OCTETS_MOST:
+                carrying.write(plaintext)
+            else:
+                self._out += carrying.datagrams()
+                self._out.append(_in_one_datagram(carrying, plaintext))
+        return self.out()
 
     def out(self) -> list[bytes]:
         """Datagrams for the peer that have gathered."""
         self._take_out()
         gathered, self._out = self._out, []
         return gathered
-
-    def set_mtu(self, octets: int) -> None:
-        """Datagrams may be so long from now on."""
-        for session in (self._carrying, self._pending):
-            if session is not None:
-                session.set_mtu(octets)
 
     def close(self) -> None:
         """Say goodbye (close_notify goes to `out`) and free everything. Idempotent."""
@@ -160,7 +174,11 @@ class DtlsChannel:
         """After anything happened: who carries now?"""
         self._take_out()
         pending = self._pending
+        if pending is not None and pending.is_established and (refusal := self._accept(pending)):
+            pending.refuse(refusal)
+            self._out += pending.datagrams()
         if pending is not None and pending.is_established:
+            pending.set_mtu(DATAGRAM_OCTETS_MOST)  # how long datagrams may be is the conversation's business
             self._previous, self._previous_until = self._carrying, now + PREVIOUS_S
             self.renewals += self._carrying is not None
             self._carrying, self._pending = pending, None
@@ -176,3 +194,16 @@ class DtlsChannel:
         for session in (self._pending, self._carrying, self._previous):
             if session is not None and (datagrams := session.datagrams()):
                 self._out += datagrams
+
+
+def _in_one_datagram(session: DtlsSession, plaintext: bytes) -> bytes:
+    """Records that are together as long as one record with all of it would be."""
+    whole, record = len(plaintext) + session.overhead_octets, PLAINTEXT_OCTETS_MOST + session.overhead_octets
+    records = -(-whole // record)
+    session.pack_octets = whole
+    rest = plaintext[: whole - records * session.overhead_octets]
+    each = -(-len(rest) // records)
+    for at in range(0, len(rest), each):
+        session.write(rest[at : at + each])
+    (datagram,) = session.datagrams()
+    return datagram

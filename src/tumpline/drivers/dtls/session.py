@@ -46,7 +46,8 @@ class DtlsSession:
         self._peer: Peer = connection.get_app_data()
         self._certificate = certificate
         self._records: list[bytes] = []  # to be sent
-        self._datagram_octets = octets
+        self.pack_octets = octets  # as many records go into one datagram as fit so many
+        self._mtu_octets = max(octets, DATAGRAM_OCTETS_LEAST)
         self._plaintext_octets = 0
         self._give_up_at = now + HANDSHAKE_S
         self._timeout: float | None = None
@@ -98,7 +99,7 @@ class DtlsSession:
     @property
     def overhead_octets(self) -> int:
         """How much longer a record is than what it carries."""
-        return max(self._datagram_octets, DATAGRAM_OCTETS_LEAST) - self._connection.get_cleartext_mtu()
+        return self._mtu_octets - self._connection.get_cleartext_mtu()
 
     # ---- octets ------------------------------------------------------------------------------------------------------
 
@@ -128,16 +129,17 @@ class DtlsSession:
         self._records.append(self._connection.bio_read(_READ_OCTETS))
 
     def datagrams(self) -> list[bytes]:
-        """What is to be sent, records packed as densely as the datagram's length permits."""
+        """What is to be sent, records packed as densely as `pack_octets` permits."""
         if not self._records:
             return []
         records, self._records = self._records, []
-        return pack_records(records, self._datagram_octets)
+        return pack_records(records, self.pack_octets)
 
     def set_mtu(self, octets: int) -> None:
         """Datagrams may be so long from now on."""
-        self._datagram_octets = octets
-        self._connection.set_ciphertext_mtu(max(octets, DATAGRAM_OCTETS_LEAST))
+        self.pack_octets = octets
+        self._mtu_octets = max(octets, DATAGRAM_OCTETS_LEAST)
+        self._connection.set_ciphertext_mtu(self._mtu_octets)
         if self.state is State.ESTABLISHED:
             self._plaintext_octets = self._room()
 
@@ -150,6 +152,13 @@ class DtlsSession:
                 pass  # without an alert then: the association ends all the same
             self._collect()
         self._end("closed by us", clean=True)
+
+    def refuse(self, text: str) -> None:
+        """The handshake went well, but the peer is not who it should be. It learns only that it is over: OpenSSL sends no
+        alert of our choice."""
+        self.close()
+        self.failure = text
+        self.clean = False
 
     # ---- time --------------------------------------------------------------------------------------------------------
 

@@ -7,10 +7,22 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from tumpline.drivers.dial import Address
-from tumpline.drivers.tls import TlsContexts, TlsFiles, Verify
+from tumpline.drivers.links._tls_config import TlsConfig, asks_for_proof, tls_files, tls_problems
+from tumpline.drivers.tls import TlsContexts
 from tumpline.machines.authenticate import AuthenticationPolicy
 from tumpline.machines.tcpcl4.config import SessionConfig
 from tumpline.wire.tcpcl4 import CRITICAL, ExtensionItem
+
+__all__ = [
+    "DEFAULT_PORT",
+    "LimitsConfig",
+    "Tcpcl4Config",
+    "TlsConfig",
+    "addresses",
+    "asks_for_proof",
+    "session_config",
+    "tls_contexts",
+]
 
 DEFAULT_PORT = 4556  # RFC 9174 §8.1: dtn-bundle
 _SESSION = SessionConfig()
@@ -20,34 +32,6 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Octets = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
-
-
-class TlsConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """TLS of a tcpcl4 link (RFC 9174 §4.4)."""
-
-    mode: Literal["required", "optional", "off", ""] = ""
-    """`required`, `optional` (as the peer likes), `off`. Default: required once `cert` is given, else off."""
-    ca: str = ""
-    """PEM file with the certificates of the CAs that may vouch for peers."""
-    cert: str = ""
-    """PEM file with our certificate, followed by those of intermediate CAs."""
-    key: str = ""
-    """PEM file with the private key of `cert`, without passphrase."""
-    authenticate: Literal["node", "host", "both", "check", "none"] = "node"
-    """What the peer's certificate must prove: its node ID, its host name or address, both, or nothing; with `check` it
-    need not be there, but what it says must be right."""
-    allow_uri_san: bool = False
-    """Accept a URI entry of a certificate as its node ID (older implementations have no bundleEID entry)."""
-    min_version: Literal["1.2", "1.3"] = "1.2"
-    """The oldest TLS version to speak."""
-    ciphers: str = ""
-    """OpenSSL's list of ciphers for TLS 1.2. Default: those with forward secrecy and authenticated encryption."""
-    key_log: str = ""
-    """File for TLS secrets, for Wireshark; the environment's SSLKEYLOGFILE is honoured too."""
-
-    @property
-    def effective_mode(self) -> str:
-        return self.mode or ("required" if self.cert else "off")
 
 
 class LimitsConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -111,22 +95,11 @@ class Tcpcl4Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Bounds."""
 
     def __post_init__(self) -> None:
-        problems = _tls_problems(self.tls)
+        problems = tls_problems(self.tls)
         if self.retry_s_first > self.retry_s_max:
             problems.append("retry_s_first: longer than retry_s_max; write a smaller one")
         if problems:
             raise ValueError("; ".join(problems))  # msgspec adds where it stands
-
-
-def _tls_problems(tls: TlsConfig) -> list[str]:
-    if tls.effective_mode == "off":
-        return []
-    problems = [f"tls.{name}: missing; name a PEM file" for name in ("cert", "key") if not getattr(tls, name)]
-    if tls.authenticate != "none" and not tls.ca:
-        problems.append(
-            'tls.ca: missing; name the PEM file of the CA that vouches for peers (or authenticate = "none")'
-        )
-    return problems
 
 
 def addresses(value: str | list[str]) -> list[str]:
@@ -136,17 +109,7 @@ def addresses(value: str | list[str]) -> list[str]:
 
 def tls_contexts(tls: TlsConfig) -> TlsContexts | None:
     """None without TLS."""
-    if tls.effective_mode == "off":
-        return None
-    verify = (
-        Verify.NOTHING if tls.authenticate == "none" else Verify.GIVEN if tls.authenticate == "check" else Verify.ALL
-    )
-    return TlsContexts(TlsFiles(tls.cert, tls.key, tls.ca, verify, tls.min_version, tls.key_log, tls.ciphers))
-
-
-def asks_for_proof(tls: TlsConfig) -> bool:
-    """Whether a peer's claim to its node ID counts only with a certificate."""
-    return tls.effective_mode != "off" and tls.authenticate not in ("check", "none")
+    return None if tls.effective_mode == "off" else TlsContexts(tls_files(tls))
 
 
 def _segments(config: Tcpcl4Config) -> dict[str, Any]:

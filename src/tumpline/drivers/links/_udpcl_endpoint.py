@@ -7,7 +7,7 @@
     talk.machine.search_path_mtu(now, steps); endpoint.touch(talk)                # event PathMtuFound
     endpoint.close()
 
-Everything else comes by the calls of `EndpointHost`. DTLS: `secure` makes the channel of a conversation (`SecureChannel`).
+Everything else comes by the calls of `EndpointHost`. DTLS is spoken as `config.tls` says (_udpcl_security).
 All calls run on the loop's thread, none blocks.
 """
 
@@ -15,25 +15,29 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import heapq
-import itertools
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from tumpline.drivers.dial import Address
+from tumpline.drivers.links._udpcl_addresses import in_use, interface_number, is_any, numeric, places
 from tumpline.drivers.links._udpcl_config import UdpclConfig, conversation_config
 from tumpline.drivers.links._udpcl_socket import Local, Received, SocketAddress, UdpSocket
-from tumpline.drivers.links._udpcl_talk import Secure, SecureChannel, Talk
+from tumpline.drivers.links._udpcl_talk import Talk
+from tumpline.drivers.links._udpcl_wakes import Wakes
 from tumpline.errors import TumplineError
-from tumpline.machines.udpcl.conversation import Batch, Conversation, State
-from tumpline.machines.udpcl.events import DtlsFailed, Event, StartDtls
+from tumpline.machines.udpcl.conversation import Conversation
+from tumpline.machines.udpcl.events import DtlsFailed, DtlsUnanswered, Event, PeerNamed, StartDtls
 from tumpline.machines.udpcl.feedback import NOT_ECT
 from tumpline.machines.udpcl.reassembly import Reassembly
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import Kind, kind_of
+
+if TYPE_CHECKING:
+    from tumpline.drivers.dtls.channel import DtlsChannel
+    from tumpline.drivers.links._udpcl_security import Security
 
 READS_MOST: Final = 64  # of one socket in a wake-up: others must have their turn
 TRIES_MOST: Final = 24  # shorter and shorter datagrams until they pass: a size is at least a quarter smaller each time
@@ -78,6 +82,15 @@ class Counters:
         self.crowded_out = 0  # from strangers, when no more conversations were to be remembered
 
 
+class _Incomplete:
+    """Stands for the deadline of incomplete bundles."""
+
+    __slots__ = ("wake_at",)
+
+    def __init__(self) -> None:
+        self.wake_at: float | None = None
+
+
 class UdpclEndpoint:
     """Sockets, conversations by address, one timer. Ends with `close`."""
 
@@ -87,23 +100,22 @@ class UdpclEndpoint:
         node_id: Eid | None,
         chance: Callable[[], float],
         host: EndpointHost,
-        secure: Secure | None = None,
     ) -> None:
+        """Raises: TumplineError (files of `config.tls` that cannot be used)."""
         self.config = config
         self.conversation_config = conversation_config(config, node_id)
         self.counts = Counters()
         self.reassembly = Reassembly(config.reassembly())
         self.talks: dict[tuple[UdpSocket, SocketAddress], Talk] = {}
         self._host = host
-        self._secure = secure
+        self._security = _security(config, node_id, host)
         self._chance = chance
         self._loop = asyncio.get_running_loop()
         self._listening: dict[Address, list[UdpSocket]] = {}  # as asked
         self._sockets: list[UdpSocket] = []
         self._strangers: OrderedDict[tuple[UdpSocket, SocketAddress], Talk] = OrderedDict()  # silent longest first
-        self._wakes: list[tuple[float, int, Talk]] = []
-        self._wake_numbers = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
+        self._wakes: Wakes[Talk | _Incomplete] = Wakes(self._woken)
+        self._incomplete = _Incomplete()
         self._is_paused = False
         self._blocked: dict[UdpSocket, dict[Talk, None]] = {}  # talks whose socket takes nothing more for now
 
@@ -113,10 +125,10 @@ class UdpclEndpoint:
         """Take datagrams there. `address` is numeric or a name of this machine; `both`: "::" stands for every address, of
         IPv4 too. Returns: where, with the port chosen if 0 was asked for. Raises: TumplineError with the remedy."""
         if address in self._listening:
-            raise _in_use(address, "by this endpoint itself")
+            raise in_use(address, "by this endpoint itself")
         opened: list[UdpSocket] = []
         try:
-            for family, where in _places(address, both):
+            for family, where in places(address, both):
                 if opened and address.port == 0:
                     where = (where[0], opened[0].port, *where[2:])
                 opened.append(self._open(family, where, address))
@@ -148,7 +160,7 @@ class UdpclEndpoint:
             opened = UdpSocket(family, where, config.buffers(), marks=config.ecn_feedback, ttl=config.multicast.ttl)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise _in_use(asked, "by another program") from error
+                raise in_use(asked, "by another program") from error
             raise TumplineError(f"cannot listen on {asked}: {error.strerror}; choose another `listen`") from error
         self._sockets.append(opened)
         if not self._is_paused:
@@ -160,7 +172,7 @@ class UdpclEndpoint:
         fitting = [each for each in opened if each.family == family]
         if not fitting:
             raise TumplineError(f"the group {group.address} needs a `listen` address of its own family; add one")
-        fitting[0].join(group.address, _interface(group.interface))
+        fitting[0].join(group.address, interface_number(group.interface))
 
     def _close(self, closing: UdpSocket) -> None:
         for talk in [talk for talk in self.talks.values() if talk.socket is closing]:
@@ -189,25 +201,34 @@ class UdpclEndpoint:
         for each in list(self._sockets):
             self._close(each)
         self._listening.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._wakes.close()
 
     # ---- conversations -----------------------------------------------------------------------------------------------
 
     def talk_with(
-        self, remote: Address, local: Address | None = None, interface: int = 0, *, keep: bool = False
+        self,
+        remote: Address,
+        local: Address | None = None,
+        interface: str | int = "",
+        *,
+        keep: bool = False,
+        listen_s: float | None = None,
+        name: str | None = None,
+        expected: Eid | None = None,
     ) -> Talk:
         """The conversation with this numeric address, begun if there is none. `local`: from where ("" or a wildcard and
-        port 0: whatever fits). `keep` a relation with it. Raises: TumplineError."""
-        family, sockaddr = _numeric(remote)
+        port 0: whatever fits); `interface`: out of which. `keep` a relation with it, and tell it every `listen_s` that we
+        listen (by default as configured). Its certificate is to name the DNS `name` that was resolved, and the node that is
+        `expected` there. Raises: TumplineError."""
+        family, sockaddr = numeric(remote)
         using = self._socket_for(family, local)
-        source = Local("" if local is None or _is_any(local.host) else local.host, interface)
+        source = Local("" if local is None or is_any(local.host) else local.host, interface_number(interface))
         talk = self.talks.get((using, sockaddr))
         if talk is None:
             talk = self._begin(using, sockaddr, source if source != Local() else None)
         self._strangers.pop((using, sockaddr), None)
-        talk.machine.want(self._loop.time(), keep=keep)
+        talk.reference = talk.reference._replace(host=name, node_id=expected)
+        talk.machine.want(self._loop.time(), keep=keep, listen_s=listen_s)
         self.touch(talk)
         return talk
 
@@ -219,7 +240,7 @@ class UdpclEndpoint:
             for each in self._sockets
             if each.family == family
             and wanted.port in (0, each.port)
-            and (_is_any(wanted.host) or each.is_wildcard or each.host == wanted.host)
+            and (is_any(wanted.host) or each.is_wildcard or each.host == wanted.host)
         ]
         if fitting:
             return max(fitting, key=lambda each: (each.host == wanted.host, each.is_wildcard))
@@ -241,16 +262,18 @@ class UdpclEndpoint:
         key = (talk.socket, talk.remote)
         self.talks.pop(key, None)
         self._strangers.pop(key, None)
-        self.reassembly.forget_peer(key)
+        self.reassembly.forget_peer(talk.machine.transfers_of)
         self._fail(talk, reason)
         if talk.channel is not None:
             talk.channel.close()
-            talk.socket.send(talk.channel.out(), talk.remote, 0, talk.local)
+            talk.socket.send(talk.channel.out(), talk.remote, NOT_ECT, talk.local)
+        if self._security is not None:
+            self._security.settled(talk)
         self._blocked.get(talk.socket, {}).pop(talk, None)
         self._host.forgotten(talk, reason)
 
     def _fail(self, talk: Talk, reason: str) -> None:
-        tokens = [token for batch in talk.backlog for token in batch.tokens] + talk.machine.give_back()
+        tokens = [token for batch in talk.backlog for token in batch.tokens] + talk.machine.outbox.give_back()
         talk.backlog.clear()
         if tokens:
             self._host.failed(talk, tokens, reason)
@@ -288,18 +311,36 @@ class UdpclEndpoint:
                 break
             if read.datagrams:
                 self._take(from_socket, read, touched, now)
+        if not touched:
+            self._look_at_errors(from_socket, now)  # what woke us, if no datagram did
         for talk, bundles in touched.items():
             if bundles and not talk.is_over:
                 self._host.received(talk, bundles)
             self.touch(talk)
+        self._arm_reassembly()
+
+    def _look_at_errors(self, from_socket: UdpSocket, now: float) -> None:
+        """What ICMP says of datagrams that we sent. Only sizes are acted on: anybody on the way can say the rest."""
+        for remote, too_long in from_socket.errors():
+            talk = self.talks.get((from_socket, remote))
+            if talk is not None and too_long:
+                talk.machine.path_too_long(too_long, now)
+                self.touch(talk)
+            elif talk is not None:
+                talk.unreachable += 1
 
     def _take(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]], now: float) -> None:
-        talk = self.talks.get((from_socket, read.remote))
+        key = from_socket, read.remote
+        if self._security is not None and any(data[:1] == b"\x16" for data in read.datagrams):
+            read = self._greet(self._security, from_socket, read, touched)
+            if not read.datagrams:
+                return
+        talk = self.talks.get(key)
         if talk is None:
-            talk = self._stranger(from_socket, read)
+            talk = self._stranger(from_socket, read, touched)
             if talk is None:
                 return
-        elif (key := (from_socket, read.remote)) in self._strangers:
+        elif key in self._strangers:
             self._strangers.move_to_end(key)
             talk.local = _reply_from(read)
         if talk.channel is not None:
@@ -312,18 +353,24 @@ class UdpclEndpoint:
         else:
             known += bundles
 
-    def _stranger(self, from_socket: UdpSocket, read: Received) -> Talk | None:
+    def _stranger(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]) -> Talk | None:
         """A conversation with somebody new, if what came has a meaning and there is room for one more."""
         first = read.datagrams[0][:1]
         kind = kind_of(first[0]) if first else None
-        if kind is None or kind in (Kind.PADDING, Kind.BUNDLE6):
+        if kind is None or kind in (Kind.PADDING, Kind.BUNDLE6, Kind.DTLS):
             self.counts.garbage += len(read.datagrams)
             return None
+        return self._begin_stranger(from_socket, read, touched)
+
+    def _begin_stranger(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]) -> Talk | None:
         if len(self.talks) >= self.config.limits.conversations:
             self.counts.crowded_out += 1
             if not self._strangers:
                 return None
-            self.forget(next(iter(self._strangers.values())), "others came")
+            eldest = next(iter(self._strangers.values()))
+            if bundles := touched.pop(eldest, None):
+                self._host.received(eldest, bundles)
+            self.forget(eldest, "others came")
         talk = self._begin(from_socket, read.remote, _reply_from(read))
         self._strangers[from_socket, read.remote] = talk
         return talk
@@ -352,17 +399,24 @@ class UdpclEndpoint:
         while events:
             event = events.pop(0)
             if isinstance(event, StartDtls):
-                self._start_dtls(talk, event, now)
+                self._start_dtls(talk, now)
+            elif isinstance(event, PeerNamed) and talk.identity is not None and event.is_secured:
+                if refusal := talk.identity.told(event.node_id):
+                    talk.machine.dtls_failed(refusal)
+                    continue
+            elif isinstance(event, DtlsUnanswered):
+                talk.channel = None
             self._host.happened(talk, event)
             if isinstance(event, DtlsFailed):
                 self.forget(talk, event.text)  # a new handshake is a new conversation
 
     def _poll(self, talk: Talk, now: float) -> None:
         channel = talk.channel
+        if channel is not None and not channel.is_established:
+            return
         for batch in talk.machine.poll(now):
             if channel is not None:
-                channel.write(batch.datagrams)
-                batch = batch._replace(datagrams=channel.out())
+                batch = batch._replace(datagrams=channel.seal(batch.datagrams, talk.machine.sizing.path_octets))
             talk.backlog.append(batch)
 
     def _write(self, talk: Talk, now: float) -> None:
@@ -416,32 +470,23 @@ class UdpclEndpoint:
             at = forget_at if at is None else min(at, forget_at)
         if talk.channel is not None and (again := talk.channel.next_timeout()) is not None:
             at = again if at is None else min(at, again)
-        if at is None or (talk.wake_at is not None and talk.wake_at <= at):
-            return  # the timer that there is comes first, and looks again
-        talk.wake_at = at
-        heapq.heappush(self._wakes, (at, next(self._wake_numbers), talk))
-        if self._wakes[0][2] is talk:
-            self._set_timer()
+        if at is not None:
+            self._wakes.set(talk, at)
 
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(self._wakes[0][0], self._wake) if self._wakes else None
+    def _woken(self, sleeper: Talk | _Incomplete, now: float) -> None:
+        if isinstance(sleeper, Talk):
+            self._wake_talk(sleeper, now)
+        else:
+            self.reassembly.handle_timeout(now)
+            self._arm_reassembly()
 
-    def _wake(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        due: list[Talk] = []
-        while self._wakes and self._wakes[0][0] <= now:
-            at, _, talk = heapq.heappop(self._wakes)
-            if talk.wake_at == at and not talk.is_over:
-                talk.wake_at = None
-                due.append(talk)
-        for talk in due:
-            self._wake_talk(talk, now)
-        self._set_timer()
+    def _arm_reassembly(self) -> None:
+        if (at := self.reassembly.next_timeout()) is not None:
+            self._wakes.set(self._incomplete, at)
 
     def _wake_talk(self, talk: Talk, now: float) -> None:
+        if talk.is_over:
+            return
         machine = talk.machine
         last = max(machine.last_heard_at, machine.last_used_at)
         if not machine.is_kept and machine.is_idle and now >= last + self.config.limits.forget_s:
@@ -449,7 +494,7 @@ class UdpclEndpoint:
             return
         if talk.channel is not None and (again := talk.channel.next_timeout()) is not None and again <= now:
             talk.channel.handle_timeout(now)
-            self._look_at_channel(talk, talk.channel)
+            self._secure.look(talk, now)
         at = machine.next_timeout()
         if at is not None and at <= now:
             machine.handle_timeout(now)
@@ -457,17 +502,37 @@ class UdpclEndpoint:
 
     # ---- DTLS --------------------------------------------------------------------------------------------------------
 
-    def _start_dtls(self, talk: Talk, event: StartDtls, now: float) -> None:
-        if self._secure is None:
-            talk.machine.dtls_failed("DTLS is not configured")
-            return
-        self._poll(talk, now)  # DTLS Initiation, plainly
-        talk.channel = self._secure(talk, event)
-        if event.first:
-            talk.channel.feed(event.first, now)
-        self._look_at_channel(talk, talk.channel)
+    @property
+    def _secure(self) -> Security:
+        assert self._security is not None, "nobody speaks DTLS where there is none"
+        return self._security
 
-    def _decrypt(self, talk: Talk, channel: SecureChannel, read: Received, now: float) -> list[bytes]:
+    def _start_dtls(self, talk: Talk, now: float) -> None:
+        self._poll(talk, now)  # DTLS Initiation, plainly
+        self._secure.begin(talk, now)
+        if talk.channel is not None:
+            self._secure.look(talk, now)
+
+    def _greet(
+        self, security: Security, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]
+    ) -> Received:
+        """ClientHellos are no matter of a conversation yet: nothing is kept before their cookie has come back."""
+        key = from_socket, read.remote
+
+        def find() -> Talk | None:
+            return self.talks.get(key)
+
+        def begin() -> Talk | None:
+            return find() or self._begin_stranger(from_socket, read, touched)
+
+        rest = security.greet(from_socket, read, find, begin)
+        talk = find()
+        if talk is not None and talk.channel is not None:
+            security.look(talk, self._loop.time())
+            touched.setdefault(talk, [])
+        return rest
+
+    def _decrypt(self, talk: Talk, channel: DtlsChannel, read: Received, now: float) -> list[bytes]:
         """Records go through the channel; plain text beside them is refused, and counted, by the machine."""
         plain: list[bytes] = []
         for data in read.datagrams:
@@ -475,78 +540,18 @@ class UdpclEndpoint:
                 plain += channel.feed(data, now)
             else:
                 talk.machine.receive([data], now)
-        self._look_at_channel(talk, channel)
+        self._secure.look(talk, now)
         if not plain:
             return []
         return talk.machine.receive(plain, now, mark=read.mark, is_multicast=read.is_multicast, is_secured=True)
 
-    @staticmethod
-    def _look_at_channel(talk: Talk, channel: SecureChannel) -> None:
-        """What the last call has made of it."""
-        machine = talk.machine
-        if out := channel.out():
-            talk.backlog.append(Batch(out, NOT_ECT, []))
-        if channel.failure and machine.state is not State.FAILED:
-            machine.dtls_failed(channel.failure)
-        elif channel.is_established and machine.state is State.SECURING:
-            machine.dtls_done(channel.certificate, channel.overhead_octets)
 
+def _security(config: UdpclConfig, node_id: Eid | None, host: EndpointHost) -> Security | None:
+    if config.tls.effective_mode == "off":
+        return None
+    from tumpline.drivers.links._udpcl_security import Security
 
-def _places(address: Address, both: bool) -> list[tuple[socket.AddressFamily, SocketAddress]]:
-    """Where to bind for an address as people write it. Raises: TumplineError."""
-    if both and _is_any(address.host):
-        address = address._replace(host="::")
-    try:
-        found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise TumplineError(f"cannot listen on {address}: {error.strerror}; write a numeric address") from error
-    family, _, _, _, sockaddr = found[0]
-    places: list[tuple[socket.AddressFamily, SocketAddress]] = []
-    if not (both and address.host == "::") or _can_v6():
-        places.append((family, sockaddr))
-    if both and address.host == "::":
-        places.append((socket.AF_INET, ("0.0.0.0", address.port)))
-    return places
-
-
-def _can_v6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-def _in_use(address: Address, by: str) -> TumplineError:
-    return TumplineError(f"{address} is in use {by}; choose another address in `listen`, or end what uses it")
-
-
-def _interface(name: str) -> int:
-    """Raises: TumplineError."""
-    if not name:
-        return 0
-    try:
-        return socket.if_nametoindex(name)
-    except OSError as error:
-        names = ", ".join(name for _, name in socket.if_nameindex())
-        raise TumplineError(f"there is no network interface {name}; there are: {names}") from error
-
-
-def _numeric(address: Address) -> tuple[socket.AddressFamily, SocketAddress]:
-    """Raises: TumplineError."""
-    try:
-        found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        )
-    except OSError as error:
-        raise TumplineError(f"{address} is no numeric address; resolve the name first") from error
-    family, _, _, _, sockaddr = found[0]
-    return family, sockaddr
-
-
-def _is_any(host: str) -> bool:
-    return host in ("", "::", "0.0.0.0", "*")
+    return Security(config, node_id, host.notice)
 
 
 def _reply_from(read: Received) -> Local | None:

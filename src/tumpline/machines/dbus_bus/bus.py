@@ -147,14 +147,18 @@ class Bus:
     # ---- messages of clients -----------------------------------------------------------------------------------------
 
     def _authenticate(self, client: Client, data: memoryview, fds: Sequence[Handle]) -> None:
-        answer = client.auth.receive(data)
+        rest = b""
+        try:
+            answer = client.auth.receive(data)
+            rest = client.auth.lines.rest() if client.auth.is_done else b""
+        finally:
+            if not rest:
+                release(fds)  # only messages may have some
         if answer:
             client.outbox.put_pieces(answer)
             self._written[client.number] = None
-        if client.auth.is_done:
-            self._messages(client, client.stream.receive(memoryview(client.auth.lines.rest()), fds))
-        else:
-            release(fds)
+        if rest:
+            self._messages(client, client.stream.receive(memoryview(rest), fds))
 
     def _messages(self, client: Client, found: list[Received]) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
@@ -82,6 +82,25 @@ class Reassembly:
             self._close(key, now)
             return None
         return self._keep(key, entry or _Open(total), transfer, now)
+
+    def receive_whole(self, peer: Hashable, items: Iterable[tuple[int, bytes]], now: float) -> list[bytes]:
+        """The same for transfers that each came in one item (number and bundle): the bundles that are new."""
+        closed, until = self._closed, now + self._limits.timeout_s
+        new: list[bytes] = []
+        for number, data in items:
+            key = (peer, number)
+            known = closed.get(key)
+            if known is not None and known > now:
+                self.counts.late += 1
+            elif known is not None or key in self._open:  # a number that is used again
+                new += filter(None, [self.receive(peer, Transfer(number, data), now)])
+            else:
+                closed[key] = until
+                new.append(data)
+                self.counts.completed += 1
+        while len(closed) > self._limits.closed:
+            closed.popitem(last=False)
+        return new
 
     def next_timeout(self) -> float | None:
         """When the transfer that waits longest is given up, None if none is incomplete."""

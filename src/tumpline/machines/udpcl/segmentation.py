@@ -13,6 +13,7 @@ from tumpline.wire.udpcl import KEEPALIVE, MAPS_MOST, Kind, decode_datagram_untr
 
 # The longest head of a segment has 3 octets, three numbers of 9 and a string's head of 9; one more octet would do.
 DATAGRAM_OCTETS_LEAST: Final = 64
+FRAME_OCTETS_MOST: Final = 15  # before a bundle that shares a datagram: 3, a number of 9 and a string's head of 3
 _NUMBERS: Final = 1 << 64  # draft: transfer IDs count up from 0, modulo 2^64
 
 
@@ -31,7 +32,7 @@ class Segmenter:
         together: list[bytes] = []
         room = datagram_octets
         for bundle in bundles:
-            needed = _framed_octets_most(bundle)
+            needed = len(bundle) + FRAME_OCTETS_MOST
             if together and (needed > room or len(together) == together_most):
                 made.append(self._join(together))
                 together, room = [], datagram_octets
@@ -90,7 +91,3 @@ def _cut(number: int, total: int, offset: int, run: bytes, datagram_octets: int)
 def _may_be_bare(bundle: bytes) -> bool:
     """What begins like something else than a bundle of version 7 is framed, lest it be taken for that."""
     return len(bundle) > len(KEEPALIVE) and kind_of(bundle[0]) is Kind.BUNDLE7
-
-
-def _framed_octets_most(bundle: bytes) -> int:
-    return len(transfer_head(_NUMBERS - 1, len(bundle))) + len(bundle)

@@ -226,6 +226,7 @@ class TcpclAgent:
             self.shutdown()
         if not contact.incoming.queue:
             self._remove(contact)
+        self._end_if_done()
 
     # ---- LinkHost ----------------------------------------------------------------------------------------------------
 

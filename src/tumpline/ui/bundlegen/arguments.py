@@ -68,7 +68,7 @@ def _parser(cl: str) -> argparse.ArgumentParser:
         prog=f"{cl}-bundlegen",
         description=f"Send generated bundles over {_CONVERGENCE_LAYERS[cl]} from one end on this machine to another, and "
         "compare each that comes, octet for octet, with what was sent.",
-        epilog="Exit codes: 0 all came equal, 1 some did not, 2 usage, 3 no session, 5 not secured, 130 interrupted. "
+        epilog="Exit codes: 0 all came equal, 1 some did not, 2 usage, 3 no session, 130 interrupted. "
         "SSLKEYLOGFILE is honoured.",
     )
     parser.add_argument(

@@ -72,23 +72,32 @@ class Sender(End):
 
     def __init__(self, changed: Callable[[], None]) -> None:
         super().__init__("active", changed)
-        self.ended = 0  # acked, refused or lost
+        self.acked_count = 0
+        self.lost_count = 0
         self.refused_count = 0
         self.refusals: list[tuple[int, str]] = []  # the first of them: number, reason
 
+    @property
+    def ended(self) -> int:
+        """Bundles of which no more will be heard."""
+        return self.acked_count + self.refused_count + self.lost_count
+
     def acked(self, _path: int, seqs: Sequence[int]) -> None:
-        self.ended += len(seqs)
+        self.acked_count += len(seqs)
+        self._changed()
+
+    def progress(self, _path: int, _seq: int, _octets: int) -> None:
+        """Of a long one: it is no silence."""
         self._changed()
 
     def refused(self, _path: int, seq: int, reason: RefuseReason) -> None:
-        self.ended += 1
         self.refused_count += 1
         if len(self.refusals) < NAMED_MOST:
             self.refusals.append((seq, reason.value))
         self._changed()
 
     def lost(self, _path: int, seqs: Sequence[int]) -> None:
-        self.ended += len(seqs)
+        self.lost_count += len(seqs)
         self._changed()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from tumpline.drivers.links._api import BundleLink
-from tumpline.errors import NoAnswerError, RefusedError
+from tumpline.errors import NoAnswerError
 from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Unit
 from tumpline.ui.bundlegen.ends import Receiver, Sender
@@ -57,8 +57,8 @@ class Exchange:
 
     @property
     def is_good(self) -> bool:
-        """Whether all that was supplied came equal, and the receiving end said so to the sending one."""
-        return self._supply_ended and self.ledger.is_clean and not self.sender.refused_count and bool(self.ledger.sent)
+        """Whether all that was supplied came equal, and the sending end heard so (UDPCL: sent it)."""
+        return self._supply_ended and self.ledger.is_clean and self.sender.acked_count == self.ledger.sent
 
     async def run(self, watch: Callable[[Ledger], None]) -> None:
         """`watch` is called now and then, for people. Raises: TumplineError (no session)."""
@@ -74,21 +74,26 @@ class Exchange:
             await pair.passive.stop(timeout_s=_STOP_S)
 
     async def _joined(self) -> None:
-        """Wait for the path; one attempt is enough on one machine. Raises: NoAnswerError, RefusedError."""
+        """Wait for the path; one attempt is enough on one machine. Raises: NoAnswerError."""
         try:
             async with asyncio.timeout(self._patience_s):
-                while self.sender.info is None and not self.sender.trouble:
+                while not self._is_joined and not self.sender.trouble:
                     await self._change()
         except TimeoutError:
             self.sender.trouble = f"nothing came of it in {self._patience_s:g} s"
-        if self.sender.info is None:
+        if not self._is_joined:
             other = f" (the other end: {self.receiver.trouble})" if self.receiver.trouble else ""
             raise NoAnswerError(f"no session with {self._pair.address()}: {self.sender.trouble}{other}")
-        self.security = self.sender.info.security
-        if self._pair.secured and self.security == "none":
-            raise RefusedError("the session is not encrypted, though that was asked for")
+
+    @property
+    def _is_joined(self) -> bool:
+        """A path is there (and secured: that of UDPCL may be told before)."""
+        info = self.sender.info
+        return info is not None and (info.security != "none" or not self._pair.secured)
 
     async def _pass_all(self, watch: Callable[[Ledger], None]) -> None:
+        assert self.sender.info is not None
+        self.security = self.sender.info.security
         loop = asyncio.get_running_loop()
         began = loop.time()
         came_before_silence = -1

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from tumpline.drivers.dbus import BusConnection, BusError, Call, ErrorName, Interface, Method, Variant
 from tumpline.drivers.dbus.presence import Presence
 from tumpline.drivers.dial import Address
-from tumpline.drivers.spool import file_to_send, open_to_send
+from tumpline.drivers.spool import file_to_send, open_to_send, raise_file_limit
 from tumpline.machines.contract import FileRange
 from tumpline.machines.effects import RefuseReason
 from tumpline.node.cla import events
@@ -64,6 +64,7 @@ async def serve_tcpcl(settings: TcpclAgentSettings, started: Callable[[TcpclAgen
     done). `started` is called when it has its name, which comes last: who sees the name knows that the agent listens.
 
     Raises: TumplineError with the remedy (no bus, name taken, port in use ...)."""
+    raise_file_limit()
     presence = Presence(settings.bus_address, settings.bus_service, left=lambda _reason: on_bus.left())
     on_bus = TcpclOnBus(settings, presence)
     agent = on_bus.agent
@@ -74,8 +75,10 @@ async def serve_tcpcl(settings: TcpclAgentSettings, started: Callable[[TcpclAgen
             started(agent)
             await agent.ended()
     finally:
-        await agent.close()
-        await presence.stop()
+        try:
+            await agent.close()
+        finally:
+            await presence.stop()
 
 
 @contextmanager

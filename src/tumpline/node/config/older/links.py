@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tumpline.drivers.links._tcpcl4_config import Tcpcl4Config
+from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.node.config.checker import Checker
 from tumpline.node.config.older.sections import Connect, Listen, TcpclSection, UdpclSection, endpoint
 from tumpline.node.config.problems import Problems
@@ -36,6 +37,16 @@ def tcpcl4_table(section: TcpclSection) -> dict[str, Any]:
     }
 
 
+def udpcl_config(section: UdpclSection) -> UdpclConfig:
+    """The endpoint's own configuration; whom to poll is the agent's. Raises: ConfigError."""
+    problems = Problems("udpcl")
+    table = {key: value for key, value in udpcl_table(section).items() if key not in ("connect", "listen_s")}
+    made = Checker(problems, Path.cwd()).struct(table, UdpclConfig, ())
+    problems.raise_if_any()
+    assert isinstance(made, UdpclConfig)
+    return made
+
+
 def udpcl_table(section: UdpclSection) -> dict[str, Any]:
     """The keys of `UdpclConfig`."""
     sizes = {} if section.mtu_default is None else _datagrams(section.mtu_default)
@@ -46,6 +57,7 @@ def udpcl_table(section: UdpclSection) -> dict[str, Any]:
         "trust_node_ids": not _secured(section),  # as sessions without TLS are
         "ecn": section.ecn_init,
         "ecn_feedback": section.ecn_feedback,
+        "tls": _dtls(section),
         "multicast": {"groups": _groups(section), "ttl": section.multicast.ttl},
         **sizes,
     }
@@ -96,8 +108,28 @@ def _tls(section: TcpclSection) -> dict[str, Any]:
         "allow_uri_san": True,  # its certificates named nodes so
         "min_version": section.tls_version or "1.2",
         "ciphers": section.tls_ciphers or "",
-        **{key: str(Path.cwd() / Path(each).expanduser()) for key, each in files.items() if each},
+        **_paths(files),
     }
+
+
+def _dtls(section: UdpclSection) -> dict[str, Any]:
+    """There, DTLS was never spoken; here it is where there is a certificate, and plainly with who knows none."""
+    if not _secured(section):
+        return {"mode": "off"}
+    files = {"ca": section.dtls_ca_file, "cert": section.dtls_cert_file, "key": section.dtls_key_file}
+    return {
+        "mode": "required" if section.require_tls else "optional",
+        "authenticate": "check" if section.dtls_ca_file else "none",
+        "allow_uri_san": True,
+        "min_version": section.dtls_version or "1.2",
+        "ciphers": section.dtls_ciphers or "",
+        **_paths(files),
+    }
+
+
+def _paths(files: Mapping[str, str | None]) -> dict[str, str]:
+    """Relative ones start from the working directory, as they did."""
+    return {key: str(Path.cwd() / Path(each).expanduser()) for key, each in files.items() if each}
 
 
 def _authenticate(section: TcpclSection) -> str:

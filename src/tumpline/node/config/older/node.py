@@ -25,7 +25,7 @@ from tumpline.node.registry import Registry, load_registry
 from tumpline.wire.eid import Eid
 
 # Of the exchange that validates node IDs: RFC 9891, and what older agents took before there was a number.
-_ACME_TYPES: Final = (255, 65536)
+_ACME: Final = {"record_types": [255, 65536], "send_type": 65536}
 _LOWEST: Final = ("debug", "info", "warning", "error")
 
 
@@ -94,17 +94,21 @@ class _Node:
         """As a TOML file would have them."""
         bp = self._bp
         links = self._links()
+        peers = self._peers({link["name"] for link in links})
+        _without_peers(links, peers)
         return {
             "node": {
                 "id": str(self._id),
                 "name": file_name(str(self._id)),
                 "aliases": list(_aliases(bp.rx_route_table, self._id)),
                 "reports": True,  # the older agent sends those that bundles ask for
+                # Its challenges (RFC 9891) ask for a deletion report, which RFC 9171 §4.2.3 forbids.
+                "strictness": {"check_flags": False},
             },
             "routing": {"kind": "regex_table", "receive": _receive(bp), "send": _send(bp)},
             "links": links,
-            "peers": self._peers({link["name"] for link in links}),
-            "services": {"echo": {}, "sink": {}, "acme": {"record_types": list(_ACME_TYPES)}},
+            "peers": peers,
+            "services": {"echo": {}, "sink": {}, "acme": _ACME},
             "bus": self._bus(),
             "log": {"level": self._level(), "format": "older"},
         }
@@ -161,11 +165,15 @@ class _OwnLinks(_Node):
         return links
 
     def _unnamed(self) -> None:
-        """Names on the bus that only agents of their own can have."""
+        """What only agents of their own can have."""
         for layer, section in (("tcpcl", self._older.tcpcl), ("udpcl", self._older.udpcl)):
             if section is not None and section.bus_service:
                 words = f"not owned: in one process only bp is on the bus; run {layer}-agent and bp-agent for both"
                 self._problems.remarks.add((layer, "bus_service"), words)
+        for index, polling in enumerate(self._older.udpcl.polling if self._older.udpcl is not None else ()):
+            if polling.local_address is not None or polling.local_port is not None:
+                words = "told from where this node listens, whatever local_address and local_port are; run udpcl-agent for them"
+                self._problems.remarks.add(("udpcl", "polling", index), words)
 
     def _missing(self, layer: str) -> str:
         return f"this file has no section {layer}; write {layer}: for its defaults"
@@ -183,10 +191,15 @@ class _Attached(_Node):
     def _links(self) -> list[dict[str, Any]]:
         links = []
         for layer, service in attached(self._older).items():
-            link = {"kind": "dbus_cl", "name": layer, "cl": layer, "service": service, "bus": bus_address(self._bp)}
-            links.append(link)
+            where = {"cl": layer, "service": service, "bus": bus_address(self._bp)}
+            links.append({"kind": "dbus_cl", "name": layer, **where, "authenticate": self._authenticate(layer)})
             self._came(("links", len(links) - 1), ("bp", "cl_attach"))
         return links
+
+    def _authenticate(self, layer: str) -> str:
+        """As a session without TLS counts in one process: what peers say is believed, unless proof is demanded."""
+        tcpcl = self._older.tcpcl
+        return "node" if layer == "tcpcl" and tcpcl is not None and tcpcl.require_node_authn else "none"
 
     def _missing(self, layer: str) -> str:
         return f"no agent carries it; write bus_service in section {layer}, or cl_attach: {{{layer}: NAME}} here"
@@ -200,6 +213,14 @@ def attached(older: OlderConfiguration) -> dict[str, str]:
     sections = {"tcpcl": older.tcpcl, "udpcl": older.udpcl}
     own = {layer: each.bus_service for layer, each in sections.items() if each is not None and each.bus_service}
     return own | (older.bp.cl_attach if older.bp is not None else {})
+
+
+def _without_peers(links: list[dict[str, Any]], peers: list[dict[str, Any]]) -> None:
+    """A peer's address is kept, and told that we listen, because it is one."""
+    for link in links:
+        known = {peer["address"] for peer in peers if peer["link"] == link["name"]}
+        if "connect" in link:
+            link["connect"] = [each for each in link["connect"] if each not in known]
 
 
 def _receive(bp: BpSection) -> list[dict[str, str]]:
