@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
+from random import Random
 from typing import Any
 
+from fuzz.repair import repaired
 from tumpline.machines.bpa.config import ReportPolicy
 from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Adu
@@ -26,8 +28,10 @@ from tumpline.wire.bundle7 import (
 )
 from tumpline.wire.eid import Eid
 from tumpline.wire.eid_pattern import EidPattern
+from tumpline.wire.generate import draw_bundle
 from tumpline.wire.tcpcl4 import RefusalCode, TerminationCode
 
+_DRAWN_OCTETS_MOST = 400
 HERE, FAR = "dtn://here/", "dtn://far/"
 _ALL_REPORTS = (
     BundleFlags.REPORT_RECEPTION
@@ -79,15 +83,24 @@ def crowded() -> bytes:
     return bundle("dtn://src/app", "dtn://far/files", sequence=7, blocks=blocks)
 
 
+@cache
+def drawn() -> tuple[bytes, ...]:
+    """Bundles of every form that RFC 9171 allows, short ones: what a mutation does is seen sooner in them."""
+    chance = Random(1)
+    made = (encode_bundle(draw_bundle(chance, index)) for index in range(200))
+    # (What looks like a CRC to `repaired` and is none would be broken by it.)
+    return tuple([data for data in made if len(data) < _DRAWN_OCTETS_MOST and repaired(data) == data][:60])
+
+
 def bundles() -> tuple[bytes, ...]:
     """All of them."""
-    return (*arrivals(), *node_output(), crowded())
+    return (*arrivals(), *node_output(), crowded(), *drawn())
 
 
 @cache
 def reports() -> tuple[bytes, ...]:
     """The payloads of the administrative bundles among them."""
-    decoded = map(decode_bundle_untrusted, node_output())
+    decoded = map(decode_bundle_untrusted, (*node_output(), *drawn()))
     return tuple(each.payload for each in decoded if each.primary.flags & BundleFlags.ADMIN)
 
 

@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 def test_the_old_verbs_and_exec(run: Run, tmp_path: Path) -> None:
     done = run("delete", "prep", "start")
     assert "WARNING" in done.stderr
-    assert "nodes.hut.config.udpcl_polling[0]: UDPCL is not there yet" in done.stderr
+    assert "nodes.harbour.config.apps.zeroconf: discovery is not there yet" in done.stderr
     (name,) = names_up()
     assert name.startswith("older-four-nodes-")
     assert "1 received" in run("exec", "hut", "--", "tumpline", "ping", "dtn://harbour/", "--count", "1").stdout

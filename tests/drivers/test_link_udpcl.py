@@ -1,9 +1,9 @@
-"""UDPCL on real sockets: strangers, sizes, marks, names, groups; and the seam of secured channels."""
+"""UDPCL on real sockets: strangers, sizes, marks, names, groups. (DTLS: test_link_udpcl_dtls.py)"""
 
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -16,8 +16,7 @@ from tumpline.drivers.links._udpcl_socket import Buffers, Received, UdpSocket
 from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.drivers.links.udpcl import SPEC
 from tumpline.errors import TumplineError
-from tumpline.machines.udpcl.conversation import DtlsUse, State
-from tumpline.machines.udpcl.events import DtlsFailed, Event, PathMtuFound, StartDtls
+from tumpline.machines.udpcl.events import Event, PathMtuFound
 from tumpline.testing.conformance.links import NODE_A, NODE_B, Pair
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import Extensions, encode_extensions
@@ -214,8 +213,8 @@ async def seen(condition: Any) -> None:
             await asyncio.sleep(0)
 
 
-def endpoint(host: Host, node_id: Eid | None = None, secure: Any = None, **config: Any) -> UdpclEndpoint:
-    made = UdpclEndpoint(msgspec.convert(config, UdpclConfig), node_id, random.Random(1).random, host, secure)
+def endpoint(host: Host, node_id: Eid | None = None, **config: Any) -> UdpclEndpoint:
+    made = UdpclEndpoint(msgspec.convert(config, UdpclConfig), node_id, random.Random(1).random, host)
     ENDPOINTS.append(made)
     return made
 
@@ -323,99 +322,6 @@ async def test_runs_of_datagrams_go_and_come_as_one() -> None:
     finally:
         receiver.close()
         sender.close()
-
-
-# ---- the seam of secured channels --------------------------------------------------------------------------------------
-
-
-class Scrambled:
-    """A SecureChannel that keeps nothing secret: two records of handshake, then all octets but the first inverted."""
-
-    overhead_octets = 1
-
-    def __init__(self, server_side: bool, refuses: bool = False) -> None:
-        self.is_established = False
-        self.failure = ""
-        self.certificate: bytes | None = None
-        self.is_closed = False
-        self._server_side, self._refuses = server_side, refuses
-        self._out = [] if server_side else [b"\x16hello"]
-
-    def feed(self, datagram: bytes, now: float) -> list[bytes]:
-        if datagram == b"\x16hello":
-            self._out.append(b"\x15no" if self._refuses else b"\x16welcome")
-            self.is_established = not self._refuses
-            self.failure = "I do not like it" if self._refuses else ""
-        elif datagram == b"\x16welcome":
-            self.is_established = True
-            self.certificate = b"a certificate"
-        elif datagram == b"\x15no":
-            self.failure = "the peer refused"
-        elif datagram[:1] == b"\x17":
-            return [bytes(octet ^ 0xFF for octet in datagram[1:])]
-        return []
-
-    def write(self, datagrams: Sequence[bytes]) -> None:
-        self._out += [b"\x17" + bytes(octet ^ 0xFF for octet in data) for data in datagrams]
-
-    def out(self) -> list[bytes]:
-        out, self._out = self._out, []
-        return out
-
-    def next_timeout(self) -> float | None:
-        return None
-
-    def handle_timeout(self, now: float) -> None:
-        raise AssertionError("it has no timeout")
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
-def secured(host: Host, use: DtlsUse, refuses: bool = False) -> tuple[UdpclEndpoint, list[Scrambled]]:
-    channels: list[Scrambled] = []
-
-    def secure(talk: Talk, event: StartDtls) -> Scrambled:
-        channels.append(Scrambled(event.server_side, refuses))
-        return channels[-1]
-
-    made = endpoint(host, NODE_A, secure)
-    made.conversation_config = made.conversation_config._replace(dtls=use)
-    return made, channels
-
-
-async def test_bundles_go_through_the_channel_and_plain_text_does_not_pass() -> None:
-    host_a, host_b = Host(), Host()
-    a, channels_a = secured(host_a, DtlsUse.REQUIRED)
-    b, channels_b = secured(host_b, DtlsUse.REQUIRED)
-    port = int(b.listen(Address("127.0.0.1", 0)).rpartition(":")[2])
-    talk = a.talk_with(Address("127.0.0.1", port), keep=True)
-    sent = [b"\x9f" + bytes([n]) * n for n in range(5, 100)] + [b"\x9f" + bytes(5000)]
-    a.send(talk, enumerate(sent))
-    await host_b.until(lambda: len(host_b.got) == len(sent))
-    assert host_b.got == sent
-    assert talk.machine.state is State.SECURED
-    assert talk.machine.certificate == b"a certificate"
-    with stranger() as sock:
-        sock.sendto(BUNDLE, ("127.0.0.1", port))
-        await seen(lambda: len(b.talks) == 2)
-        (other,) = [each for each in b.talks.values() if each.channel is None]
-        assert other.machine.counts.plain_refused == 1
-    a.close()
-    assert channels_a[0].is_closed
-    assert len(channels_b) == 1
-
-
-async def test_a_handshake_that_fails_ends_the_conversation_with_the_reason() -> None:
-    host_a, host_b = Host(), Host()
-    a, _ = secured(host_a, DtlsUse.REQUIRED)
-    b, _ = secured(host_b, DtlsUse.OPTIONAL, refuses=True)
-    port = int(b.listen(Address("127.0.0.1", 0)).rpartition(":")[2])
-    a.send(a.talk_with(Address("127.0.0.1", port)), [(1, BUNDLE)])
-    await host_a.until(lambda: host_a.over)
-    assert host_a.over == host_a.failures == ["the peer refused"]
-    assert host_b.over == ["I do not like it"]
-    assert DtlsFailed("the peer refused") in host_a.told
 
 
 async def test_the_search_for_a_path_mtu_can_be_asked_for() -> None:

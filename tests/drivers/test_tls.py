@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tumpline.drivers.tls import TlsContexts, TlsFiles, explain, make_context
+from tumpline.drivers.tls import TlsContexts, TlsFiles, Verify, explain, make_context
 from tumpline.drivers.x509 import peer_certificate
 from tumpline.errors import MalformedError, TumplineError
 from tumpline.testing.certificates import Authority
@@ -49,7 +49,7 @@ def test_what_is_wrong_with_a_certificate(code: int, text: str) -> None:
 def test_contexts_follow_their_files(tmp_path: Path) -> None:
     ca = Authority(tmp_path)
     tls = ca.issue("a")
-    contexts = TlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=True))
+    contexts = TlsContexts(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=Verify.ALL))
     first = contexts.context(True)
     assert contexts.context(True) is first
     assert contexts.context(False) is not first
@@ -59,13 +59,13 @@ def test_contexts_follow_their_files(tmp_path: Path) -> None:
 
 def test_both_sides_demand_a_certificate(tmp_path: Path) -> None:
     tls = Authority(tmp_path).issue("a")
-    files = TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=True, min_version="1.3")
+    files = TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=Verify.ALL, min_version="1.3")
     for server_side in (True, False):
         context = make_context(files, server_side)
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.minimum_version is ssl.TLSVersion.TLSv1_3
-    assert make_context(files._replace(verify=False), True).verify_mode is ssl.CERT_OPTIONAL
-    assert make_context(files._replace(verify=False), False).verify_mode is ssl.CERT_NONE
+    assert make_context(files._replace(verify=Verify.NOTHING), True).verify_mode is ssl.CERT_OPTIONAL
+    assert make_context(files._replace(verify=Verify.NOTHING), False).verify_mode is ssl.CERT_NONE
 
 
 def test_an_encrypted_key_is_refused_without_asking(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_an_encrypted_key_is_refused_without_asking(tmp_path: Path) -> None:
     pkcs8 = serialization.PrivateFormat.PKCS8
     Path(tls["key"]).write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, secret))
     with pytest.raises(TumplineError, match="is encrypted; write it without a passphrase"):
-        make_context(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=True), True)
+        make_context(TlsFiles(tls["cert"], tls["key"], tls["ca"], verify=Verify.ALL), True)
 
 
 def test_the_names_in_a_certificate(tmp_path: Path) -> None:

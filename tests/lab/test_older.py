@@ -14,9 +14,9 @@ from tumpline.errors import ConfigError
 from tumpline.lab.addresses import ports_of
 from tumpline.lab.model import AgentSection, LabFile
 from tumpline.lab.names import hosts_file
-from tumpline.lab.older.patterns import Plain, pattern_of, plain_of
 from tumpline.lab.older.shape import OlderConfig, OlderNode, TxRoute
 from tumpline.lab.read import load, loads
+from tumpline.node.config.older.patterns import Plain, pattern_of, plain_of
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "older-four-nodes.yaml"
 NETS = """\
@@ -58,16 +58,26 @@ def test_the_example_is_a_laboratory() -> None:
         "harbour": ["lighthouse"],
         "lighthouse": [],
         "depot": ["lighthouse"],
-        "hut": ["lighthouse"],
+        "hut": [],
     }
     assert routes(lab, "harbour") == [("*:**", "dtn://lighthouse/"), ("ipn:0.20.*", "dtn://lighthouse/")]
     assert routes(lab, "depot") == [("dtn:**", "dtn://lighthouse/"), ("ipn:0.20.*", "dtn://lighthouse/")]
-    assert agent(lab, "lighthouse").config == {"node": {"aliases": ["ipn:20.0"]}}
-    assert agent(lab, "hut").config == {"links": [{"listen": []}]}
+    listening = {"kind": "udpcl", "listen": ["[::]:4556"], "connect": [], "trust_node_ids": True}
+    assert agent(lab, "lighthouse").config == {"node": {"aliases": ["ipn:20.0"]}, "links": [{}, listening]}
+    polling = {
+        "kind": "udpcl",
+        "listen": [],
+        "connect": [],
+        "trust_node_ids": True,
+        "listen_s": 10.0,
+    }
+    assert agent(lab, "hut").config == {
+        "links": [{"listen": []}, polling],
+        "peers": [{"id": "dtn://lighthouse/", "link": "udpcl", "address": "lighthouse.local:4556"}],
+    }
     assert all(agent(lab, name).tls for name in lab.nodes)
     assert lab.nets["strait"].mtu == 1400
-    assert len(lab.remarks) == 5
-    assert "UDPCL is not there yet; a session with lighthouse by TCPCLv4 fetches what waits there" in lab.remarks[3]
+    assert len(lab.remarks) == 3
 
 
 def test_the_example_of_discovery_is_a_laboratory() -> None:
@@ -159,12 +169,13 @@ def test_the_first_matching_route_wins_as_it_does_there() -> None:
         a=r"""bp_tx_routes:
   - {eid_pattern: "dtn://far/app$", next_nodeid: "dtn://c/", cl_type: tcpcl, address: 10.9.1.3}
   - {eid_pattern: "dtn:.*", next_nodeid: "dtn://b/", cl_type: tcpcl, address: b.}
-  - {eid_pattern: "dtn://c/.*", next_nodeid: "dtn://c/", cl_type: udpcl, address: c, port: 9}""",
+  - {eid_pattern: "dtn://c/.*", next_nodeid: "dtn://c/", cl_type: udpcl, address: c}""",
         b="",
         c="",
     )
     assert routes(lab, "a") == [("dtn://far/app", "dtn://c/"), ("dtn:**", "dtn://b/")]
     assert agent(lab, "a").connect == ["c", "b"]
+    assert agent(lab, "a").config["peers"][0]["address"] == "c:4556"
     assert any("bp_tx_routes[2]: never used: a route before it" in each for each in lab.remarks)
 
 
@@ -209,11 +220,18 @@ def test_nodes_without_a_net_together_are_told() -> None:
 
 def test_a_node_that_nobody_could_reach_is_refused() -> None:
     (told,) = mistakes(a="tcpcl_listen: false", b="")
-    assert "UDPCL is not there yet, so nobody could reach it" in told
+    assert "nobody could reach it, and nobody sends by UDPCL" in told
+
+
+def test_who_does_not_listen_for_datagrams_is_reached_by_sessions() -> None:
+    route = 'bp_tx_routes: [{eid_pattern: ".*", next_nodeid: "dtn://b/", cl_type: udpcl, address: b}]'
+    lab = lab_of(a=route, b="udpcl_listen: false")
+    assert agent(lab, "a").connect == ["b"]
+    assert "b has udpcl_listen: false; this route goes by TCPCLv4" in lab.remarks[0]
 
 
 def test_who_does_not_listen_dials() -> None:
-    route = 'bp_tx_routes: [{eid_pattern: ".*", next_nodeid: "dtn://b/", cl_type: udpcl, address: b}]'
+    route = 'bp_tx_routes: [{eid_pattern: ".*", next_nodeid: "dtn://b/", cl_type: tcpcl, address: b}]'
     lab = lab_of(a=route, b="tcpcl_listen: false")
     assert agent(lab, "b").connect == ["a"]
     assert agent(lab, "a").connect == []

@@ -1,6 +1,5 @@
 """A network file of the older agent, up as it is: its agents talk over mutual TLS by the ways that the file gives."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +25,9 @@ def test_the_example_of_four_nodes_works_as_it_is() -> None:
         for node, target in (("harbour", "dtn://hut/"), ("hut", "dtn://depot/"), ("depot", "dtn://harbour/")):
             ping(lab, node, target)
         ping(lab, "hut", "ipn:20.0")
-        peers = json.loads(lab.exec("hut", ["tumpline", "peers", "--json"]).stdout)
-        assert "TLSv1.3" in json.dumps(peers)
+        security = {node: lab.exec(node, ["tumpline", "peers", "--json"]).stdout for node in ("harbour", "hut")}
+        assert "TLSv1.3" in security["harbour"]
+        assert '"link":"udpcl"' in security["hut"]  # as its route says
         assert lab.exec("hut", ["getent", "ahostsv4", "lighthouse.local"]).stdout.split()[0] == "10.66.2.1"
         assert lab.exec("hut", ["ip", "-6", "-o", "address", "show", "dev", "shore", "scope", "global"]).stdout == ""
 

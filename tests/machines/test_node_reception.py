@@ -11,6 +11,7 @@ from tumpline.wire.bundle7 import (
     LENIENT,
     STRICT,
     BlockFlags,
+    BlockType,
     CanonicalBlock,
     bundle_age_block,
     hop_count_block,
@@ -32,6 +33,21 @@ def test_a_malformed_bundle_is_refused_for_ever() -> None:
     (transfer,) = node.receive(1, bytes(data))
     assert node.refusals() == [(transfer, RefuseReason.NOT_ACCEPTABLE)]
     assert node.notices("bundle_malformed")
+    assert not node.store.bundles
+
+
+@pytest.mark.parametrize("kind", [BlockType.PREVIOUS_NODE, BlockType.BUNDLE_AGE, BlockType.HOP_COUNT])
+@pytest.mark.parametrize("data", [b"\xff", b"\x82\x01", b"\xf6"])
+def test_a_block_that_cannot_be_read_is_no_way_past_the_rules(kind: int, data: bytes) -> None:
+    """Neither forwarded nor delivered, as if that block had said nothing."""
+    node = between()
+    node.machine.register("s", "s", node.now)
+    broken = (CanonicalBlock(kind, 2, 0, 2, data),)
+    for sequence, to in enumerate(("dtn://rover/x", "dtn://relay/s")):
+        node.receive(1, bundle("dtn://ground/me", to, sequence=sequence, blocks=broken))
+    assert [reason for _, reason in node.refusals()] == [RefuseReason.NOT_ACCEPTABLE] * 2
+    assert not node.forwarded()
+    assert not node.deliveries()
     assert not node.store.bundles
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 PRIVATE = 0o700
@@ -22,3 +23,11 @@ def make_directory(path: Path) -> None:
     for missing in reversed([each for each in (path, *path.parents) if not each.exists()]):
         missing.mkdir(mode=PRIVATE, exist_ok=True)
         sync_directory(missing.parent)
+
+
+def runtime_dir() -> Path:
+    """The directory of this user's sockets: for its user alone."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    if os.path.isdir(base) and os.access(base, os.W_OK):
+        return Path(base) / "tumpline"
+    return Path(tempfile.gettempdir()) / f"tumpline-{os.getuid()}"

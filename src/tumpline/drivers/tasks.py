@@ -26,8 +26,8 @@ class TaskOwner:
         return task
 
     async def stop(self) -> None:
-        """Cancel what still runs and wait until it has ended."""
-        tasks = list(self._tasks)
+        """Cancel what still runs and wait until it has ended; whoever calls this from one of them goes on."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 
 from tumpline.errors import MalformedError
-from tumpline.machines.tcpcl4.authenticate import PeerCertificate
+from tumpline.machines.authenticate import PeerCertificate
 
 BUNDLE_EID = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.11")  # id-on-bundleEID, RFC 9174 Appendix B
 _IA5_STRING = 0x16

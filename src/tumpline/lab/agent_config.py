@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tumpline.lab.apart import write_yaml
 from tumpline.lab.model import AgentSection, LabFile
 from tumpline.node import ca
 from tumpline.node.config.model import DEFAULT_PORT
@@ -35,6 +36,9 @@ def write_configs(lab: LabFile, nodes: Path, keys: Path) -> None:
             ca.issue(keys, [node_id(lab, name)], [name], name=name, days=_CERT_DAYS)
         directory = nodes / name
         directory.mkdir(parents=True, exist_ok=True)
+        if agent.apart:
+            write_yaml(name, agent, directory, keys)
+            continue
         (directory / f"{name}.toml").write_text(toml_text(agent_config(lab, name, agent, keys)))
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tumpline.errors import TumplineError
 from tumpline.lab.agent_config import write_configs
+from tumpline.lab.apart import ENVIRONMENT, before_agent, bundle_agent, is_apart
 from tumpline.lab.holder import Holder, environment
 from tumpline.lab.model import LabFile
 from tumpline.lab.processes import first_line, only_child, spawn, start_time
@@ -55,9 +56,26 @@ def start_all(lab: LabFile, holder: Holder, directory: LabDirectory) -> list[Run
             names.append(_free_name(Path(argv[0]).name, names))
             log = directory.logs / f"{node}.{names[-1]}.log"
             running.append(_ready(holder, _start_program(holder, directory, node, names[-1], argv, log), READY_S))
-    agents = [_start_agent(holder, directory, node) for node, each in lab.nodes.items() if each.agent is not None]
+    with_agent = [node for node, each in lab.nodes.items() if each.agent is not None]
+    running += _start_before_agents(holder, directory, with_agent)
+    agents = [_start_agent(holder, directory, node) for node in with_agent]
     end = time.monotonic() + READY_S
     return running + [_ready(holder, each, max(0.0, end - time.monotonic())) for each in agents]
+
+
+def _start_before_agents(holder: Holder, directory: LabDirectory, nodes: Sequence[str]) -> list[Running]:
+    """Of nodes with several agents all but the bundle agent, those of all nodes together. Raises: TumplineError."""
+    running: list[Running] = []
+    apart = {node: before_agent(directory.node(node)) for node in nodes if is_apart(directory.node(node))}
+    for phase in range(max(map(len, apart.values()), default=0)):
+        starting = [
+            _start_telling(holder, directory, node, name, argv, directory.logs / f"{node}.{name}.log")
+            for node, phases in apart.items()
+            for name, argv in phases[phase]
+        ]
+        end = time.monotonic() + READY_S
+        running += [_ready(holder, each, max(0.0, end - time.monotonic())) for each in starting]
+    return running
 
 
 def start_program(holder: Holder, directory: LabDirectory, node: str | None, name: str, argv: Sequence[str]) -> Running:
@@ -75,15 +93,25 @@ def node_environment(directory: LabDirectory, node: str | None) -> dict[str, str
     """Of programs in a node: `tumpline` there means this program, and the node's agent."""
     base = environment()
     runtime = {"XDG_RUNTIME_DIR": str(directory.path / "nodes" / node)} if node is not None else {}
+    if node is not None and is_apart(directory.node(node)):
+        runtime |= ENVIRONMENT
     return base | runtime | {"PATH": f"{Path(sys.executable).parent}:{base['PATH']}"}
 
 
 def _start_agent(holder: Holder, directory: LabDirectory, node: str) -> _Starting:
-    place, log = directory.node(node), directory.logs / f"{node}.log"
-    command = holder.command(node, [sys.executable, "-m", "tumpline", "up", "--config", str(place / f"{node}.toml")])
+    place = directory.node(node)
+    whole = [sys.executable, "-m", "tumpline", "up", "--config", str(place / f"{node}.toml")]
+    argv = bundle_agent(place) if is_apart(place) else whole
+    return _start_telling(holder, directory, node, AGENT, argv, directory.logs / f"{node}.log")
+
+
+def _start_telling(
+    holder: Holder, directory: LabDirectory, node: str, name: str, argv: Sequence[str], log: Path
+) -> _Starting:
+    """One whose first line on standard output says that it is ready."""
     with log.open("a") as errors:
-        process = spawn(command, node_environment(directory, node), place, errors)
-    return _Starting(node, AGENT, process, log)
+        process = spawn(holder.command(node, argv), node_environment(directory, node), directory.node(node), errors)
+    return _Starting(node, name, process, log)
 
 
 def _start_program(

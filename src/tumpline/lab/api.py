@@ -26,6 +26,7 @@ from tumpline.lab.processes import kill
 from tumpline.lab.read import load, loads
 from tumpline.lab.ready import ready_file
 from tumpline.lab.routers import guard
+from tumpline.lab.stage import lab_text
 from tumpline.lab.state import LabDirectory, labs_dir
 from tumpline.node.client import SyncClient, connect_sync
 from tumpline.node.paths import SOCKET
@@ -49,9 +50,13 @@ class Lab:
     # ---- which one --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def read(cls, path: Path | str, *, name: str | None = None) -> Self:
-        """Of a file, or of one of the ready laboratories by its name. Raises: ConfigError."""
+    def read(cls, path: Path | str, *, name: str | None = None, apart: bool = False) -> Self:
+        """Of a file, or of one of the ready laboratories by its name. `apart`: of a network file of the older agent, with
+        its three agents over a D-Bus in each node. Raises: ConfigError."""
         file = ready_file(str(path)) or Path(path)
+        if apart:
+            made = load(file, apart=True)
+            return cls._named(made, lab_text(made), name)
         return cls._named(load(file), file.read_text(), name)
 
     @classmethod

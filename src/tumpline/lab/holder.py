@@ -34,10 +34,13 @@ done
 echo ready
 if [ "$2" = lasting ]; then exec sleep infinity; else exec cat > /dev/null; fi
 """
+# And each node before it sleeps: names of its own, and a place for a system bus of its own.
 _NODE = """
 hostname {name}
 mount --bind {hosts} /etc/hosts
 mount --bind {resolv} /etc/resolv.conf
+mkdir -p /run/dbus
+mount -t tmpfs -o mode=755 tmpfs /run/dbus
 ip link set lo up
 set_key() {{ [ ! -w /proc/sys/net/$1 ] || echo $2 > /proc/sys/net/$1; }}
 set_key ipv6/conf/default/accept_dad 0

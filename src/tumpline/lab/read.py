@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path as FilePath
-from typing import Any
 
 import msgspec
-import yaml
 
 from tumpline.errors import ConfigError
 from tumpline.lab import expect
@@ -17,32 +15,37 @@ from tumpline.lab.model import LAB_NAME, NET_NAME, NODE_NAME, LabFile, NetSectio
 from tumpline.lab.older import from_older, is_older
 from tumpline.node.config.checker import Checker
 from tumpline.node.config.problems import Path, Problems
+from tumpline.node.config.yaml import parse
 from tumpline.node.registry import did_you_mean
 
 MAX_OCTETS = 4 << 20  # what is larger was not written by people
-MAX_KEYS = 200_000  # a few lines of aliases of aliases are billions
 
 
-def load(file: FilePath) -> LabFile:
-    """The laboratory in a file. Raises: ConfigError with every mistake in it."""
+def load(file: FilePath, apart: bool = False) -> LabFile:
+    """The laboratory in a file; `apart`: one of the older agent, with its three agents in each node.
+
+    Raises: ConfigError with every mistake in it."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read ({error}); name a laboratory's YAML file") from error
-    return loads(text, str(file), file.stem, file.absolute().parent)
+    return loads(text, str(file), file.stem, file.absolute().parent, apart)
 
 
-def loads(text: str, source: str = "laboratory", name: str = "lab", base: FilePath | None = None) -> LabFile:
+def loads(
+    text: str, source: str = "laboratory", name: str = "lab", base: FilePath | None = None, apart: bool = False
+) -> LabFile:
     """As `load`, for a text; `name` is what it is called if it does not say. Raises: ConfigError."""
     problems = Problems(source)
     if len(text) > MAX_OCTETS:
         raise ConfigError(f"{source}: {len(text)} octets are no laboratory; at most {MAX_OCTETS}")
-    value = _parse(text, problems)
+    value = parse(text, problems)
     problems.raise_if_any()
-    value = _with_text_keys(value)
     if is_older(value):
-        value = from_older(value, problems)
+        value = from_older(value, problems, apart)
         problems.raise_if_any()
+    elif apart:
+        raise ConfigError(f"{source}: only the older agent's network files know three agents a node; leave --dbus out")
     made = Checker(problems, base or FilePath.cwd(), assign=": ").struct(value, LabFile, ())
     if isinstance(made, LabFile):
         _check(made, problems)
@@ -52,58 +55,6 @@ def loads(text: str, source: str = "laboratory", name: str = "lab", base: FilePa
     if made.name:
         return made
     return msgspec.structs.replace(made, name=name if re.search(LAB_NAME, name) else "lab")
-
-
-# ---- YAML with lines ------------------------------------------------------------------------------------------------
-
-
-def _parse(text: str, problems: Problems) -> Any:
-    """The values; the lines of keys go into `problems`. Aliases are resolved, merge keys as YAML 1.1 says."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problems.add_line(mark.line + 1 if mark else 1, f"{error.problem or error.context}; correct the YAML there")
-        return {}
-    except yaml.YAMLError as error:  # octets that no YAML has
-        problems.add_line(1, f"{' '.join(str(error).split())}; write YAML")
-        return {}
-    if root is None:
-        return {}
-    _note_lines(root, (), problems, set())
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_document(root)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problems.add_line(mark.line + 1 if mark else 1, f"{error.problem or error.context}; correct the YAML there")
-        return {}
-    finally:
-        loader.dispose()
-
-
-def _with_text_keys(value: Any) -> Any:
-    """YAML has keys that are numbers or nothing; here they are names: a net may be called 7."""
-    if isinstance(value, dict):
-        return {str(key): _with_text_keys(item) for key, item in value.items()}
-    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
-
-
-def _note_lines(node: yaml.Node, path: Path, problems: Problems, above: set[int]) -> None:
-    problems.lines.setdefault(path, node.start_mark.line + 1)
-    if id(node) in above:
-        problems.add(path, "this contains itself; write it out")
-        return
-    if len(problems.lines) > MAX_KEYS:
-        raise ConfigError(f"{problems.source}: more than {MAX_KEYS} keys once its aliases are written out; write fewer")
-    inside = above | {id(node)}
-    if isinstance(node, yaml.MappingNode):
-        for key, item in node.value:
-            problems.lines[(*path, str(key.value))] = key.start_mark.line + 1
-            _note_lines(item, (*path, str(key.value)), problems, inside)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _note_lines(item, (*path, index), problems, inside)
 
 
 # ---- what several sections together show ----------------------------------------------------------------------------

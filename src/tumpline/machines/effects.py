@@ -127,6 +127,25 @@ class Committed(NamedTuple):
     seqs: list[int]
 
 
+class AdminRecord(NamedTuple):
+    """An administrative record that came for this node, whose bundle is committed as delivered."""
+
+    source: Eid
+    destination: Eid  # which of this node's IDs
+    created_ms: int
+    sequence: int
+    expires_ms: int  # DTN time by this node's clock, whatever that of the source
+    wants_ack: bool  # RFC 9171 §4.2.3: an acknowledgment by the application is asked for
+    record: Any  # what tumpline.wire.admin made of it
+
+
+class Administer(NamedTuple):
+    """Hand an administrative record to the service that is registered for records of its kind. It comes once."""
+
+    service: str
+    record: AdminRecord
+
+
 class Adu(NamedTuple):
     """What an application asks to be sent (RFC 9171 §5.2). `source_demux` is below the node ID ("" = the node itself)."""
 
@@ -141,6 +160,8 @@ class Adu(NamedTuple):
     hop_limit: int | None = None  # None: the node's; 0: none
     admin: bool = False
     token: int = 0  # given back in AduStored / AduRefused
+    wants_ack: bool = False  # RFC 9171 §4.2.3: an acknowledgment by the application is asked for
+    source_node: Eid | None = None  # which of the node's IDs is the source; None: the primary one
 
 
 class Outcome(NamedTuple):
@@ -222,6 +243,7 @@ Effect = (
     | Refuse
     | Forward
     | Deliver
+    | Administer
     | Committed
     | Connect
     | Disconnect

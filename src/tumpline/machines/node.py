@@ -41,6 +41,8 @@ class NodeMachine:
 
     def __init__(self, config: NodeConfig, random: Callable[[], float], routing: Strategy | None = None) -> None:
         self._core = core = Core(config, random)
+        routing = routing or StaticRouting()
+        core.names.reception = routing.reception
         rewriter = Rewriter(config.node_id if config.previous_node else None)
         self._reports = Reports(core)
         self._queues = Queues(core, self._find)
@@ -57,7 +59,7 @@ class NodeMachine:
             self._deletion,
             self._fragmentation,
             rewriter,
-            routing or StaticRouting(),
+            routing,
         )
         self._reception = Reception(core, self._queues, self._reports)
         self._join_up()
@@ -180,6 +182,10 @@ class NodeMachine:
         """`handler(AdminRecord, now)` is called for each administrative record of this kind that came for the node: a class
         that wire.admin decodes to, or the type code of one that it does not know."""
         self._deliverer.records.register(kind, handler)
+
+    def register_records(self, kind: type | int, service: str) -> None:
+        """As `register_admin`, for a service: it is handed each such record by Administer."""
+        self._deliverer.records.register_service(kind, service)
 
     def originate(self, adus: Sequence[Adu], now: float) -> None:
         """Send ADUs. One with a token is answered by AduStored or AduRefused."""

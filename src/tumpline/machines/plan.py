@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tumpline.machines.cron import Cron
 from tumpline.wire.eid import Eid
-from tumpline.wire.eid_pattern import EidPattern
+
+
+class Pattern(Protocol):
+    """Which destinations are meant; `str` shows it to people. Commands and configurations have `EidPattern`s."""
+
+    @property
+    def specificity(self) -> tuple[int, int]:
+        """The greater, the fewer."""
+
+    def matches(self, eid: Eid) -> bool:
+        """Whether this destination is."""
 
 
 class Route(NamedTuple):
     """Bundles to `pattern` may go by way of `via`. Among equally specific patterns a lower `priority` number goes first."""
 
-    pattern: EidPattern
+    pattern: Pattern
     via: Eid
     priority: int = 10
     name: str = ""

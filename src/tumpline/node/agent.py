@@ -280,7 +280,14 @@ def _peer_rows(neighbour: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**common, **path} for path in neighbour["paths"]]
 
 
-async def serve(configuration: Configuration, *, ready: Callable[[], None] | None = None) -> int:
+Adapter = Callable[[Agent], contextlib.AbstractAsyncContextManager[None]]
+"""What shows a running agent to somebody else (D-Bus ...), as long as it is entered: from when control is up to when the
+agent begins to stop. It works with what tumpline.node.control.api.Agent has."""
+
+
+async def serve(
+    configuration: Configuration, *, ready: Callable[[], None] | None = None, adapters: Sequence[Adapter] = ()
+) -> int:
     """Run an agent until it is told to stop (SIGINT, SIGTERM, control); returns its exit code.
 
     Raises: TumplineError with the remedy, if it cannot start; nothing runs then."""
@@ -295,11 +302,14 @@ async def serve(configuration: Configuration, *, ready: Callable[[], None] | Non
         try:
             await agent.start()
             await control.start()
-            started = True
-            agent.events.notice("agent_started", {"node": str(agent.node_ids[0]), "pid": os.getpid()})
-            if ready is not None:
-                ready()
-            await agent.stopped.wait()
+            async with contextlib.AsyncExitStack() as shown:
+                for adapter in adapters:
+                    await shown.enter_async_context(adapter(agent))
+                started = True
+                agent.events.notice("agent_started", {"node": str(agent.node_ids[0]), "pid": os.getpid()})
+                if ready is not None:
+                    ready()
+                await agent.stopped.wait()
         finally:
             await control.stop()
             await agent.close()

@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tumpline.drivers.x509 import BUNDLE_EID, peer_certificate
 from tumpline.errors import ConfigError, MalformedError
-from tumpline.machines.tcpcl4.authenticate import PeerCertificate
+from tumpline.machines.authenticate import PeerCertificate
 from tumpline.node.keys import key_pem, load_identity, new_key, read_file, replace_file
 from tumpline.node.names import check_node_id, file_name
 from tumpline.node.state import make_private

@@ -13,10 +13,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tumpline.drivers.dtls.probe import probe
 from tumpline.node import paths
 
 PYTHON: Final = (3, 11)
@@ -32,6 +32,7 @@ LIBRARIES: Final = (
     "fastcrc",
     "msgspec",
     "platformdirs",
+    "pyOpenSSL",
     "PyYAML",
     "rich",
 )
@@ -89,11 +90,10 @@ def check_libraries() -> Iterator[Check]:
 
 
 def check_dtls() -> Iterator[Check]:
-    """DTLS needs a library of its own; version 1.3 is in no release of OpenSSL that it can be linked with yet."""
-    present = find_spec("OpenSSL") is not None
-    seen = f"pyOpenSSL {version('pyOpenSSL')}: DTLS 1.2" if present else "no pyOpenSSL"
+    """DTLS needs a library of its own, which is linked with an OpenSSL of its own; version 1.3 needs a recent one."""
+    found = probe()
     fix = f"{sys.executable} -m pip install pyOpenSSL"
-    yield _check("DTLS", present, seen, fix, what_for="UDP links with security")
+    yield _check("DTLS", bool(found.py_openssl), str(found), fix, what_for="UDP links with security")
 
 
 # ---- the kernel --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import WatchedFileHandler
-from typing import Any
+from typing import Any, Final
 
 from tumpline.errors import ConfigError
 from tumpline.machines.effects import Notice
@@ -91,7 +91,7 @@ def log_to(section: LogSection) -> Iterator[None]:
         raise ConfigError(
             f"log.file: {section.file} cannot be written: {error.strerror}; choose another file"
         ) from error
-    handler.setFormatter(JsonFormatter() if section.format == "json" else LineFormatter())
+    handler.setFormatter(FORMATTERS[section.format]())
     root = logging.getLogger("tumpline")
     level, root.propagate = root.level, False
     root.addHandler(handler)
@@ -116,6 +116,17 @@ class LineFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
+class OlderFormatter(logging.Formatter):
+    """As the older agent's agents log, for scripts that read that: time, process, thread, level, logger, event key=value."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s PID:%(process)d TID:%(thread)d <%(levelname)s> %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
+        return " ".join((super().formatMessage(record), *(f"{key}={_plain(value)}" for key, value in fields.items())))
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
@@ -125,6 +136,13 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry)
+
+
+FORMATTERS: Final[dict[str, type[logging.Formatter]]] = {
+    "text": LineFormatter,
+    "json": JsonFormatter,
+    "older": OlderFormatter,
+}
 
 
 def _plain(value: Any) -> str:

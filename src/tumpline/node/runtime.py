@@ -23,7 +23,7 @@ from tumpline.machines.contract import Payload
 from tumpline.machines.node import NodeMachine
 from tumpline.machines.storage import Operation, Results
 from tumpline.node.room import RoomLine
-from tumpline.node.services._api import Confirming, Service
+from tumpline.node.services._api import Administering, Confirming, Service
 from tumpline.wire.crc import ZEROED_FIELD, RunningCrc
 
 # The wall clock may be set while we run: DTN time is taken from it anew this often.
@@ -111,6 +111,7 @@ class Runtime:
             fx.Refuse: self._refuse,
             fx.Forward: self._forward,
             fx.Deliver: self._deliver,
+            fx.Administer: self._administer,
             fx.Committed: self._committed,
             fx.Connect: self._connect,
             fx.Disconnect: self._disconnect,
@@ -264,6 +265,11 @@ class Runtime:
             retain(delivery.payload)
             self._in_service[delivery.seq] = delivery.payload
         service.deliver(effect.deliveries)
+
+    def _administer(self, effect: fx.Administer) -> None:
+        service: object = self.services.get(effect.service)
+        if isinstance(service, Administering):
+            service.administer(effect.record)
 
     def _committed(self, effect: fx.Committed) -> None:
         service: object = self.services.get(effect.service)

@@ -17,7 +17,7 @@ from tumpline.machines.effects import Adu, Notice, Outcome
 from tumpline.machines.storage import GetState, PutState
 from tumpline.node.endpoints import Endpoints
 from tumpline.node.runtime import Runtime, dtn_now_ms
-from tumpline.node.services._api import Confirming, Service, ServiceSpec
+from tumpline.node.services._api import Administering, Confirming, Service, ServiceSpec
 from tumpline.wire.eid import Eid
 
 # RFC 9758: service numbers from here on are for private use; ephemeral endpoints draw from them.
@@ -74,6 +74,10 @@ class ServiceHost:
             if self._endpoints.give_back(each, self.service.name):
                 self._runtime.machine.unregister(self.service.name, self._runtime.now(), each)
         self._runtime.turn()
+
+    def register_records(self, code: int) -> None:
+        assert isinstance(self.service, Administering), "who registers for records can take them"
+        self._runtime.machine.register_records(code, self.service.name)
 
     def _own_demuxes(self) -> list[str]:
         """One for each scheme among the node's IDs: a demux is text under dtn, a service number under ipn."""

@@ -30,6 +30,7 @@ from tumpline.machines.effects import (
     Unit,
 )
 from tumpline.machines.node import NodeConfig, NodeMachine
+from tumpline.machines.routing._api import Strategy
 from tumpline.machines.storage import (
     Add,
     AddResult,
@@ -206,7 +207,13 @@ class LoneNode:
     """A node whose store answers at once (unless `hold_store`), and whose other effects are listed in `log`."""
 
     def __init__(
-        self, node_id: str = "dtn://here/", *, store: DictStore | None = None, clock: bool = True, **config: Any
+        self,
+        node_id: str = "dtn://here/",
+        *,
+        store: DictStore | None = None,
+        clock: bool = True,
+        routing: Strategy | None = None,
+        **config: Any,
     ) -> None:
         self.now = 0.0
         self.log: list[Effect] = []
@@ -216,7 +223,7 @@ class LoneNode:
         self.store_most: int | None = None  # longer transactions fail
         self.waiting: list[Transact] = []
         self.transactions = 0
-        self.machine = NodeMachine(NodeConfig(Eid.parse(node_id), **config), lambda: 0.5)
+        self.machine = NodeMachine(NodeConfig(Eid.parse(node_id), **config), lambda: 0.5, routing)
         self._clock = clock
         self._transfer = 0
 

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from tumpline.drivers.stores._api import PayloadWriter
 from tumpline.errors import NoRoomError, RefusedError
 from tumpline.machines.contract import FileRange, Octets, Payload
-from tumpline.machines.effects import Adu, Delivery, Outcome
-from tumpline.node.services._api import Confirming, Service, ServiceSpec
+from tumpline.machines.effects import AdminRecord, Adu, Delivery, Outcome
+from tumpline.node.services._api import Administering, Confirming, Service, ServiceSpec
+from tumpline.wire.admin import UnknownRecord, decode_admin_untrusted
 from tumpline.wire.eid import IPN, Eid
 
 MAX_OUT = 32  # deliveries that a service is given before it answers one
@@ -88,6 +89,7 @@ class MemoryNode:
         self.contexts: dict[str, MemoryContext] = {}
         self.specs: dict[str, ServiceSpec] = {}
         self.owners: dict[str, str] = {}  # demux -> service
+        self.record_takers: dict[int, str] = {}  # type of administrative record -> service
         self.transactions = 0
         self.crash_at: tuple[int, bool] | None = None  # the number of a transaction, and whether it is still committed
         self.crashed = asyncio.Event()
@@ -145,7 +147,7 @@ class MemoryNode:
         self.sent.append(adu)
         created_ms = next(_clock_ms)
         target = self.network.get(adu.destination.node)
-        source = self.node_id.with_demux(adu.source_demux)
+        source = (adu.source_node or self.node_id).with_demux(adu.source_demux)
         if target is None or self.held_back(adu):
             self.out.append((source, adu))
         else:
@@ -156,11 +158,23 @@ class MemoryNode:
         """An ADU for one of our endpoints is stored, and delivered as soon as somebody is registered."""
         seq = next(self._seqs)
         created_ms = next(_clock_ms) if created_ms is None else created_ms
+        if adu.admin and not adu.destination.demux:
+            asyncio.get_running_loop().call_soon(self._administer, source, adu, created_ms)
+            return seq
         self.waiting[seq] = Delivery(
             seq, source, adu.destination, created_ms, 0, adu.lifetime_ms, admin or adu.admin, adu.payload
         )
         self.deliver_waiting()
         return seq
+
+    def _administer(self, source: Eid, adu: Adu, created_ms: int) -> None:
+        record = decode_admin_untrusted(read_payload(adu.payload, 0, adu.payload.length))
+        taker = self.record_takers.get(record.code) if isinstance(record, UnknownRecord) else None
+        if taker is not None:
+            service: object = self.contexts[taker].service
+            assert isinstance(service, Administering), "who registers for records can take them"
+            expires_ms = created_ms + adu.lifetime_ms
+            service.administer(AdminRecord(source, adu.destination, created_ms, 0, expires_ms, adu.wants_ack, record))
 
     def flush(self) -> None:
         """Let go what was held back."""
@@ -323,6 +337,9 @@ class MemoryContext:
     def unregister(self, demux: str = "") -> None:
         for one in [demux] if demux else [self.spec.demux, str(self.spec.ipn_service)]:
             self.node.owners.pop(one, None)
+
+    def register_records(self, code: int) -> None:
+        self.node.record_takers[code] = self.spec.name
 
     def demux_for(self, name: str) -> str:
         spec = self.node.specs.get(name, self.spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from tumpline.machines.tcpcl4.authenticate import PeerCertificate
+from tumpline.machines.authenticate import PeerCertificate
 from tumpline.machines.tcpcl4.config import Role, SessionConfig
 from tumpline.machines.tcpcl4.events import (
     Body,

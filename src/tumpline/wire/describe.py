@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tumpline.errors import MalformedError
+from tumpline.wire.acme import RECORD_TYPE as ACME_RECORD
+from tumpline.wire.acme import decode_acme_untrusted, token_to_text
 from tumpline.wire.admin import StatusReport, UnknownRecord, decode_admin_untrusted
 from tumpline.wire.bundle7 import (
     BlockFlags,
@@ -103,9 +105,27 @@ def describe_record(record: Any) -> dict[str, Any]:
     """An administrative record; of a kind that has no description here, its text."""
     if isinstance(record, StatusReport):
         return {"record": "status report"} | _report(record)
+    if isinstance(record, UnknownRecord) and record.code == ACME_RECORD:
+        return {"record": "ACME node ID validation"} | _acme(record.content)
     if isinstance(record, UnknownRecord):
         return {"record": f"unknown {record.code}", "code": record.code, "hex": record.content.hex()}
     return {"record": type(record).__name__, "text": str(record)}
+
+
+def _acme(content: bytes) -> dict[str, Any]:
+    try:
+        record = decode_acme_untrusted(content)
+    except MalformedError as error:
+        return {"problem": str(error), "hex": content.hex()}
+    value: dict[str, Any] = {
+        "id_chal": token_to_text(record.id_chal),
+        "token_bundle": token_to_text(record.token_bundle),
+    }
+    if record.digest is not None:
+        value["digest"] = {"algorithm": record.digest.algorithm, "hex": record.digest.octets.hex()}
+    if record.algorithms:
+        value["algorithms"] = list(record.algorithms)
+    return value
 
 
 def _report(report: StatusReport) -> dict[str, Any]:

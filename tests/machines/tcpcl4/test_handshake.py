@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy, Demand, PeerCertificate
+from tumpline.machines.authenticate import AuthenticationPolicy, Demand, PeerCertificate
 from tumpline.machines.tcpcl4.config import Role, SessionConfig
 from tumpline.machines.tcpcl4.events import (
     Close,

@@ -82,6 +82,11 @@ class AgentProcess:
             if process.stdout is not None:
                 process.stdout.close()
 
+    def wait_ended(self) -> int:
+        """Return its exit code once it has ended by itself. Raises: TimeoutExpired."""
+        assert self._process is not None
+        return self._process.wait(STOP_S)
+
     def kill(self) -> None:
         """End it at once, as it stands (SIGKILL); `start` begins anew in the same state directory."""
         assert self._process is not None

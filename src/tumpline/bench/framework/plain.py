@@ -13,8 +13,8 @@ from tumpline.errors import TumplineError
 _HANG_S = 60.0
 
 
-def _start(stack: ExitStack, role: str, task: dict[str, Any]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tumpline.bench.limits.stream", role, json.dumps(task)]
+def _start(stack: ExitStack, role: str, task: dict[str, Any], program: str = "stream") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"tumpline.bench.limits.{program}", role, json.dumps(task)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     stack.callback(_end, process)
     return process
@@ -38,15 +38,15 @@ def _first_line(process: subprocess.Popen[str]) -> str:
     return line
 
 
-def run_plain(listeners: list[str], sender: str, **task: Any) -> float:
+def run_plain(listeners: list[str], sender: str, *, program: str = "stream", **task: Any) -> float:
     """Start the listening roles (the last one of the chain first), then the sender. Returns: the number it prints."""
     with ExitStack() as stack:
         port, started = 0, []
         for role in listeners:
-            process = _start(stack, role, task | {"next_port": port})
+            process = _start(stack, role, task | {"next_port": port}, program)
             port = int(_first_line(process))
             started.append(process)
-        result = float(_first_line(_start(stack, sender, task | {"next_port": port})))
+        result = float(_first_line(_start(stack, sender, task | {"next_port": port}, program)))
         for process in started:
             if process.wait(_HANG_S) != 0:
                 raise TumplineError(

@@ -23,7 +23,7 @@ from fastcrc import crc32
 from tumpline.bench.limits import codec
 
 _SEGMENT = b"\x01\x03"  # RFC 9174 §5.2.2: XFER_SEGMENT with START and END: the whole bundle in one segment
-_SEGMENT_HEAD_OCTETS = 22
+SEGMENT_HEAD_OCTETS = 22
 _NO_EXTENSIONS = bytes(4)
 _ACK_OCTETS = 18
 _READ_OCTETS = 1 << 18
@@ -42,6 +42,7 @@ class Task:
     tls: str | None = None  # a file with certificate, key and the CA that signed both ends' certificates
     durable: bool = False  # write to a file and sync before acknowledging
     next_port: int = 0  # relay, source: where to send
+    directory: str = "."  # of files that are sent and received
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -49,14 +50,16 @@ class Task:
         return cls(**json.loads(text))
 
 
-def _listen(task: Task) -> socket.socket:
+def listen(task: Task) -> socket.socket:
+    """The one connection that comes; the port is printed."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         print(server.getsockname()[1], flush=True)
         connection, _ = server.accept()
     return _prepared(connection, task, server_side=True)
 
 
-def _connect(task: Task) -> socket.socket:
+def connect(task: Task) -> socket.socket:
+    """To the next role."""
     return _prepared(socket.create_connection(("127.0.0.1", task.next_port)), task, server_side=False)
 
 
@@ -72,11 +75,13 @@ def _prepared(connection: socket.socket, task: Task, server_side: bool) -> socke
     return context.wrap_socket(connection, server_side=server_side)
 
 
-def _segment(transfer: int, length: int) -> bytes:
+def segment(transfer: int, length: int) -> bytes:
+    """Head of a whole bundle."""
     return _SEGMENT + transfer.to_bytes(8, "big") + _NO_EXTENSIONS + length.to_bytes(8, "big")
 
 
-def _ack(transfer: bytes, length: bytes) -> bytes:
+def ack(transfer: bytes, length: bytes) -> bytes:
+    """Of a whole bundle."""
     return b"\x02\x03" + transfer + length
 
 
@@ -92,12 +97,12 @@ def _batches(connection: socket.socket, count: int) -> Iterator[list[tuple[bytes
             raise ConnectionError("the other side has gone")
         data = pending + read if pending else read
         at, end, batch = 0, len(data), []
-        while end - at >= _SEGMENT_HEAD_OCTETS:
+        while end - at >= SEGMENT_HEAD_OCTETS:
             length = int.from_bytes(data[at + 14 : at + 22], "big")
-            after = at + _SEGMENT_HEAD_OCTETS + length
+            after = at + SEGMENT_HEAD_OCTETS + length
             if after > end:
                 break
-            batch.append((data[at + 2 : at + 10], data[at + 14 : at + 22], data[at + _SEGMENT_HEAD_OCTETS : after]))
+            batch.append((data[at + 2 : at + 10], data[at + 14 : at + 22], data[at + SEGMENT_HEAD_OCTETS : after]))
             at = after
         pending = data[at:]
         count -= len(batch)
@@ -124,7 +129,7 @@ def _small_sink(connection: socket.socket, task: Task) -> None:
                 log.write(b"".join(fresh))
                 log.flush()
                 os.fdatasync(log.fileno())
-            connection.sendall(b"".join([_ack(transfer, length) for transfer, length, _ in batch]))
+            connection.sendall(b"".join([ack(transfer, length) for transfer, length, _ in batch]))
     assert len(seen) == task.count
 
 
@@ -134,13 +139,13 @@ def _small_relay(inward: socket.socket, outward: socket.socket, task: Task) -> N
     for batch in _batches(inward, task.count):
         out = bytearray()
         for bundle in _fresh(batch, seen):
-            out += _segment(sent, len(bundle)) + bundle
+            out += segment(sent, len(bundle)) + bundle
             sent += 1
         outward.sendall(out)
-        inward.sendall(b"".join([_ack(transfer, length) for transfer, length, _ in batch]))
-        acked += _take_acks(outward, wait=False)
+        inward.sendall(b"".join([ack(transfer, length) for transfer, length, _ in batch]))
+        acked += take_acks(outward, wait=False)
     while acked < sent * _ACK_OCTETS:
-        acked += _take_acks(outward, wait=True)
+        acked += take_acks(outward, wait=True)
     assert len(seen) == task.count
 
 
@@ -151,14 +156,14 @@ def _small_source(connection: socket.socket, task: Task) -> None:
         out = bytearray()
         for index in range(first, min(first + _BATCH, task.count)):
             bundle = encode(_START, _CREATED_MS, index, payload)
-            out += _segment(index, len(bundle)) + bundle
+            out += segment(index, len(bundle)) + bundle
         connection.sendall(out)
-        acked += _take_acks(connection, wait=False)
+        acked += take_acks(connection, wait=False)
     while acked < task.count * _ACK_OCTETS:
-        acked += _take_acks(connection, wait=True)
+        acked += take_acks(connection, wait=True)
 
 
-def _take_acks(connection: socket.socket, wait: bool) -> int:
+def take_acks(connection: socket.socket, wait: bool) -> int:
     """Octets of acknowledgements read."""
     connection.setblocking(wait)
     try:
@@ -195,7 +200,8 @@ _HEAD_OCTETS = len(_large_head(0, 1 << 20))
 _TAIL_OCTETS = 6
 
 
-def _read_exactly(connection: socket.socket, view: memoryview) -> None:
+def read_exactly(connection: socket.socket, view: memoryview) -> None:
+    """Fill the view. Raises: ConnectionError."""
     while view:
         count = connection.recv_into(view)
         if not count:
@@ -205,14 +211,14 @@ def _read_exactly(connection: socket.socket, view: memoryview) -> None:
 
 def _large_bundles(connection: socket.socket, task: Task) -> Iterator[memoryview]:
     """Frames (segment head and bundle), each valid until the next is asked for; CRC of the payload verified."""
-    frame = memoryview(bytearray(_SEGMENT_HEAD_OCTETS + _HEAD_OCTETS + task.octets + _TAIL_OCTETS))
+    frame = memoryview(bytearray(SEGMENT_HEAD_OCTETS + _HEAD_OCTETS + task.octets + _TAIL_OCTETS))
     seen: set[bytes] = set()
-    payload_at = _SEGMENT_HEAD_OCTETS + _HEAD_OCTETS
+    payload_at = SEGMENT_HEAD_OCTETS + _HEAD_OCTETS
     for _ in range(task.count):
-        _read_exactly(connection, frame)
+        read_exactly(connection, frame)
         if _large_crc(frame[payload_at : payload_at + task.octets]) != frame[-5:-1]:
             raise ValueError("CRC of the payload block")
-        seen.add(bytes(frame[_SEGMENT_HEAD_OCTETS:payload_at]))
+        seen.add(bytes(frame[SEGMENT_HEAD_OCTETS:payload_at]))
         yield frame
     assert len(seen) == task.count
 
@@ -224,14 +230,14 @@ def _large_sink(connection: socket.socket, task: Task) -> None:
                 log.write(frame)
                 log.flush()
                 os.fdatasync(log.fileno())
-            connection.sendall(_ack(bytes(frame[2:10]), bytes(frame[14:22])))
+            connection.sendall(ack(bytes(frame[2:10]), bytes(frame[14:22])))
 
 
 def _large_relay(inward: socket.socket, outward: socket.socket, task: Task) -> None:
     for frame in _large_bundles(inward, task):
         outward.sendall(frame)
-        inward.sendall(_ack(bytes(frame[2:10]), bytes(frame[14:22])))
-    _await_acks(outward, task.count)
+        inward.sendall(ack(bytes(frame[2:10]), bytes(frame[14:22])))
+    await_acks(outward, task.count)
 
 
 def _large_source(connection: socket.socket, task: Task) -> None:
@@ -239,16 +245,17 @@ def _large_source(connection: socket.socket, task: Task) -> None:
     for index in range(task.count):
         payload[:8] = index.to_bytes(8, "big")
         head = _large_head(index, task.octets)
-        connection.sendall(_segment(index, len(head) + task.octets + _TAIL_OCTETS) + head)
+        connection.sendall(segment(index, len(head) + task.octets + _TAIL_OCTETS) + head)
         connection.sendall(payload)
         connection.sendall(b"\x44" + _large_crc(memoryview(payload)) + b"\xff")
-    _await_acks(connection, task.count)
+    await_acks(connection, task.count)
 
 
-def _await_acks(connection: socket.socket, count: int) -> None:
+def await_acks(connection: socket.socket, count: int) -> None:
+    """Wait for so many acknowledgements."""
     acked = 0
     while acked < count * _ACK_OCTETS:
-        acked += _take_acks(connection, wait=True)
+        acked += take_acks(connection, wait=True)
 
 
 # ---- roles -----------------------------------------------------------------------------------------------------------
@@ -256,26 +263,26 @@ def _await_acks(connection: socket.socket, count: int) -> None:
 
 def sink(task: Task) -> None:
     """Receive everything; print the most MiB of memory that were held."""
-    with _listen(task) as connection:
+    with listen(task) as connection:
         (_small_sink if task.octets == _SMALL_OCTETS else _large_sink)(connection, task)
-    print(_rss_max_mib(), flush=True)
+    print(rss_max_mib(), flush=True)
 
 
-def _rss_max_mib() -> float:
-    """Not getrusage: its ru_maxrss begins with what the parent held when it forked."""
+def rss_max_mib() -> float:
+    """The most MiB of memory that were held. Not getrusage: its ru_maxrss begins with what the parent held when it forked."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def relay(task: Task) -> None:
     """Pass everything on."""
-    with _connect(task) as outward, _listen(task) as inward:
+    with connect(task) as outward, listen(task) as inward:
         (_small_relay if task.octets == _SMALL_OCTETS else _large_relay)(inward, outward, task)
 
 
 def source(task: Task) -> None:
     """Send everything; print the seconds it took until the last acknowledgement."""
-    with _connect(task) as connection:
+    with connect(task) as connection:
         begin = time.perf_counter()
         (_small_source if task.octets == _SMALL_OCTETS else _large_source)(connection, task)
         print(time.perf_counter() - begin, flush=True)
@@ -283,7 +290,7 @@ def source(task: Task) -> None:
 
 def echo(task: Task) -> None:
     """Give back every bundle as it came."""
-    with _listen(task) as connection:
+    with listen(task) as connection:
         for batch in _batches(connection, task.count):
             for transfer, length, bundle in batch:
                 codec.decode(bundle, len(_START))
@@ -293,11 +300,11 @@ def echo(task: Task) -> None:
 def ping(task: Task) -> None:
     """Send one bundle at a time and wait for its echo; print the median seconds of a round trip."""
     times = []
-    with _connect(task) as connection:
+    with connect(task) as connection:
         for index in range(task.count):
             begin = time.perf_counter()
             bundle = codec.encode(_START, _CREATED_MS, index, bytes(_SMALL_OCTETS))
-            connection.sendall(_segment(index, len(bundle)) + bundle)
+            connection.sendall(segment(index, len(bundle)) + bundle)
             for batch in _batches(connection, 1):
                 for _, _, answer in batch:
                     codec.decode(answer, len(_START))

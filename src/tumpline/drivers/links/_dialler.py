@@ -69,10 +69,14 @@ class Dialler:
         self.failure, self._was_up = reason, was_up
         self._ended.set()
 
-    def stop(self, reason: str) -> None:
-        """Dial no more; a session that is held ends in order."""
+    def cease(self) -> None:
+        """Dial no more; a session that is held stays."""
         if self.task is not None:
             self.task.cancel()
+
+    def stop(self, reason: str) -> None:
+        """Dial no more; a session that is held ends in order."""
+        self.cease()
         if self.held is not None:
             self.held.terminate(reason)
 

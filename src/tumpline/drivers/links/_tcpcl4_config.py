@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from tumpline.drivers.dial import Address
-from tumpline.drivers.tls import TlsContexts, TlsFiles
-from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy
+from tumpline.drivers.links._tls_config import TlsConfig, asks_for_proof, tls_files, tls_problems
+from tumpline.drivers.tls import TlsContexts
+from tumpline.machines.authenticate import AuthenticationPolicy
 from tumpline.machines.tcpcl4.config import SessionConfig
+from tumpline.wire.tcpcl4 import CRITICAL, ExtensionItem
+
+__all__ = [
+    "DEFAULT_PORT",
+    "LimitsConfig",
+    "Tcpcl4Config",
+    "TlsConfig",
+    "addresses",
+    "asks_for_proof",
+    "session_config",
+    "tls_contexts",
+]
 
 DEFAULT_PORT = 4556  # RFC 9174 §8.1: dtn-bundle
+_SESSION = SessionConfig()
+PRIVATE_EXTENSION = 0x8000  # RFC 9174 Tables 12 and 13: from there on "Private or Experimental Use"
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Octets = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
-
-
-class TlsConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """TLS of a tcpcl4 link (RFC 9174 §4.4)."""
-
-    mode: Literal["required", "optional", "off", ""] = ""
-    """`required`, `optional` (as the peer likes), `off`. Default: required once `cert` is given, else off."""
-    ca: str = ""
-    """PEM file with the certificates of the CAs that may vouch for peers."""
-    cert: str = ""
-    """PEM file with our certificate, followed by those of intermediate CAs."""
-    key: str = ""
-    """PEM file with the private key of `cert`, without passphrase."""
-    authenticate: Literal["node", "host", "both", "none"] = "node"
-    """What the peer's certificate must prove: its node ID, its host name or address, both, or nothing."""
-    allow_uri_san: bool = False
-    """Accept a URI entry of a certificate as its node ID (older implementations have no bundleEID entry)."""
-    min_version: Literal["1.2", "1.3"] = "1.2"
-    """The oldest TLS version to speak."""
-    key_log: str = ""
-    """File for TLS secrets, for Wireshark; the environment's SSLKEYLOGFILE is honoured too."""
-
-    @property
-    def effective_mode(self) -> str:
-        return self.mode or ("required" if self.cert else "off")
 
 
 class LimitsConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -80,12 +70,19 @@ class Tcpcl4Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """End a session that a peer opened and nobody used for so long; 0 = never. What we dial is kept."""
     segment_mru: Octets = 16 << 20
     """Largest segment to take, in octets."""
+    segment_first_octets: Octets | None = None
+    """Segments that a session sends begin with so many octets. Default: 1 MiB."""
+    segment_ack_s: Seconds = 0.5
+    """Their size follows the time until one is acknowledged, so that it comes near this; 0: it stays as it is."""
     transfer_mru: Octets = 1 << 40
     """Largest bundle to take, in octets."""
     lenient_acks: bool = False
     """Take acknowledgements whose flags are not those of the segment (RFC 9174 section 5.2.3), as dtn7-rs sends them."""
     single_segment: bool = False
     """Send no bundle in several segments: what the peer cannot take in one is fragmented. For dtn7-go."""
+    test_extensions: Literal["", "private", "critical_session", "critical_transfer"] = ""
+    """Try peers with extension items of a private type: `private` with sessions and transfers, which peers have to pass
+    over; `critical_session`, `critical_transfer` as a critical item, which they have to refuse."""
     dial_s: PositiveSeconds = 10.0
     """Seconds to wait for a TCP connection."""
     retry_s_first: PositiveSeconds = 0.25
@@ -98,22 +95,11 @@ class Tcpcl4Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Bounds."""
 
     def __post_init__(self) -> None:
-        problems = _tls_problems(self.tls)
+        problems = tls_problems(self.tls)
         if self.retry_s_first > self.retry_s_max:
             problems.append("retry_s_first: longer than retry_s_max; write a smaller one")
         if problems:
             raise ValueError("; ".join(problems))  # msgspec adds where it stands
-
-
-def _tls_problems(tls: TlsConfig) -> list[str]:
-    if tls.effective_mode == "off":
-        return []
-    problems = [f"tls.{name}: missing; name a PEM file" for name in ("cert", "key") if not getattr(tls, name)]
-    if tls.authenticate != "none" and not tls.ca:
-        problems.append(
-            'tls.ca: missing; name the PEM file of the CA that vouches for peers (or authenticate = "none")'
-        )
-    return problems
 
 
 def addresses(value: str | list[str]) -> list[str]:
@@ -123,15 +109,20 @@ def addresses(value: str | list[str]) -> list[str]:
 
 def tls_contexts(tls: TlsConfig) -> TlsContexts | None:
     """None without TLS."""
-    if tls.effective_mode == "off":
-        return None
-    files = TlsFiles(tls.cert, tls.key, tls.ca, tls.authenticate != "none", tls.min_version, tls.key_log)
-    return TlsContexts(files)
+    return None if tls.effective_mode == "off" else TlsContexts(tls_files(tls))
 
 
-def asks_for_proof(tls: TlsConfig) -> bool:
-    """Whether a peer's claim to its node ID counts only with a certificate."""
-    return tls.effective_mode != "off" and tls.authenticate != "none"
+def _segments(config: Tcpcl4Config) -> dict[str, Any]:
+    """How long the segments are that a session sends."""
+    first = config.segment_first_octets or _SESSION.segment_octets_first
+    least, most = _SESSION.segment_octets_least, _SESSION.segment_octets_most
+    fixed = not config.segment_ack_s
+    return {
+        "segment_octets_first": first,
+        "segment_octets_least": first if fixed else min(first, least),
+        "segment_octets_most": first if fixed else max(first, most),
+        "segment_ack_s": config.segment_ack_s or _SESSION.segment_ack_s,
+    }
 
 
 def session_config(
@@ -140,6 +131,7 @@ def session_config(
     """What one session is told; `dialled` is the address that we connected to."""
     mode = config.tls.effective_mode
     return SessionConfig(
+        **_segments(config),
         node_id=node_id,
         keepalive_s=config.keepalive_s,
         segment_mru=config.segment_mru,
@@ -156,7 +148,16 @@ def session_config(
         tls_timeout_s=config.limits.handshake_s,
         init_timeout_s=config.limits.handshake_s,
         idle_s=0.0 if dialled is not None else config.idle_s,
+        session_extensions=_test_items(config.test_extensions, "session"),
+        transfer_extensions=_test_items(config.test_extensions, "transfer"),
         idle_messages_per_s=config.limits.max_idle_messages_s,
         unsettled_most=config.limits.max_unanswered,
         unsettled_octets_most=config.limits.max_unanswered_octets,
     )
+
+
+def _test_items(wanted: str, of: str) -> tuple[ExtensionItem, ...]:
+    """What `test_extensions` puts into a "session" or a "transfer"."""
+    if wanted == "private":
+        return (ExtensionItem(0, PRIVATE_EXTENSION, b"tumpline"),)
+    return (ExtensionItem(CRITICAL, PRIVATE_EXTENSION, b"tumpline"),) if wanted == f"critical_{of}" else ()

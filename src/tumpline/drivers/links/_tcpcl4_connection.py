@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from tumpline.drivers.links._api import LinkHost
+from tumpline.drivers.links._tcpcl4_observer import SessionObserver
 from tumpline.drivers.links._tcpcl4_transfers import REFUSAL_CODES, Transfers
 from tumpline.drivers.stream import BLOCKED, READ_OCTETS, STAGE_OCTETS, Stream, new_buffer
 from tumpline.drivers.tls import TlsContexts, explain
 from tumpline.drivers.x509 import peer_certificate
 from tumpline.errors import MalformedError, StorageError, TumplineError
+from tumpline.machines.authenticate import PeerCertificate
 from tumpline.machines.effects import RefuseReason, Unit
 from tumpline.machines.tcpcl4.events import (
     Body,
@@ -48,6 +50,9 @@ class Owner(Protocol):
 
     @property
     def contexts(self) -> TlsContexts | None: ...
+
+    @property
+    def observer(self) -> SessionObserver | None: ...
 
     def established(self, connection: Connection, session: SessionEstablished) -> int:
         """Tell the host of the path; its number."""
@@ -87,12 +92,14 @@ class Connection:
         self.remote = remote
         self.path = -1  # until the session is established
         self.session = session
+        self.certificate: PeerCertificate | None = None  # of the TLS peer, if it gave one
         self._owner = owner
+        self._observer = owner.observer
         self._loop = asyncio.get_running_loop()
         self._scratch = scratch
         self._stream = Stream(sock, self.readable, self.writable, scratch.staged)
         self._rest = b""  # received, but not taken by the session yet
-        self._transfers = Transfers(session, owner.host, remote.address, self._loop.time)
+        self._transfers = Transfers(session, owner.host, remote.address, self._loop.time, self._begun())
         self._tls_side: bool | None = None  # a TLS handshake is to begin: server_side
         self._handshaking = False
         self._turn_asked = False
@@ -136,15 +143,25 @@ class Connection:
         self.session.refuse(transfer, REFUSAL_CODES[reason], self._loop.time())
         self._ask_turn()
 
-    def terminate(self, text: str) -> None:
+    def terminate(self, text: str, reason: TerminationCode = TerminationCode.UNKNOWN) -> None:
         """End the session in order: transfers under way are finished."""
-        self.session.terminate(TerminationCode.UNKNOWN, self._loop.time(), text)
+        self.session.terminate(reason, self._loop.time(), text)
         self._ask_turn()
+
+    def close(self) -> None:
+        """End the connection without a word (no SESS_TERM); what the kernel was given is still sent."""
+        self._lose()
+        self._give_back(self._stream.close)
 
     def abort(self) -> None:
         """End everything now."""
         self._lose()
         self._give_back(self._stream.abort)
+
+    def _begun(self) -> Callable[[int], None] | None:
+        """Who is told of units that begin."""
+        observer = self._observer
+        return None if observer is None else lambda seq: observer.begun(self, seq)
 
     # ---- one turn ----------------------------------------------------------------------------------------------------
 
@@ -177,9 +194,11 @@ class Connection:
         self._arm_timer()
 
     def _handle_events(self) -> None:
-        handlers = self._handlers
+        handlers, observer = self._handlers, self._observer
         while events := self.session.events():
             for event in events:
+                if observer is not None:
+                    observer.happened(self, event)
                 handler = handlers.get(type(event))
                 if handler is not None:
                     handler(event)
@@ -371,7 +390,7 @@ class Connection:
             if not self._stream.handshake():
                 return
             der = self._stream.peer_certificate
-            certificate = peer_certificate(der) if der is not None else None
+            self.certificate = peer_certificate(der) if der is not None else None
         except OSError as error:
             self._tls_failed(self._explain(error))
         except MalformedError as error:
@@ -379,7 +398,7 @@ class Connection:
         else:
             self._handshaking = False
             self._stream.watch_writes(False)
-            self.session.tls_done(certificate, self._loop.time())
+            self.session.tls_done(self.certificate, self._loop.time())
             self._ask_turn()
 
     def _explain(self, error: OSError) -> str:

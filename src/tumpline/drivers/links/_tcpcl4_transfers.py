@@ -37,8 +37,17 @@ REFUSE_REASONS = {code: reason for reason, code in REFUSAL_CODES.items()}  # oth
 class Transfers:
     """Between session and host. `handlers` says which events are answered here."""
 
-    def __init__(self, session: Session, host: LinkHost, address: str, time: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        host: LinkHost,
+        address: str,
+        time: Callable[[], float],
+        begun: Callable[[int], None] | None = None,
+    ) -> None:
+        """`begun` is told of each unit whose octets are taken piece by piece, before its first ones."""
         self.path = -1  # until the session is established
+        self._begun = begun
         self._session = session
         self._host = host
         self._address = address
@@ -77,6 +86,8 @@ class Transfers:
         found: list[Piece] = []
         for piece in pieces:
             if isinstance(piece, BodyRange):
+                if not piece.offset and self._begun is not None:
+                    self._begun(piece.token)
                 try:
                     found += unit_range(self._units[piece.token], piece.offset, piece.length)
                 except PayloadGoneError:

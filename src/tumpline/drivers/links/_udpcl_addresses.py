@@ -40,10 +40,10 @@ def numeric(address: Address) -> Place:
     return family, sockaddr
 
 
-def interface_number(name: str) -> int:
-    """Of a network interface; 0 for "". Raises: TumplineError."""
-    if not name:
-        return 0
+def interface_number(name: str | int) -> int:
+    """Of a network interface, by its name or number; 0 for "". Raises: TumplineError."""
+    if not name or isinstance(name, int):
+        return name or 0
     try:
         return socket.if_nametoindex(name)
     except OSError as error:

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from tumpline.drivers.links._tls_config import TlsConfig, tls_problems
 from tumpline.drivers.links._udpcl_socket import Buffers
 from tumpline.errors import ConfigError
 from tumpline.machines.quantities import parse_rate
 from tumpline.machines.udpcl.congestion import Pace
-from tumpline.machines.udpcl.conversation import ConversationConfig
+from tumpline.machines.udpcl.conversation import ConversationConfig, DtlsUse
 from tumpline.machines.udpcl.reassembly import Limits
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import DATAGRAM_OCTETS_MOST
@@ -36,6 +37,8 @@ class UdpclLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     conversations: Count = 4096
     """Peers' addresses remembered at once; of more, the stranger that was silent longest is forgotten."""
+    max_handshakes: Count = 128
+    """Conversations whose DTLS handshake goes on."""
     forget_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
     """Seconds without a datagram after which a stranger is forgotten."""
     reassembly_octets: Count = 64 << 20
@@ -85,13 +88,15 @@ class UdpclConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Octets of received datagrams that the system is asked to hold; the more, the longer a pause may be without loss."""
     send_buffer: Count = 4 << 20
     """Octets of datagrams to be sent that the system is asked to hold."""
+    tls: TlsConfig = msgspec.field(default_factory=TlsConfig)
+    """DTLS. `optional`: speak it first, and plainly to who does not answer."""
     multicast: MulticastConfig = msgspec.field(default_factory=MulticastConfig)
     """Multicast groups."""
     limits: UdpclLimits = msgspec.field(default_factory=UdpclLimits)
     """Bounds."""
 
     def __post_init__(self) -> None:
-        problems = []
+        problems = tls_problems(self.tls)
         if 0 < self.keepalive_s < KEEPALIVE_S_LEAST:
             problems.append(f"keepalive_s: {self.keepalive_s:g} is too often; write 15 or more, or 0 for never")
         if self.datagram_octets > self.datagram_octets_most:
@@ -130,4 +135,5 @@ def conversation_config(config: UdpclConfig, node_id: Eid | None) -> Conversatio
         pace=Pace(fixed_octets_s=config.octets_s()),
         marks_ecn=config.ecn,
         tells_ecn=config.ecn_feedback,
+        dtls=DtlsUse(config.tls.effective_mode),
     )

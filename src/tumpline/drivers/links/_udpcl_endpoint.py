@@ -7,7 +7,7 @@
     talk.machine.search_path_mtu(now, steps); endpoint.touch(talk)                # event PathMtuFound
     endpoint.close()
 
-Everything else comes by the calls of `EndpointHost`. DTLS: `secure` makes the channel of a conversation (`SecureChannel`).
+Everything else comes by the calls of `EndpointHost`. DTLS is spoken as `config.tls` says (_udpcl_security).
 All calls run on the loop's thread, none blocks.
 """
 
@@ -19,21 +19,25 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from tumpline.drivers.dial import Address
 from tumpline.drivers.links._udpcl_addresses import in_use, interface_number, is_any, numeric, places
 from tumpline.drivers.links._udpcl_config import UdpclConfig, conversation_config
 from tumpline.drivers.links._udpcl_socket import Local, Received, SocketAddress, UdpSocket
-from tumpline.drivers.links._udpcl_talk import Secure, SecureChannel, Talk
+from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.drivers.links._udpcl_wakes import Wakes
 from tumpline.errors import TumplineError
-from tumpline.machines.udpcl.conversation import Batch, Conversation, State
-from tumpline.machines.udpcl.events import DtlsFailed, Event, StartDtls
+from tumpline.machines.udpcl.conversation import Conversation
+from tumpline.machines.udpcl.events import DtlsFailed, DtlsUnanswered, Event, PeerNamed, StartDtls
 from tumpline.machines.udpcl.feedback import NOT_ECT
 from tumpline.machines.udpcl.reassembly import Reassembly
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import Kind, kind_of
+
+if TYPE_CHECKING:
+    from tumpline.drivers.dtls.channel import DtlsChannel
+    from tumpline.drivers.links._udpcl_security import Security
 
 READS_MOST: Final = 64  # of one socket in a wake-up: others must have their turn
 TRIES_MOST: Final = 24  # shorter and shorter datagrams until they pass: a size is at least a quarter smaller each time
@@ -96,15 +100,15 @@ class UdpclEndpoint:
         node_id: Eid | None,
         chance: Callable[[], float],
         host: EndpointHost,
-        secure: Secure | None = None,
     ) -> None:
+        """Raises: TumplineError (files of `config.tls` that cannot be used)."""
         self.config = config
         self.conversation_config = conversation_config(config, node_id)
         self.counts = Counters()
         self.reassembly = Reassembly(config.reassembly())
         self.talks: dict[tuple[UdpSocket, SocketAddress], Talk] = {}
         self._host = host
-        self._secure = secure
+        self._security = _security(config, node_id, host)
         self._chance = chance
         self._loop = asyncio.get_running_loop()
         self._listening: dict[Address, list[UdpSocket]] = {}  # as asked
@@ -205,14 +209,17 @@ class UdpclEndpoint:
         self,
         remote: Address,
         local: Address | None = None,
-        interface: str = "",
+        interface: str | int = "",
         *,
         keep: bool = False,
         listen_s: float | None = None,
+        name: str | None = None,
+        expected: Eid | None = None,
     ) -> Talk:
         """The conversation with this numeric address, begun if there is none. `local`: from where ("" or a wildcard and
         port 0: whatever fits); `interface`: out of which. `keep` a relation with it, and tell it every `listen_s` that we
-        listen (by default as configured). Raises: TumplineError."""
+        listen (by default as configured). Its certificate is to name the DNS `name` that was resolved, and the node that is
+        `expected` there. Raises: TumplineError."""
         family, sockaddr = numeric(remote)
         using = self._socket_for(family, local)
         source = Local("" if local is None or is_any(local.host) else local.host, interface_number(interface))
@@ -220,6 +227,7 @@ class UdpclEndpoint:
         if talk is None:
             talk = self._begin(using, sockaddr, source if source != Local() else None)
         self._strangers.pop((using, sockaddr), None)
+        talk.reference = talk.reference._replace(host=name, node_id=expected)
         talk.machine.want(self._loop.time(), keep=keep, listen_s=listen_s)
         self.touch(talk)
         return talk
@@ -254,11 +262,13 @@ class UdpclEndpoint:
         key = (talk.socket, talk.remote)
         self.talks.pop(key, None)
         self._strangers.pop(key, None)
-        self.reassembly.forget_peer(key)
+        self.reassembly.forget_peer(talk.machine.transfers_of)
         self._fail(talk, reason)
         if talk.channel is not None:
             talk.channel.close()
-            talk.socket.send(talk.channel.out(), talk.remote, 0, talk.local)
+            talk.socket.send(talk.channel.out(), talk.remote, NOT_ECT, talk.local)
+        if self._security is not None:
+            self._security.settled(talk)
         self._blocked.get(talk.socket, {}).pop(talk, None)
         self._host.forgotten(talk, reason)
 
@@ -320,12 +330,17 @@ class UdpclEndpoint:
                 talk.unreachable += 1
 
     def _take(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]], now: float) -> None:
-        talk = self.talks.get((from_socket, read.remote))
+        key = from_socket, read.remote
+        if self._security is not None and any(data[:1] == b"\x16" for data in read.datagrams):
+            read = self._greet(self._security, from_socket, read, touched)
+            if not read.datagrams:
+                return
+        talk = self.talks.get(key)
         if talk is None:
             talk = self._stranger(from_socket, read, touched)
             if talk is None:
                 return
-        elif (key := (from_socket, read.remote)) in self._strangers:
+        elif key in self._strangers:
             self._strangers.move_to_end(key)
             talk.local = _reply_from(read)
         if talk.channel is not None:
@@ -342,9 +357,12 @@ class UdpclEndpoint:
         """A conversation with somebody new, if what came has a meaning and there is room for one more."""
         first = read.datagrams[0][:1]
         kind = kind_of(first[0]) if first else None
-        if kind is None or kind in (Kind.PADDING, Kind.BUNDLE6):
+        if kind is None or kind in (Kind.PADDING, Kind.BUNDLE6, Kind.DTLS):
             self.counts.garbage += len(read.datagrams)
             return None
+        return self._begin_stranger(from_socket, read, touched)
+
+    def _begin_stranger(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]) -> Talk | None:
         if len(self.talks) >= self.config.limits.conversations:
             self.counts.crowded_out += 1
             if not self._strangers:
@@ -381,17 +399,24 @@ class UdpclEndpoint:
         while events:
             event = events.pop(0)
             if isinstance(event, StartDtls):
-                self._start_dtls(talk, event, now)
+                self._start_dtls(talk, now)
+            elif isinstance(event, PeerNamed) and talk.identity is not None and event.is_secured:
+                if refusal := talk.identity.told(event.node_id):
+                    talk.machine.dtls_failed(refusal)
+                    continue
+            elif isinstance(event, DtlsUnanswered):
+                talk.channel = None
             self._host.happened(talk, event)
             if isinstance(event, DtlsFailed):
                 self.forget(talk, event.text)  # a new handshake is a new conversation
 
     def _poll(self, talk: Talk, now: float) -> None:
         channel = talk.channel
+        if channel is not None and not channel.is_established:
+            return
         for batch in talk.machine.poll(now):
             if channel is not None:
-                channel.write(batch.datagrams)
-                batch = batch._replace(datagrams=channel.out())
+                batch = batch._replace(datagrams=channel.seal(batch.datagrams, talk.machine.sizing.path_octets))
             talk.backlog.append(batch)
 
     def _write(self, talk: Talk, now: float) -> None:
@@ -469,7 +494,7 @@ class UdpclEndpoint:
             return
         if talk.channel is not None and (again := talk.channel.next_timeout()) is not None and again <= now:
             talk.channel.handle_timeout(now)
-            self._look_at_channel(talk, talk.channel)
+            self._secure.look(talk, now)
         at = machine.next_timeout()
         if at is not None and at <= now:
             machine.handle_timeout(now)
@@ -477,17 +502,37 @@ class UdpclEndpoint:
 
     # ---- DTLS --------------------------------------------------------------------------------------------------------
 
-    def _start_dtls(self, talk: Talk, event: StartDtls, now: float) -> None:
-        if self._secure is None:
-            talk.machine.dtls_failed("DTLS is not configured")
-            return
-        self._poll(talk, now)  # DTLS Initiation, plainly
-        talk.channel = self._secure(talk, event)
-        if event.first:
-            talk.channel.feed(event.first, now)
-        self._look_at_channel(talk, talk.channel)
+    @property
+    def _secure(self) -> Security:
+        assert self._security is not None, "nobody speaks DTLS where there is none"
+        return self._security
 
-    def _decrypt(self, talk: Talk, channel: SecureChannel, read: Received, now: float) -> list[bytes]:
+    def _start_dtls(self, talk: Talk, now: float) -> None:
+        self._poll(talk, now)  # DTLS Initiation, plainly
+        self._secure.begin(talk, now)
+        if talk.channel is not None:
+            self._secure.look(talk, now)
+
+    def _greet(
+        self, security: Security, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]
+    ) -> Received:
+        """ClientHellos are no matter of a conversation yet: nothing is kept before their cookie has come back."""
+        key = from_socket, read.remote
+
+        def find() -> Talk | None:
+            return self.talks.get(key)
+
+        def begin() -> Talk | None:
+            return find() or self._begin_stranger(from_socket, read, touched)
+
+        rest = security.greet(from_socket, read, find, begin)
+        talk = find()
+        if talk is not None and talk.channel is not None:
+            security.look(talk, self._loop.time())
+            touched.setdefault(talk, [])
+        return rest
+
+    def _decrypt(self, talk: Talk, channel: DtlsChannel, read: Received, now: float) -> list[bytes]:
         """Records go through the channel; plain text beside them is refused, and counted, by the machine."""
         plain: list[bytes] = []
         for data in read.datagrams:
@@ -495,23 +540,18 @@ class UdpclEndpoint:
                 plain += channel.feed(data, now)
             else:
                 talk.machine.receive([data], now)
-        self._look_at_channel(talk, channel)
+        self._secure.look(talk, now)
         if not plain:
             return []
         return talk.machine.receive(plain, now, mark=read.mark, is_multicast=read.is_multicast, is_secured=True)
 
-    @staticmethod
-    def _look_at_channel(talk: Talk, channel: SecureChannel) -> None:
-        """What the last call has made of it."""
-        machine = talk.machine
-        if channel.failure:  # what it says of that goes when the conversation is forgotten
-            if machine.state is not State.FAILED:
-                machine.dtls_failed(channel.failure)
-            return
-        if out := channel.out():
-            talk.backlog.append(Batch(out, NOT_ECT, []))
-        if channel.is_established and machine.state is State.SECURING:
-            machine.dtls_done(channel.certificate, channel.overhead_octets)
+
+def _security(config: UdpclConfig, node_id: Eid | None, host: EndpointHost) -> Security | None:
+    if config.tls.effective_mode == "off":
+        return None
+    from tumpline.drivers.links._udpcl_security import Security
+
+    return Security(config, node_id, host.notice)
 
 
 def _reply_from(read: Received) -> Local | None:

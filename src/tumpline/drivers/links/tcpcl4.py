@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from tumpline.drivers.dial import Address, DialError, display_address, parse_address
+from tumpline.drivers.dial import Address, DialError, dial, display_address, parse_address
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec
 from tumpline.drivers.links._dialler import Dialler
 from tumpline.drivers.links._tcpcl4_config import (
@@ -24,14 +24,16 @@ from tumpline.drivers.links._tcpcl4_config import (
     tls_contexts,
 )
 from tumpline.drivers.links._tcpcl4_connection import Connection, Remote, new_scratch
+from tumpline.drivers.links._tcpcl4_observer import SessionObserver
 from tumpline.drivers.links._units import release
 from tumpline.drivers.listen import Registration, listen
 from tumpline.drivers.tasks import TaskOwner
+from tumpline.errors import TumplineError
+from tumpline.machines.authenticate import node_id_or_none
 from tumpline.machines.backoff import Backoff
 from tumpline.machines.bucket import Bucket
 from tumpline.machines.effects import PathInfo, RefuseReason, Unit
-from tumpline.machines.tcpcl4.authenticate import node_id_or_none
-from tumpline.machines.tcpcl4.config import Role
+from tumpline.machines.tcpcl4.config import Role, SessionConfig
 from tumpline.machines.tcpcl4.events import SessionEstablished, SessionTerminated
 from tumpline.machines.tcpcl4.session import Session
 from tumpline.wire.eid import Eid
@@ -42,15 +44,17 @@ ADDRESSES_MAX = 16_384  # whose connections are counted: some 4 MB
 
 
 class Tcpcl4Link:
-    """BundleLink over TCP sessions. Made by SPEC.open."""
+    """BundleLink over TCP sessions. Made by SPEC.open; who shows each connection to people hands in an observer."""
 
     host: LinkHost
 
-    def __init__(self, config: Tcpcl4Config, context: LinkContext) -> None:
+    def __init__(self, config: Tcpcl4Config, context: LinkContext, observer: SessionObserver | None = None) -> None:
+        self.observer = observer
         self.name = context.name
         self.contexts = tls_contexts(config.tls)
         self._config = config
         self._context = context
+        self._node_id = "" if context.node_id.is_null else str(context.node_id)
         self._scratch = new_scratch()
         self._tasks = TaskOwner(self._task_failed)
         self._listening: list[Registration] = []
@@ -75,8 +79,7 @@ class Tcpcl4Link:
             self.contexts.context(False)
         try:
             for text in addresses(self._config.listen):
-                where = parse_address(text, DEFAULT_PORT)
-                self._listening.append(listen(where, VERSION, self._accepted, self._rejected))
+                self.listen(parse_address(text, DEFAULT_PORT))
             for text in addresses(self._config.connect):
                 self.connect(text)
         except BaseException:
@@ -109,6 +112,54 @@ class Tcpcl4Link:
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         self.host.notice("task_failed", link=self.name, task=name, reason=repr(error))
+
+    # ---- verbs of whoever drives it by hand --------------------------------------------------------------------------
+
+    def listen(self, where: Address) -> None:
+        """Take connections there too. Raises: TumplineError with the remedy (port in use ...)."""
+        self._listening.append(listen(where, VERSION, self._accepted, self._rejected))
+
+    def listen_stop(self, where: Address) -> None:
+        """Take no more there; sessions stay. Raises: TumplineError (it does not listen there)."""
+        for registration in self._listening:
+            if registration.listener.asked == where:
+                registration.close()
+                self._listening.remove(registration)
+                return
+        places = ", ".join(self.listening) or "nowhere"
+        raise TumplineError(f"{self.name} does not listen on {where}; it listens on {places}")
+
+    @property
+    def listening(self) -> list[str]:
+        """Where peers reach us."""
+        return [registration.address for registration in self._listening]
+
+    async def dial(self, where: Address) -> Connection:
+        """One connection, tried once: its end is the caller's business. Raises: DialError."""
+        sock = await dial(where, self._config.dial_s)
+        if self._stopping:
+            sock.close()
+            raise DialError(f"{where}: {self.name} is stopped")
+        return self._outbound(sock, where, None)
+
+    def forget(self, connection: Connection) -> None:
+        """If it was kept up by dialling again, that ends; the connection stays."""
+        dialler = self._dialled.get(connection)
+        if dialler is not None and self._diallers.pop(dialler.address, None) is not None:
+            dialler.cease()
+
+    def rest(self, reason: str) -> None:
+        """Listen and dial no more; sessions stay, but for those that were dialled and are kept: they end in order."""
+        for registration in self._listening:
+            registration.close()
+        self._listening.clear()
+        for dialler in self._diallers.values():
+            dialler.stop(reason)
+        self._diallers.clear()
+
+    def connection(self, path: int) -> Connection:
+        """Whose path that is. Raises: KeyError (it is not up)."""
+        return self._paths[path]
 
     # ---- verbs of the host -------------------------------------------------------------------------------------------
 
@@ -164,7 +215,7 @@ class Tcpcl4Link:
         """Snapshot for people."""
         return {
             "kind": SPEC.scheme,
-            "listening": [registration.address for registration in self._listening],
+            "listening": self.listening,
             "tls": self._config.tls.effective_mode,
             "handshakes": len(self._connections) - len(self._paths),
             "sessions": [_describe_session(connection) for connection in self._paths.values()],
@@ -189,22 +240,19 @@ class Tcpcl4Link:
             sock.close()
             self._rejected(display_address(sockaddr), reason)
             return
-        config = session_config(self._config, str(self._context.node_id), ip, None, None)
         remote = Remote(display_address(sockaddr), ip, None, outbound=False)
-        connection = self._connection(sock, Session(config, Role.PASSIVE, self._context.random), remote)
-        connection.begin(first)
+        self._connection(sock, remote, Role.PASSIVE, session_config(self._config, self._node_id, ip, None, None), first)
 
     def _dialled_to(self, sock: socket.socket, dialler: Dialler) -> Connection:
         """A connection that we wanted is there."""
-        address = dialler.address
+        return self._outbound(sock, dialler.address, dialler)
+
+    def _outbound(self, sock: socket.socket, address: Address, dialler: Dialler | None) -> Connection:
         ip = _peer_ip(sock, address)
-        node_id = str(dialler.peer) if dialler.peer is not None else None
-        config = session_config(self._config, str(self._context.node_id), ip, address, node_id)
+        node_id = str(dialler.peer) if dialler is not None and dialler.peer is not None else None
+        config = session_config(self._config, self._node_id, ip, address, node_id)
         remote = Remote(str(address), ip, config.expected_host, outbound=True)
-        connection = self._connection(sock, Session(config, Role.ACTIVE, self._context.random), remote)
-        self._dialled[connection] = dialler
-        connection.begin(b"")
-        return connection
+        return self._connection(sock, remote, Role.ACTIVE, config, b"", dialler)
 
     def _dial_failed(self, dialler: Dialler, retry_s: float) -> None:
         self.host.notice(
@@ -238,10 +286,26 @@ class Tcpcl4Link:
         most = limits.max_per_ip_burst
         return self._arrivals.setdefault(ip, Bucket(most, most, limits.max_per_ip_s, now)).take(now)
 
-    def _connection(self, sock: socket.socket, session: Session, remote: Remote) -> Connection:
-        connection = Connection(self, session, remote, self._scratch, sock)
+    def _connection(
+        self,
+        sock: socket.socket,
+        remote: Remote,
+        role: Role,
+        config: SessionConfig,
+        first: bytes,
+        dialler: Dialler | None = None,
+    ) -> Connection:
+        """A connection begins; `first` was read from it already, `dialler` keeps it."""
+        if self.observer is not None:
+            config = self.observer.configure(config)
+        connection = Connection(self, Session(config, role, self._context.random), remote, self._scratch, sock)
         self._connections.add(connection)
         self._per_ip[remote.ip] += 1
+        if dialler is not None:
+            self._dialled[connection] = dialler
+        if self.observer is not None:
+            self.observer.opened(connection)
+        connection.begin(first)
         return connection
 
     def established(self, connection: Connection, session: SessionEstablished) -> int:
@@ -287,6 +351,8 @@ class Tcpcl4Link:
         if not self._per_ip[connection.remote.ip]:
             del self._per_ip[connection.remote.ip]
         self._all_closed.set()
+        if self.observer is not None:
+            self.observer.closed(connection)
 
 
 def _peer_ip(sock: socket.socket, address: Address) -> str:

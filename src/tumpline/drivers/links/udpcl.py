@@ -10,8 +10,9 @@ from typing import Any
 
 from tumpline.drivers.dial import Address, DialError, parse_address, resolve
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec
+from tumpline.drivers.links._tls_config import asks_for_proof
 from tumpline.drivers.links._udpcl_config import UdpclConfig
-from tumpline.drivers.links._udpcl_describe import describe_talk
+from tumpline.drivers.links._udpcl_describe import describe_talk, describe_tls, security_of
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
 from tumpline.drivers.links._udpcl_socket import SocketAddress
 from tumpline.drivers.links._udpcl_talk import Talk
@@ -20,13 +21,26 @@ from tumpline.drivers.payload import read_range
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import StorageError
 from tumpline.machines.backoff import Backoff
+from tumpline.machines.bucket import Bucket
 from tumpline.machines.effects import Arrival, PathInfo, RefuseReason, Unit
-from tumpline.machines.udpcl.events import Event, PathMtuFound, PathMtuShrank, PeerNamed, PeerSilent, SpokeVersion2
+from tumpline.machines.udpcl.conversation import State
+from tumpline.machines.udpcl.events import (
+    DtlsDone,
+    DtlsFailed,
+    DtlsUnanswered,
+    Event,
+    PathMtuFound,
+    PathMtuShrank,
+    PeerNamed,
+    PeerSilent,
+    SpokeVersion2,
+)
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import PORT
 
 # Handed to a conversation ahead of what it has sent: the rest waits where it lies.
 AHEAD_OCTETS = 512 << 10
+TOLD_AT_ONCE = 16  # refused handshakes; then one notice a second
 
 
 class _Path:
@@ -83,6 +97,7 @@ class UdpclLink:
         self._tasks = TaskOwner(self._task_failed)
         self._all_sent = asyncio.Event()
         self._is_stopping = False
+        self._tell = Bucket(TOLD_AT_ONCE, TOLD_AT_ONCE, 1.0, 0.0)  # of strangers that were refused
 
     @property
     def endpoint(self) -> UdpclEndpoint:
@@ -149,8 +164,8 @@ class UdpclLink:
             try:
                 where, interface = _without_interface(parse_address(wanted.address, PORT))
                 found = await resolve(where)
-                self._begin(wanted, found[0][1], interface)
                 wanted.ended.clear()
+                self._begin(wanted, found[0][1], interface)
                 await wanted.ended.wait()
             except DialError as error:
                 wanted.failure = str(error)
@@ -160,11 +175,18 @@ class UdpclLink:
             await asyncio.sleep(delay_s)
 
     def _begin(self, wanted: _Wanted, sockaddr: SocketAddress, interface: str) -> None:
+        asked = parse_address(wanted.address, PORT)
+        name = asked.host if asked.is_name else None
+        numeric = Address(str(sockaddr[0]), int(sockaddr[1]))
         talk = wanted.talk = self.endpoint.talk_with(
-            Address(str(sockaddr[0]), int(sockaddr[1])), interface=interface, keep=True
+            numeric, interface=interface, keep=True, name=name, expected=wanted.peer
         )
         path = talk.owner
-        if path is None:
+        if talk.is_over:
+            self._ended(talk, talk.machine.failure)
+        elif talk.machine.state is State.SECURING:
+            return  # DtlsDone brings the path up
+        elif path is None:
             self._path(talk, wanted.peer, outbound=True)
         else:  # it has spoken to us before
             path.expected = wanted.peer
@@ -262,6 +284,7 @@ class UdpclLink:
         return {
             "kind": SPEC.scheme,
             "listening": [] if endpoint is None else endpoint.listening,
+            **describe_tls(self._config.tls.effective_mode),
             "sessions": [
                 {"path": number, "outbound": talk.owner.outbound, **describe_talk(talk)}
                 for number, talk in self._paths.items()
@@ -309,7 +332,11 @@ class UdpclLink:
                 self.host.path_up(self._info(talk, talk.owner))
             elif isinstance(event, PeerNamed):
                 self._path(talk, None, outbound=False)
-        if isinstance(event, PathMtuFound):
+        if isinstance(event, DtlsDone | DtlsUnanswered):
+            self._begun(talk)
+        elif isinstance(event, DtlsFailed):
+            self._refused(talk, event.text)
+        elif isinstance(event, PathMtuFound):
             fields = {"datagram_octets": event.datagram_octets, "is_confirmed": event.is_confirmed}
             self.host.notice("path_mtu_found", link=self.name, address=talk.address, **fields)
         elif isinstance(event, PathMtuShrank):
@@ -320,6 +347,7 @@ class UdpclLink:
 
     def forgotten(self, talk: Talk, reason: str) -> None:
         """A conversation is over."""
+        self._ended(talk, reason)
         path: _Path | None = talk.owner
         if path is None:
             return
@@ -331,14 +359,34 @@ class UdpclLink:
             self.host.lost(path.number, [unit.seq for unit in units])
         self.host.path_down(path.number, reason)
         self.acknowledge(path.number, [number for at, number in self._unanswered if at == path.number])
-        for wanted in self._wanted.values():
-            if wanted.talk is talk:
-                wanted.talk, wanted.failure = None, reason
-                wanted.ended.set()
+
+    def _ended(self, talk: Talk, reason: str) -> None:
+        wanted = self._wanted_as(talk)
+        if wanted is not None:
+            wanted.talk, wanted.failure = None, reason
+            wanted.ended.set()
+
+    def _wanted_as(self, talk: Talk) -> _Wanted | None:
+        return next((wanted for wanted in self._wanted.values() if wanted.talk is talk), None)
 
     def notice(self, name: str, **fields: Any) -> None:
         """For people."""
         self.host.notice(name, link=self.name, **fields)
+
+    def _begun(self, talk: Talk) -> None:
+        """It is decided whether DTLS is spoken there: a path to who was configured, or to who has proved who it is."""
+        wanted = self._wanted_as(talk)
+        if wanted is not None:
+            wanted.backoff.reset()
+        if talk.owner is not None:
+            self.host.path_up(self._info(talk, talk.owner))
+        elif wanted is not None or talk.machine.state is State.SECURED:
+            self._path(talk, wanted.peer if wanted is not None else None, outbound=wanted is not None)
+
+    def _refused(self, talk: Talk, reason: str) -> None:
+        """Told to people, but not for each of a flood; of who was configured, `_keep` tells."""
+        if self._wanted_as(talk) is None and self._tell.take(asyncio.get_running_loop().time()):
+            self.host.notice("session_failed", link=self.name, address=talk.address, reason=reason, clean=False)
 
     # ---- paths -------------------------------------------------------------------------------------------------------
 
@@ -350,17 +398,23 @@ class UdpclLink:
 
     def _info(self, talk: Talk, path: _Path) -> PathInfo:
         """An address that was configured as somebody's is that peer's; what an address says of itself is a hint (draft:
-        it MUST NOT feed routing while it is not authenticated)."""
+        it MUST NOT feed routing while it is not authenticated). Inside of DTLS its certificate decides."""
+        is_proof_asked = talk.machine.state is State.SECURED and asks_for_proof(self._config.tls)
+        proved = talk.identity.proved if talk.identity is not None else None
         return PathInfo(
             path=path.number,
             link=self.name,
-            peer=path.expected or talk.machine.node_id,
+            peer=proved or path.expected or talk.machine.node_id,
             address=talk.address,
-            authenticated=path.expected is not None or self._config.trust_node_ids,
+            authenticated=proved is not None if is_proof_asked else self._is_trusted(path),
+            security=security_of(talk),
             mru_octets=self._mru_octets(talk),
             segment_octets=talk.machine.sizing.datagram_octets,
             outbound=path.outbound,
         )
+
+    def _is_trusted(self, path: _Path) -> bool:
+        return path.expected is not None or self._config.trust_node_ids
 
     def _mru_octets(self, talk: Talk) -> int:
         most = talk.machine.bundle_octets_most

@@ -20,14 +20,14 @@ def older_file(value: Any, problems: Problems, remarks: Problems) -> OlderFile |
     return made if isinstance(made, OlderFile) else None
 
 
-def from_older(value: Any, problems: Problems) -> dict[str, Any]:
+def from_older(value: Any, problems: Problems, apart: bool = False) -> dict[str, Any]:
     """The same laboratory as plain data for `LabFile`, with remarks on what is done otherwise; {} if there are `problems`."""
     remarks = Problems(problems.source, problems.lines)
     older = older_file(value, problems, remarks)
     if older is None:
         return {}
     _check_nets(older, problems)
-    return converted(older, problems, remarks)
+    return converted(older, problems, remarks, apart)
 
 
 def _check_nets(older: OlderFile, problems: Problems) -> None:

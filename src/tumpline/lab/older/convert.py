@@ -1,24 +1,27 @@
 """From one of the older agent's network files to a laboratory of ours, as plain data for `LabFile`.
 
 There, a convergence layer is dialled when a bundle is to be sent; here, sessions are held. So every route becomes a session
-with its next hop and a route over it. What would have gone by UDPCL or BTP-U goes by TCPCLv4, with a remark.
+with its next hop and a route over it; with UDPCL, an address that is written down. What would have gone by BTP-U or LTP goes
+by TCPCLv4, with a remark.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tumpline.errors import ConfigError
+from tumpline.lab.older.apart import yaml_of
 from tumpline.lab.older.neighbours import discovered
-from tumpline.lab.older.patterns import Plain, pattern_of, plain_of
-from tumpline.lab.older.shape import PORT, OlderFile, OlderNode, TxRoute
-from tumpline.lab.older.who import Who, node_ids, tried
+from tumpline.lab.older.shape import POLLING_MS, PORT, OlderFile, OlderNode, TxRoute
+from tumpline.lab.older.who import Who, node_ids
+from tumpline.node.config.older.patterns import Plain, node_of, pattern_of, plain_of
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.registry import did_you_mean
-from tumpline.wire.eid import Eid
 
-_LAYERS = {"udpcl": "UDPCL", "btpu": "BTP-U", "ltpcl": "LTP"}
+_LAYERS = {"btpu": "BTP-U", "ltpcl": "LTP"}
+UDPCL: Final = "udpcl"
 _FOUND_PRIORITY = 100  # of routes that were discovered: behind those that are written down
 
 
@@ -30,30 +33,65 @@ class Agent:
     routes: list[dict[str, Any]] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
     links: dict[str, Any] = field(default_factory=dict)  # laid over what the laboratory writes for the one link
+    udp_peers: dict[str, str] = field(default_factory=dict)  # neighbours by UDPCL, with their addresses
+    polled: list[str] = field(default_factory=list)  # addresses that are told that we listen ...
+    polled_s: float | None = None  # ... so often
+    udpcl: dict[str, Any] = field(default_factory=dict)  # its link, if there is one
 
     def table(self, tls: bool) -> dict[str, Any]:
         """As `AgentSection` reads it."""
-        more = {"node": {"aliases": self.aliases}} if self.aliases else {}
-        links = {"links": [self.links]} if self.links else {}
-        return {"connect": self.connect, "routes": self.routes, "tls": tls, "key_log": tls, "config": more | links}
+        more: dict[str, Any] = {"node": {"aliases": self.aliases}} if self.aliases else {}
+        if self.links or self.udpcl:
+            more["links"] = [self.links, *([self.udpcl] if self.udpcl else [])]
+        if self.udp_peers:
+            more["peers"] = [
+                {"id": f"dtn://{other}/", "link": UDPCL, "address": address}
+                for other, address in self.udp_peers.items()
+            ]
+        return {"connect": self.connect, "routes": self.routes, "tls": tls, "key_log": tls, "config": more}
+
+    def udpcl_link(self, listens: bool) -> dict[str, Any]:
+        """As `[[links]]` has it: what senders say of themselves makes routes, as it does there."""
+        often = {} if self.polled_s is None else {"listen_s": self.polled_s}
+        listen = [f"[::]:{PORT}"] if listens else []
+        connect = [each for each in self.polled if each not in self.udp_peers.values()]  # those are told anyway
+        return {"kind": UDPCL, "listen": listen, "connect": connect, "trust_node_ids": True, **often}
 
 
-def converted(older: OlderFile, problems: Problems, remarks: Problems) -> dict[str, Any]:
-    """The same for `LabFile`; what cannot be goes to `problems`, what is done otherwise to `remarks`."""
+def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bool = False) -> dict[str, Any]:
+    """The same for `LabFile`; what cannot be goes to `problems`, what is done otherwise to `remarks`.
+
+    `apart`: each node has three agents over a bus of its own, as it was there."""
     nets = {
         name: {"subnet4": net.subnet4 or net.subnet, "subnet6": net.subnet6, "mtu": net.mtu}
         for name, net in older.nets.items()
     }
     conversion = _Conversion(older, problems, remarks)
     agents = conversion.agents()
-    nodes = {
+    nodes: dict[str, dict[str, Any]] = {
         name: {"nets": _ports(node), "agent": agents[name].table(node.config.tls_enable)}
         for name, node in older.nodes.items()
     }
+    if apart:
+        for name in older.nodes:
+            nodes[name]["agent"]["apart"] = _apart(older, name, agents)
     # What `lab test` can know: that who has a session, or found a way of several hops, is answered.
-    ways = [(name, other) for name, agent in agents.items() for other in agent.connect] + conversion.found_ways
+    ways = [
+        (name, other) for name, agent in agents.items() for other in (*agent.connect, *agent.udp_peers)
+    ] + conversion.found_ways
     expect = [{"ping": {"from": name, "to": other}} for name, other in ways]
     return {"nets": nets, "nodes": nodes, "expect": expect, "remarks": remarks.sentences()}
+
+
+def _apart(older: OlderFile, name: str, agents: Mapping[str, Agent]) -> dict[str, Any]:
+    """By neighbour what goes there: itself, and what discovery would have found."""
+    own = agents[name]
+    found = {other: [f"dtn://{other}/**"] for other in own.connect}
+    for route in own.routes:
+        other = route["via"].removeprefix("dtn://").strip("/")
+        if route["priority"] == _FOUND_PRIORITY:
+            found.setdefault(other, []).append(route["to"])
+    return yaml_of(older, name, node_ids(older, name), found)
 
 
 def _ports(node: OlderNode) -> list[str] | dict[str, dict[str, str]]:
@@ -95,7 +133,7 @@ class _Conversion:
         """Bundles for the node are delivered and others forwarded, whatever is written; more can only be an alias."""
         for index, route in enumerate(node.config.bp_rx_routes):
             for plain in self._plain(route.eid_pattern, (*path, index, "eid_pattern")):
-                alias = _alias(plain)
+                alias = node_of(plain)
                 own = alias in node_ids(self._older, name)
                 if route.action == "deliver" and alias is not None:
                     self._agents[name].aliases += [] if own else [alias]
@@ -119,9 +157,9 @@ class _Conversion:
                 elif target is not None:
                     self._route(name, plain, route, index, here)
             earlier += plains
-            if target is not None:
+            if target is not None and not self._by_udp(name, target, route, here):
                 self._dial(name, target, here)
-            if route.cl_type != "tcpcl":
+            if route.cl_type in _LAYERS:
                 self._remarks.add(
                     (*here, "cl_type"), f"{_LAYERS[route.cl_type]} is not there yet; this route goes by TCPCLv4"
                 )
@@ -140,10 +178,20 @@ class _Conversion:
             if target is None:
                 self._nobody(polled.address, (*path, index, "address"))
                 continue
-            self._dial(name, target, (*path, index))
-            self._remarks.add(
-                (*path, index), f"UDPCL is not there yet; a session with {target} by TCPCLv4 fetches what waits there"
-            )
+            agent, interval_s = self._agents[name], (polled.interval_ms or POLLING_MS) / 1000
+            agent.polled.append(f"{polled.address}:{polled.port}")
+            agent.polled_s = min(interval_s, agent.polled_s or interval_s)
+
+    def _by_udp(self, name: str, target: str, route: TxRoute, path: Path) -> bool:
+        """Whether the next hop is reached by UDPCL: it has to listen, and to share a net."""
+        nodes = self._older.nodes
+        if route.cl_type != UDPCL or not set(nodes[name].nets) & set(nodes[target].nets):
+            return False
+        if not nodes[target].config.udpcl_listen:
+            self._remarks.add((*path, "cl_type"), f"{target} has udpcl_listen: false; this route goes by TCPCLv4")
+            return False
+        self._agents[name].udp_peers[target] = f"{route.address or target}:{PORT}"
+        return True
 
     def _absent(self, node: OlderNode, path: Path) -> None:
         config = node.config
@@ -152,7 +200,7 @@ class _Conversion:
             (
                 config.dtls_enable_tx,
                 "dtls_enable_tx",
-                "UDPCL and its DTLS are not there yet; TLS is as tls_enable says",
+                "DTLS of UDPCL is not there yet; TLS of TCPCLv4 is as tls_enable says",
             ),
             (bool(config.btpu_listen), "btpu_listen", "BTP-U is not there yet; neighbours are reached by TCPCLv4"),
             (bool(config.btpu_polling), "btpu_polling", "BTP-U is not there yet; nothing is polled"),
@@ -179,7 +227,7 @@ class _Conversion:
     def _further_ids(self) -> None:
         """A session tells one node ID of each end: where the others lead is said by routes."""
         for name, agent in self._agents.items():
-            for other in agent.connect:
+            for other in (*agent.connect, *agent.udp_peers):
                 self._found(name, other, [all_of(each) for each in self._agents[other].aliases])
                 self._found(other, name, [all_of(each) for each in agent.aliases])
 
@@ -191,14 +239,17 @@ class _Conversion:
     def _links(self) -> None:
         nodes = self._older.nodes
         mixed = len({node.config.tls_enable for node in nodes.values()}) > 1
+        datagrams = any(agent.udp_peers or agent.polled for agent in self._agents.values())
         for name, node in nodes.items():
             agent = self._agents[name]
+            if datagrams and (node.config.udpcl_listen or agent.udp_peers or agent.polled):
+                agent.udpcl = agent.udpcl_link(node.config.udpcl_listen)
             if not node.config.tcpcl_listen:
                 agent.links["listen"] = []
-                if not agent.connect:
+                if not agent.connect and not agent.udpcl:
                     self._problems.add(
                         ("nodes", name, "config", "tcpcl_listen"),
-                        "UDPCL is not there yet, so nobody could reach it; remove it, or give it a route in bp_tx_routes",
+                        "nobody could reach it, and nobody sends by UDPCL; remove it, or give it a route in bp_tx_routes",
                     )
             if mixed and node.config.tls_enable:
                 # RFC 9174 §4.3: TLS is used if both offer it, which is what tls_enable means there.
@@ -242,7 +293,7 @@ class _Conversion:
             self._nobody(route.address, (*path, "address"))
         elif at != target:
             self._problems.add(path, f"{route.address} is {at}, and {route.next_nodeid} another; name one node")
-        elif route.cl_type == "tcpcl" and route.port != PORT:
+        elif route.cl_type in ("tcpcl", UDPCL) and route.port != PORT:
             self._problems.add((*path, "port"), f"no agent of this file listens on {route.port}; write {PORT}")
         else:
             return target
@@ -258,9 +309,3 @@ def all_of(node_id: str) -> str:
         return f"{node_id}**"
     numbers = node_id[4:].split(".")  # allocator, if it is not 0; node; service
     return f"ipn:{'.'.join(['0', *numbers][-3:-1])}.*"
-
-
-def _alias(plain: Plain) -> str | None:
-    """The node ID of which this is everything, if it is."""
-    text = plain.text if not plain.text.startswith("ipn:") else f"{plain.text.removesuffix('.')}.0"
-    return tried(lambda: str(Eid.parse(text)) if not plain.exact and Eid.parse(text).is_administrative else None, None)

@@ -15,6 +15,7 @@ from tumpline.node.config.model import Section
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.registry import did_you_mean
 
+POLLING_MS: Final = 60_000  # where a polling entry says nothing
 PORT: Final = 4556  # dtn-bundle: agents of such a file listen nowhere else
 _OLDER_NODE: Final = frozenset({"config", "keys", "ipn_node", "use_mac", "use_ipv4", "use_ipv6"})
 _OWN_NODE: Final = frozenset({"agent", "nat", "firewall", "forward", "run", "gateway"})

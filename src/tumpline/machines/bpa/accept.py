@@ -175,8 +175,9 @@ class Reception:
         primary = head.primary
         source = primary.source
         queue = self._queues.queue(primary.destination)
-        if primary.destination.is_null or queue.is_local_only or source.is_local:
-            # RFC 9758 §5.4: ipn:! never leaves a node; and the null endpoint has no members (RFC 9171 §4.2.5.1.1).
+        if primary.destination.is_null or queue.is_closed or source.is_local:
+            # RFC 9758 §5.4: ipn:! never leaves a node; the null endpoint has no members (RFC 9171 §4.2.5.1.1); and
+            # routing may have a rule that nothing for a destination is taken.
             raise _DeleteError(ReasonCode.DESTINATION_UNAVAILABLE)
         age_ms = 0
         if head.blocks:

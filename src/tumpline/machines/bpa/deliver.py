@@ -71,13 +71,13 @@ class Administration(Service):
 
     def hand_on(self, deliveries: list[Delivery], now: float) -> None:
         for delivery in deliveries:
-            self._deliverer.on_committed[delivery.seq] = delivery
+            self._deliverer.on_committed[delivery.seq] = delivery, self.in_flight[delivery.seq]
         self._deliverer.delivered(self, [(delivery.seq, Outcome()) for delivery in deliveries], now)
 
-    def committed(self, delivery: Delivery, now: float) -> None:
+    def committed(self, delivery: Delivery, entry: Entry, now: float) -> None:
         """It is known as delivered now: act on it, once."""
         if delivery.admin:
-            self._records.handle(delivery.source, delivery.payload, now)
+            self._records.handle(delivery, _primary(entry).flags, entry[0].expires_ms, now)
         else:
             self._core.notice("bundle_ignored", to=str(delivery.destination), source=str(delivery.source))
 
@@ -140,7 +140,7 @@ class Deliverer:
         self._stalled: deque[tuple[Service, int, Outcome]] = deque()  # bounded by the windows of the services
         self.records = AdminRecords(core)
         self.administration = Administration(core, queues, self, self.records)
-        self.on_committed: dict[int, Delivery] = {}
+        self.on_committed: dict[int, tuple[Delivery, Entry]] = {}
         self.on_identities: Callable[[float], None] = lambda _: None
 
     def start(self) -> None:
@@ -331,9 +331,9 @@ class Deliverer:
         ]
 
     def _act(self, seq: int, now: float) -> None:
-        delivery = self.on_committed.pop(seq, None)
-        if delivery is not None:
-            self.administration.committed(delivery, now)
+        item = self.on_committed.pop(seq, None)
+        if item is not None:
+            self.administration.committed(*item, now)
 
 
 def _delivery(entry: Entry) -> Delivery:

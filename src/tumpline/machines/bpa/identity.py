@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tumpline.errors import ConfigError, MalformedError
+from tumpline.machines.routing._api import Reception
 from tumpline.wire.eid import Eid
 
 MAX_SOURCES = 1024  # local endpoints whose EIDs are kept ready: applications choose them
@@ -18,13 +21,27 @@ class Names:
         self.primary = primary
         self.all = frozenset((primary, *aliases))
         self._sources: dict[str, Eid] = {}
+        self.reception: Callable[[Eid], Reception | None] = lambda _: None  # what routing says about a destination
 
     def is_own(self, destination: Eid) -> bool:
-        """Whether the endpoint is one of this node's (RFC 9758: ipn:!.N always is)."""
-        return destination.node in self.all or destination.is_local
+        """Whether what is sent there is delivered here: endpoints of this node (RFC 9758: ipn:!.N always is), unless
+        routing has a rule about them."""
+        if destination in self.all or destination.is_local:
+            return True
+        rule = self.reception(destination)
+        return destination.node in self.all if rule is None else rule is Reception.DELIVER
 
-    def source(self, demux: str) -> Eid:
-        """The local endpoint `demux` as source of a bundle. Raises MalformedError where the primary ID cannot name it."""
+    def is_closed(self, destination: Eid) -> bool:
+        """Whether nothing that others send there is taken (RFC 9758 §5.4: ipn:! never comes from another node)."""
+        return destination.is_local or (destination not in self.all and self.reception(destination) is Reception.DELETE)
+
+    def source(self, demux: str, node: Eid | None = None) -> Eid:
+        """The local endpoint `demux` as source of a bundle, below the primary ID or the one that is named. Raises
+        MalformedError where that cannot name it."""
+        if node is not None and node != self.primary:
+            if node not in self.all:
+                raise MalformedError(f"{node} is none of this node's IDs: {', '.join(sorted(map(str, self.all)))}")
+            return node.with_demux(demux)
         source = self._sources.get(demux)
         if source is None:
             source = self.primary.with_demux(demux)

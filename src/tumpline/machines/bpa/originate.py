@@ -210,11 +210,13 @@ class Origination:
         flags = adu.report_flags & BundleFlags.REPORTS
         if adu.admin:
             flags = BundleFlags.ADMIN  # §4.2.3: an administrative record asks for no reports
+        if adu.wants_ack:
+            flags |= BundleFlags.ACK_REQUESTED
         if adu.must_not_fragment:
             flags |= BundleFlags.MUST_NOT_FRAGMENT
         created_ms = core.clock.ms(now) if core.clock.known else 0
         crc_type = adu.crc_type or 2  # §4.3.1: the primary block has a CRC
-        source = core.names.source(adu.source_demux)
+        source = core.names.source(adu.source_demux, adu.source_node)
         report_to = adu.report_to if adu.report_to is not None else (source if flags & BundleFlags.REPORTS else NULL)
         return PrimaryBlock(flags, crc_type, adu.destination, source, report_to, created_ms, seq, adu.lifetime_ms)
 

@@ -86,7 +86,7 @@ class Queue:
         "destination",
         "epoch",
         "hops",
-        "is_local_only",
+        "is_closed",
         "last",
         "live",
         "name",
@@ -96,11 +96,11 @@ class Queue:
         "scouted",
     )
 
-    def __init__(self, name: str, destination: Eid, own: bool) -> None:
+    def __init__(self, name: str, destination: Eid, own: bool, is_closed: bool = False) -> None:
         self.name = name  # StoredBundle.destination
         self.destination = destination
         self.own = own  # an endpoint of this node
-        self.is_local_only = destination.is_local  # RFC 9758 §5.4: never from or to another node
+        self.is_closed = is_closed  # to what comes from other nodes
         self.reassembles = False  # fragments that wait for the rest of their ADU
         self.bundles = 0
         self.octets = 0
@@ -146,7 +146,8 @@ class Queues:
         queue = self.by_destination.get(destination)
         if queue is None:
             self._drop_idle()
-            queue = Queue(str(destination), destination, self._core.names.is_own(destination))
+            names = self._core.names
+            queue = Queue(str(destination), destination, names.is_own(destination), names.is_closed(destination))
             self.by_destination[destination] = queue
             self.evaluate(queue)
         return queue

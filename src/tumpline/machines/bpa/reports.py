@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from tumpline.errors import MalformedError
 from tumpline.machines.bpa.core import Core
-from tumpline.machines.contract import Octets, Payload
-from tumpline.machines.effects import Adu
+from tumpline.machines.contract import Octets
+from tumpline.machines.effects import Administer, AdminRecord, Adu, Delivery
 from tumpline.wire.admin import Assertion, StatusReport, UnknownRecord, decode_admin_untrusted, encode_admin
 from tumpline.wire.bundle7 import BundleFlags, PrimaryBlock, ReasonCode
-from tumpline.wire.eid import Eid
 
 # Why this node deletes bundles, and when (RFC 9171 §5.10, table 1).
 DELETION_REASONS: dict[int, tuple[str, str]] = {
@@ -19,7 +17,7 @@ DELETION_REASONS: dict[int, tuple[str, str]] = {
     ReasonCode.TRANSMISSION_CANCELED: ("transmission_canceled", "the operator removed it"),
     ReasonCode.DESTINATION_UNAVAILABLE: (
         "destination_unavailable",
-        "nobody can ever take it: the null endpoint, ipn:!, or this node's administrative endpoint without a record",
+        "nobody can ever take it: the null endpoint, ipn:!, this node's administrative endpoint without a record, or a rule",
     ),
     ReasonCode.NO_ROUTE: ("no_route", "every neighbour that leads to its destination said never to send it again"),
     ReasonCode.BLOCK_UNINTELLIGIBLE: ("block_unintelligible", "it does not follow the format, or a CRC does not match"),
@@ -36,13 +34,6 @@ _REQUESTS = (
     BundleFlags.REPORT_DELIVERY,
     BundleFlags.REPORT_DELETION,
 )
-
-
-class AdminRecord(NamedTuple):
-    """An administrative record that came for this node."""
-
-    source: Eid
-    record: Any  # what tumpline.wire.admin made of it
 
 
 Handler = Callable[[AdminRecord, float], None]
@@ -128,8 +119,13 @@ class AdminRecords:
         """Call `handler` for each record of this kind, once the bundle that brought it is committed as delivered."""
         self._handlers[kind] = handler
 
-    def handle(self, source: Eid, payload: Payload, now: float) -> None:
+    def register_service(self, kind: type | int, service: str) -> None:
+        """Hand records of this kind to a service, by Administer."""
+        self._handlers[kind] = lambda item, _: self._core.effects.append(Administer(service, item))
+
+    def handle(self, delivery: Delivery, flags: int, expires_ms: int, now: float) -> None:
         """Act on a record. What cannot be read is told and dropped."""
+        payload, source = delivery.payload, delivery.source
         try:
             record = decode_admin_untrusted(payload.data) if isinstance(payload, Octets) else None
         except MalformedError as error:
@@ -140,7 +136,9 @@ class AdminRecords:
         if handler is None:
             self._core.notice("admin_record_ignored", source=str(source), kind=str(kind))
             return
-        handler(AdminRecord(source, record), now)
+        wants_ack = bool(flags & BundleFlags.ACK_REQUESTED)
+        created = delivery.created_ms, delivery.sequence
+        handler(AdminRecord(source, delivery.destination, *created, expires_ms, wants_ack, record), now)
 
     def _status_report(self, item: AdminRecord, _: float) -> None:
         report: StatusReport = item.record

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from tumpline.machines.plan import Route
-from tumpline.machines.routing._api import RoutingSpec
+from tumpline.machines.plan import Pattern, Route
+from tumpline.machines.routing._api import Reception, RoutingSpec
 from tumpline.wire.eid import Eid
-from tumpline.wire.eid_pattern import EidPattern
 
 
 class StaticConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -26,7 +25,7 @@ class StaticRouting:
         self._routes.sort(key=lambda item: item.priority)  # stable: equals stay in order of addition
         self._routes.sort(key=lambda item: item.pattern.specificity, reverse=True)
 
-    def remove(self, pattern: EidPattern, via: Eid) -> bool:
+    def remove(self, pattern: Pattern, via: Eid) -> bool:
         before, name = len(self._routes), (str(pattern), via.node)
         self._routes = [item for item in self._routes if (str(item.pattern), item.via.node) != name]
         return len(self._routes) < before
@@ -36,6 +35,9 @@ class StaticRouting:
 
     def next_hops(self, destination: Eid) -> list[Eid]:
         return list(dict.fromkeys(route.via.node for route in self._routes if route.pattern.matches(destination)))
+
+    def reception(self, destination: Eid) -> Reception | None:  # noqa: ARG002
+        return None
 
 
 def _open(config: StaticConfig) -> StaticRouting:  # noqa: ARG001  (the seam's signature)

@@ -5,7 +5,6 @@ events        what it wants, gives and tells
 states        its states and their transition table
 session       the session: contact, TLS, SESS_INIT, termination; what a driver holds
 negotiate     what two SESS_INITs make of a session
-authenticate  whether a certificate vouches for a peer
 upkeep        when to say something, and when silence has lasted too long
 inbound       transfers that come: segments in, acknowledgements and refusals out
 outbound      transfers that go: segments out, acknowledgements and refusals in

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from tumpline.errors import LocalProtocolError
-from tumpline.machines.tcpcl4.authenticate import AuthenticationPolicy, node_id_or_none
+from tumpline.machines.authenticate import AuthenticationPolicy, node_id_or_none
+from tumpline.wire.tcpcl4 import ExtensionItem
 
 
 class Role(Enum):
@@ -64,6 +65,9 @@ class SessionConfig:
     idle_messages_first: int = 64
     idle_messages_most: int = 4096
     first_transfer_id: int = 0  # §5.2.1
+    # To try peers: with SESS_INIT, and with each transfer (§4.8, §5.2.5).
+    session_extensions: tuple[ExtensionItem, ...] = ()
+    transfer_extensions: tuple[ExtensionItem, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises: LocalProtocolError (the values do not fit a SESS_INIT)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tumpline.errors import MalformedError, RemoteProtocolError
-from tumpline.machines.tcpcl4.authenticate import (
+from tumpline.machines.authenticate import (
     Demand,
     Finding,
     PeerCertificate,
@@ -13,12 +13,13 @@ from tumpline.machines.tcpcl4.authenticate import (
 )
 from tumpline.machines.tcpcl4.config import SessionConfig
 from tumpline.machines.tcpcl4.events import SessionEstablished
-from tumpline.wire.tcpcl4 import SessionInit, TerminationCode, decode_extensions_untrusted
+from tumpline.wire.tcpcl4 import SessionInit, TerminationCode, decode_extensions_untrusted, encode_extensions
 
 
 def own_init(config: SessionConfig) -> SessionInit:
     """Our SESS_INIT."""
-    return SessionInit(config.keepalive_s, config.segment_mru, config.transfer_mru, config.node_id.encode())
+    extensions = encode_extensions(list(config.session_extensions))
+    return SessionInit(config.keepalive_s, config.segment_mru, config.transfer_mru, config.node_id.encode(), extensions)
 
 
 def check_host(config: SessionConfig, certificate: PeerCertificate | None) -> None:

@@ -69,6 +69,7 @@ class Outbound:
         "_awaiting",
         "_current",
         "_events",
+        "_extensions",
         "_lenient_acks",
         "_next",
         "_queue",
@@ -78,8 +79,12 @@ class Outbound:
         "sizer",
     )
 
-    def __init__(self, events: EventQueue, first_transfer_id: int, lenient_acks: bool = False) -> None:
+    def __init__(
+        self, events: EventQueue, first_transfer_id: int, lenient_acks: bool = False, extensions: bytes = b""
+    ) -> None:
+        """`extensions` are items that go with each transfer."""
         self._events = events
+        self._extensions = extensions
         self._lenient_acks = lenient_acks
         self._next = first_transfer_id
         self._queue: deque[_Unit] = deque()
@@ -137,7 +142,8 @@ class Outbound:
         run = first
         while most > 0 and self.has_work:
             if self._current is None:
-                most = self._pull_whole(run, most)
+                if not self._extensions:
+                    most = self._pull_whole(run, most)
                 if most <= 0 or not self._begin():
                     break
             most -= self._pull_segment(run, pieces, now)
@@ -182,12 +188,12 @@ class Outbound:
         octets = min(self.sizer.octets, transfer.length - transfer.offset)
         end = transfer.offset + octets
         flags = 0 if transfer.started else int(SegmentFlag.START)
-        extensions = b""
+        extensions = self._extensions if flags else b""
         if end == transfer.length:
             flags |= SegmentFlag.END
             self._current = None
         if flags == SegmentFlag.START:  # RFC 9174 §5.2.5.1: not on a transfer in exactly one segment
-            extensions = encode_transfer_length(transfer.length)
+            extensions += encode_transfer_length(transfer.length)
         run.append(encode_segment_head(SegmentHead(flags, transfer.number, extensions, octets)))
         if transfer.data is not None:
             run.append(transfer.data[transfer.offset : end])

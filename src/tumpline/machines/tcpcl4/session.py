@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tumpline.errors import LocalProtocolError, MalformedError, RemoteProtocolError
+from tumpline.machines.authenticate import PeerCertificate
 from tumpline.machines.bucket import Bucket
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS
-from tumpline.machines.tcpcl4.authenticate import PeerCertificate
 from tumpline.machines.tcpcl4.config import Role, SessionConfig
 from tumpline.machines.tcpcl4.events import (
     Body,
@@ -69,7 +69,8 @@ class Session:
         self._idle = Bucket(0, 0, 0, 0.0)  # filled by `connected`
         self._now = 0.0  # of the octets that are read
         self._inbound = Inbound(config, self._events, self._out, self._take_idle)
-        self._outbound = Outbound(self._events, config.first_transfer_id, config.lenient_acks)
+        extensions = wire.encode_extensions(list(config.transfer_extensions))
+        self._outbound = Outbound(self._events, config.first_transfer_id, config.lenient_acks, extensions)
         self._contact = bytearray()
         self._tls = False
         self._certificate: PeerCertificate | None = None

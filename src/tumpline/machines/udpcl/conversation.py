@@ -3,10 +3,10 @@
 The owner feeds `receive` with datagrams and gets bundles; `offer`s bundles and sends what `poll` gives, until
 `next_timeout`. UDPCL acknowledges nothing: a bundle has ended when its last datagram was handed out (`Batch.tokens`).
 
-The seam of DTLS. `StartDtls` says that a handshake begins. From then on the owner passes datagrams of the peer through a
-secured channel: records go there, and what comes out of it is given to `receive(..., is_secured=True)`; what `poll` gives
-goes into it. Meanwhile nothing is polled. `dtls_done` opens the conversation again, for good without plain text;
-`dtls_failed` ends it.
+The seam of DTLS. `StartDtls` says that a handshake begins, `dtls_begun` that the peer has begun one. From then on the owner
+passes datagrams of the peer through a secured channel: records go there, and what comes out of it is given to
+`receive(..., is_secured=True)`; what `poll` gives goes into it. Meanwhile nothing is polled. `dtls_done` opens the
+conversation again, for good without plain text; `dtls_failed` ends it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from tumpline.errors import MalformedError
 from tumpline.machines.udpcl.confirming import Confirming
 from tumpline.machines.udpcl.congestion import Congestion, Pace
 from tumpline.machines.udpcl.events import (
+    DtlsDone,
     DtlsFailed,
+    DtlsUnanswered,
     Event,
     PathMtuShrank,
     PeerListening,
@@ -41,7 +43,6 @@ from tumpline.wire.udpcl import (
     Kind,
     decode_datagram_untrusted,
     encode_extensions,
-    is_handshake,
     kind_of,
     wholes_in,
 )
@@ -49,7 +50,7 @@ from tumpline.wire.udpcl import (
 POLL_OCTETS: Final = (
     128 << 10
 )  # given at once: a receiver with the system's own buffer must not be overrun by one batch
-DTLS_S: Final = 15.0  # for a handshake, with all its repetitions
+DTLS_S: Final = 30.0  # for a handshake with all its repetitions, whatever its driver does
 CONTROL_MOST: Final = 64  # control items that wait; of more the newest is dropped: all are told again
 SUPPORTED: Final = (1, 7)  # an integer range: keys 1 to 8
 _DTLS_INITIATION: Final = encode_extensions(Extensions(dtls=True))
@@ -60,7 +61,7 @@ class DtlsUse(Enum):
     """What a conversation makes of DTLS."""
 
     OFF = "off"
-    OPTIONAL = "optional"  # we begin plainly; a peer may secure it
+    OPTIONAL = "optional"  # we begin with it, and go on plainly if nobody answers; others may do as they like
     REQUIRED = "required"  # we begin with it; plain text of others is dropped
 
 
@@ -101,7 +102,7 @@ class Counters:
     bundles_sent: int = 0
     garbage: int = 0  # datagrams that follow no rule
     bundles6: int = 0  # bundles of version 6: dropped
-    plain_refused: int = 0  # plain text where DTLS is required, and records where there is no session
+    plain_refused: int = 0  # plain text where there should be none, and records where there is no session
     unanswered: int = 0  # answers that would have been longer than what came
 
 
@@ -142,7 +143,7 @@ class Conversation:
         self.feedback = Feedback()
         self.sizing = Sizing(config.datagram_octets, config.datagram_octets_most, chance)
         self._reassembly = reassembly
-        self._peer = peer
+        self.transfers_of: Hashable = peer  # whose transfers are put together, for the reassembly
         self._confirming = Confirming()
         self._presence = PeerPresence()
         self._control: list[bytes] = []
@@ -164,7 +165,8 @@ class Conversation:
             self._listen = Repeating(interval_s, now)
             self._keepalive = Repeating(self.config.keepalive_s, now + self.config.keepalive_s)
             self._begin_path_mtu(now)
-        if begins and self.config.dtls is DtlsUse.REQUIRED and self.state is State.PLAIN:
+        # Draft: DTLS Initiation is the first message to a unicast peer when DTLS is enabled.
+        if begins and self.config.dtls is not DtlsUse.OFF and self.state is State.PLAIN:
             self.start_dtls(now)
 
     def offer(self, token: int, bundle: bytes, now: float) -> None:
@@ -206,16 +208,47 @@ class Conversation:
         """We are the client: DTLS Initiation goes first, the handshake follows (draft: it is not repeated)."""
         self._control = [_DTLS_INITIATION]
         self._securing(now)
-        self.events.append(StartDtls(server_side=False))
+        self.events.append(StartDtls())
 
-    def dtls_done(self, certificate: bytes | None, overhead_octets: int = DTLS_OCTETS) -> None:
-        """The handshake has ended well. `overhead_octets`: how much longer a record is than what it carries."""
+    def dtls_begun(self, now: float) -> None:
+        """The peer is the client, and has brought its cookie: a handshake goes on."""
+        if self.state is State.PLAIN:
+            self._control.clear()
+            self._securing(now)
+
+    def dtls_done(
+        self,
+        certificate: bytes | None,
+        now: float,
+        overhead_octets: int = DTLS_OCTETS,
+        *,
+        is_renewed: bool = False,
+        names_itself: bool = True,
+    ) -> None:
+        """The handshake has ended well. `overhead_octets`: how much longer a record is than what it carries. `is_renewed`:
+        the peer has restarted, and remembers nothing. `names_itself`: our certificate does not say alone who we are."""
         self.state = State.SECURED
         self.certificate = certificate
         self.sizing.overhead_octets = overhead_octets
         self.is_wanted = True  # the cookie has proved the address
-        # Draft: a node ID is told before transfers, now that nobody else reads or changes it.
-        self._tell(Extensions(support=SUPPORTED, node_id=self.config.node_id))
+        if is_renewed:
+            self._reassembly.forget_peer(self.transfers_of)
+            self.transfers_of = (self.transfers_of, now)  # its numbers begin again, and mean other transfers
+            self.feedback = Feedback()
+            self.congestion = Congestion(self.config.pace, now)
+        self.outbox.shorten(self.sizing.datagram_octets)
+        self._tell_name(names_itself)
+        self.events.append(DtlsDone(is_renewed))
+
+    def _tell_name(self, names_itself: bool) -> None:
+        """Draft: the node ID is required before transfers once DTLS is set up, unless the certificate names exactly one."""
+        self._tell(Extensions(support=SUPPORTED, node_id=self.config.node_id if names_itself else None))
+
+    def dtls_unanswered(self) -> None:
+        """Nobody has answered our handshake: plainly then."""
+        assert self.config.dtls is DtlsUse.OPTIONAL, "DTLS may be done without"
+        self.state = State.PLAIN
+        self.events.append(DtlsUnanswered())
 
     def dtls_failed(self, text: str) -> None:
         """The handshake failed, or the peer ended the session: nothing is sent in this conversation any more."""
@@ -251,7 +284,7 @@ class Conversation:
             counts.octets_received += len(data)
             kind = kind_of(data[0]) if data else None
             if kind is Kind.DTLS:
-                self._record(data, now)
+                counts.plain_refused += 1  # RFC 6347 §4.1.2.7: a record without a session; ClientHellos never come here
             elif kind is Kind.PADDING:
                 pass  # a keepalive; it means nothing more than that somebody is there
             elif not (is_secured or is_plain_allowed) and data != _DTLS_INITIATION:
@@ -267,15 +300,6 @@ class Conversation:
         counts.bundles_received += len(bundles)
         return bundles
 
-    def _record(self, data: bytes, now: float) -> None:
-        """A record without a session: a handshake begins one, any other is out of sequence."""
-        may = self.state is State.PLAIN and self.config.dtls is not DtlsUse.OFF
-        if not may or not is_handshake(data):
-            self.counts.plain_refused += 1
-            return
-        self._securing(now)
-        self.events.append(StartDtls(server_side=True, first=data))
-
     def _extensions(self, data: bytes, bundles: list[bytes], now: float, is_multicast: bool, is_secured: bool) -> None:
         wholes, after = wholes_in(data)
         try:
@@ -285,10 +309,10 @@ class Conversation:
             return
         self._showed_version2(now)
         if wholes:
-            bundles += self._reassembly.receive_whole(self._peer, wholes, now)
+            bundles += self._reassembly.receive_whole(self.transfers_of, wholes, now)
         for each in maps:
             if each.transfer is not None:
-                bundle = self._reassembly.receive(self._peer, each.transfer, now)
+                bundle = self._reassembly.receive(self.transfers_of, each.transfer, now)
                 if bundle is not None:
                     bundles.append(bundle)
             if each != Extensions(transfer=each.transfer):

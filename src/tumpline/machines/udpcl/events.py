@@ -44,11 +44,18 @@ class PathMtuShrank(NamedTuple):
 
 
 class StartDtls(NamedTuple):
-    """A handshake is to begin. The driver makes the secured channel and feeds it what comes from now on, beginning with
-    `first` (the peer's first record, empty for the client); the end is told by `dtls_done` or `dtls_failed`."""
+    """A handshake is to begin, with us as the client. The driver makes the secured channel; the end is told by `dtls_done`,
+    `dtls_unanswered` or `dtls_failed`."""
 
-    server_side: bool
-    first: bytes = b""
+
+class DtlsDone(NamedTuple):
+    """The conversation is secured, and was not before; or (`is_renewed`) it goes on with other keys: the peer restarted."""
+
+    is_renewed: bool
+
+
+class DtlsUnanswered(NamedTuple):
+    """Nobody answered the handshake, and plain text will do."""
 
 
 class DtlsFailed(NamedTuple):
@@ -57,4 +64,15 @@ class DtlsFailed(NamedTuple):
     text: str
 
 
-Event = PeerNamed | SpokeVersion2 | PeerListening | PeerSilent | PathMtuFound | PathMtuShrank | StartDtls | DtlsFailed
+Event = (
+    PeerNamed
+    | SpokeVersion2
+    | PeerListening
+    | PeerSilent
+    | PathMtuFound
+    | PathMtuShrank
+    | StartDtls
+    | DtlsDone
+    | DtlsUnanswered
+    | DtlsFailed
+)

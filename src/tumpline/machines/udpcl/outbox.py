@@ -72,6 +72,11 @@ class Outbox:
         self.queued_octets -= octets
         return self._segmenter.datagrams(bundles, datagram_octets, joins=joins)
 
+    def shorten(self, datagram_octets: int) -> None:
+        """What was cut into datagrams already is cut anew: they are to be shorter."""
+        made, self._made = self._made, deque()
+        self._made.extend(self._segmenter.cut_again(made, datagram_octets))
+
     def cut_again(self, datagrams: Sequence[bytes], datagram_octets: int) -> list[bytes]:
         """The bundles of datagrams that were taken, and were too long, in shorter ones."""
         return self._segmenter.cut_again(datagrams, datagram_octets)

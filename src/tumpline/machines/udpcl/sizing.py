@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tumpline.machines.udpcl.events import Event, PathMtuFound, PathMtuShrank
 from tumpline.machines.udpcl.path_mtu import PathMtu, Phase, Timing
 from tumpline.machines.udpcl.segmentation import DATAGRAM_OCTETS_LEAST
+from tumpline.wire.dtls import PLAINTEXT_OCTETS_MOST
 from tumpline.wire.udpcl import Confirmation
 
 
@@ -24,9 +25,18 @@ class Sizing:
 
     @property
     def datagram_octets(self) -> int:
-        """The longest datagram that is sent now, before encryption."""
-        found = self._base_octets if self.path_mtu is None else self.path_mtu.datagram_octets
-        return max(DATAGRAM_OCTETS_LEAST, found - self.overhead_octets)
+        """The longest datagram that is sent now, before encryption: what one record holds. Of records that are shorter than
+        the path allows, several fit into one datagram."""
+        path, overhead = self.path_octets, self.overhead_octets
+        if not overhead:
+            return max(DATAGRAM_OCTETS_LEAST, path)
+        records = -(-path // (PLAINTEXT_OCTETS_MOST + overhead))
+        return max(DATAGRAM_OCTETS_LEAST, path // records - overhead)
+
+    @property
+    def path_octets(self) -> int:
+        """The longest datagram that is sent now, after encryption."""
+        return self._base_octets if self.path_mtu is None else self.path_mtu.datagram_octets
 
     def search(self, now: float, steps: int | None = None) -> None:
         """Find out now. `steps`: into how many sizes what lies between base and most is divided."""
@@ -60,11 +70,12 @@ class Sizing:
             self.path_mtu.suspect(now)
 
     def message_too_long(self, octets: int, now: float) -> None:
-        """The system, or a router by ICMP, says that a datagram of so many octets does not pass (RFC 8899 §4.6)."""
+        """The system, or a router by ICMP, says that a datagram of so many octets, after encryption, does not pass
+        (RFC 8899 §4.6)."""
         if self.path_mtu is None:
             self.search(now)
         assert self.path_mtu is not None
-        self.path_mtu.message_too_long(octets + self.overhead_octets, now)
+        self.path_mtu.message_too_long(octets, now)
         self._tell()
 
     def _tell(self) -> None:

@@ -114,6 +114,8 @@ class Checker:
             made = self._check(value, kind.type, path, name)
             return self._meant(made, kind.extra or {}, path)
         if isinstance(kind, mi.UnionType):
+            if value is None and any(isinstance(member, mi.NoneType) for member in kind.types):
+                return None  # YAML and JSON can say so
             return self._check(value, _member(kind, value), path, name)
         if isinstance(kind, mi.StructType):
             return self.struct(value, kind.cls, path)

@@ -66,7 +66,7 @@ def needed(editor: Editor | None) -> Editor:
     """Raises: ConfigError: the configuration came from no file."""
     if editor is None:
         raise ConfigError(
-            "this agent was started without a configuration file, so nothing can be saved; leave --save out"
+            "this agent was started without a configuration file of ours (TOML), so nothing can be saved; leave --save out"
         )
     return editor
 

@@ -12,14 +12,18 @@ import msgspec
 from msgspec import Meta
 
 from tumpline.drivers.dial import parse_address
+from tumpline.errors import ConfigError
 from tumpline.machines.bpa.config import NodeConfig, ReportPolicy
 from tumpline.node.names import check_node_id
+from tumpline.node.registry import did_you_mean
 from tumpline.wire.bundle7 import LENIENT, STRICT, Strictness
+from tumpline.wire.dbus.names import is_well_known_name
 from tumpline.wire.eid import Eid
 from tumpline.wire.eid_pattern import EidPattern
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # it becomes the name of a socket
 QUOTA_BYTES = 10 << 30
+BUSES = ("off", "system", "session", "embedded")
 DEFAULT_PORT = 4556  # dtn-bundle: RFC 9174 §8.1, RFC 7122 §4
 _DEFAULTS = NodeConfig(node_id=Eid.parse("dtn://node/"))
 
@@ -32,6 +36,21 @@ PositiveSeconds = Annotated[float, Meta(gt=0)]
 def check_address(text: str) -> None:
     """Raises: TumplineError."""
     parse_address(text, DEFAULT_PORT)
+
+
+def check_bus(text: str) -> None:
+    """Raises: ConfigError."""
+    if text not in BUSES and ":" not in text:
+        meant = did_you_mean(text, BUSES)
+        raise ConfigError(f'{text!r} is no bus; {meant} Or write an address, "unix:path=/run/bus"')
+
+
+def check_bus_name(text: str) -> None:
+    """Raises: ConfigError."""
+    if not is_well_known_name(text):
+        raise ConfigError(
+            f'{text!r} is no name on a bus; write two words or more with dots, such as "org.example.Agent"'
+        )
 
 
 NodeId = Annotated[Eid, Meta(extra={"check": check_node_id})]
@@ -211,13 +230,27 @@ class ControlSection(Section, frozen=True):
             )
 
 
+class BusSection(Section, frozen=True):
+    """D-Bus: this node as objects on a bus, for programs of the older demo agent and others."""
+
+    kind: Annotated[str, Meta(extra={"check": check_bus})] = "off"
+    """off, system, session, embedded (a bus of our own), or the address of a bus: "unix:path=/run/other/bus"."""
+    service: Annotated[str, Meta(extra={"check": check_bus_name})] | None = None
+    """The name to own there, "org.example.Agent". Default: none; the objects then have the connection's name only."""
+    socket: Path | None = None
+    """Where an embedded bus is. Default: $XDG_RUNTIME_DIR/tumpline/bus."""
+    files: Literal["own", "any"] = "own"
+    """Whose calls may name files of this machine, which the agent then reads or writes: those of the agent's own user and
+    root (own), or of everybody whom the bus lets through (any)."""
+
+
 class LogSection(Section, frozen=True):
     """What is written down, and where."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is worth a line."""
-    format: Literal["text", "json"] = "text"
-    """text: key=value; json: one object a line."""
+    format: Literal["text", "json", "older"] = "text"
+    """text: key=value; json: one object a line; older: as the older demo agent's agents log."""
     file: Path | None = None
     """Where to. Default: standard error."""
 

@@ -15,6 +15,7 @@ from tumpline.node.config.contact import ContactSection, Planned, planned
 from tumpline.node.config.model import (
     DEFAULT_PORT,
     LATER,
+    BusSection,
     ControlSection,
     LinkSection,
     LogSection,
@@ -27,6 +28,7 @@ from tumpline.node.config.model import (
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.config.toml import parse
 from tumpline.node.config.value import Configuration, LinkSettings, RoutingSettings, ServiceSettings, StoreSettings
+from tumpline.node.config.yaml import SUFFIXES
 from tumpline.node.keys import examine
 from tumpline.node.registry import Registry, Room, did_you_mean, load_registry
 
@@ -54,6 +56,10 @@ Item = TypeVar("Item")
 def load(path: FilePath | str, registry: Registry | None = None) -> Configuration:
     """The configuration in a file. Raises: ConfigError with every mistake in it."""
     file = FilePath(path)
+    if file.suffix in SUFFIXES:  # the older agent's
+        from tumpline.node.config.older.node import load_node
+
+        return load_node(file, registry)
     return loads(_text(file), file, registry)
 
 
@@ -76,6 +82,11 @@ def loads(text: str, path: FilePath | None = None, registry: Registry | None = N
         lines=document.lines,
         **sections,
     )
+
+
+def read_sections(data: dict[str, Any], checker: Checker, registry: Registry) -> dict[str, Any]:
+    """The fields of a Configuration that are sections, as far as they are right: mistakes go to the checker's problems."""
+    return _Reader(data, checker, registry).read()
 
 
 def read_link(table: dict[str, Any], registry: Registry, base: FilePath, taken: Sequence[str]) -> LinkSettings:
@@ -132,6 +143,7 @@ class _Reader:
             "contacts": self._contacts(known),
             "services": self._services(),
             "control": self._control(),
+            "bus": self._checker.struct(self._data.get("bus", {}), BusSection, ("bus",)),
             "log": self._checker.struct(self._data.get("log", {}), LogSection, ("log",)),
         }
 
@@ -143,17 +155,6 @@ class _Reader:
                 what = "section" if isinstance(self._data[name], dict | list) else "key outside of the sections"
                 usual = set(SECTIONS) - set(LATER)
                 self._problems.add((name,), f"there is no such {what}; {did_you_mean(name, usual)}")
-        self._bus()
-
-    def _bus(self) -> None:
-        bus = self._data.get("bus", {})
-        if not isinstance(bus, dict):
-            self._problems.add(("bus",), 'this must be a table; write [bus] and below it kind = "off"')
-            return
-        for key in bus.keys() - {"kind"}:
-            self._problems.add(("bus", key), f"there is no such key; {did_you_mean(key, ['kind'])}")
-        if bus.get("kind", "off") != "off":
-            self._problems.add(("bus", "kind"), 'D-Bus is not part of this release; write kind = "off"')
 
     # ---- sections ---------------------------------------------------------------------------------------------------
 

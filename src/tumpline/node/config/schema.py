@@ -12,6 +12,7 @@ from tumpline.node.config.checker import unit_of
 from tumpline.node.config.contact import ContactSection
 from tumpline.node.config.documentation import field_docs
 from tumpline.node.config.model import (
+    BusSection,
     ControlSection,
     LinkSection,
     LogSection,
@@ -45,7 +46,7 @@ def schema(registry: Registry | None = None) -> Schema:
                 "contacts": _list(_struct(ContactSection)),
                 "services": _table(services),
                 "control": _struct(ControlSection),
-                "bus": _table({"kind": {"enum": ["off"], "default": "off"}}),
+                "bus": _struct(BusSection),
                 "log": _struct(LogSection),
             },
             required=["node"],

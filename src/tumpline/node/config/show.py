@@ -26,6 +26,7 @@ def effective(configuration: Configuration) -> dict[str, Any]:
         "contacts": [_contact(each) for each in configuration.contacts],
         "services": {service.spec.name: shown(service.config) for service in configuration.services},
         "control": shown(configuration.control),
+        "bus": shown(configuration.bus),
         "log": shown(configuration.log),
     }
     return {key: value for key, value in data.items() if value or key in configuration.raw}

@@ -9,7 +9,7 @@ import msgspec
 
 from tumpline.node.config.contact import ContactSection
 from tumpline.node.config.documentation import field_docs
-from tumpline.node.config.model import ControlSection, LogSection, NodeSection, PeerSection, StoreSection
+from tumpline.node.config.model import BusSection, ControlSection, LogSection, NodeSection, PeerSection, StoreSection
 from tumpline.node.config.write import shown, table_text
 from tumpline.node.names import check_node_id, file_name
 from tumpline.node.registry import Registry, load_registry
@@ -28,7 +28,8 @@ EXAMPLES = {
     "name": "ground",
     "peer": "dtn://rover/",
     "rate": "128 kbit/s",
-    "socket": "control.sock",
+    "service": "org.example.Agent",
+    "socket": "tumpline.sock",
     "start": "+30s",
     "state_dir": "state",
     "token_file": "control.token",
@@ -69,6 +70,7 @@ def template(node_id: str = "dtn://node/", listen: str = "127.0.0.1:4556", regis
         f"# {_doc(ContactSection)}\n#[[contacts]]\n" + _keys(ContactSection, {"cron"}),
         *(f"# {spec.summary}\n#[services.{key}]\n" + _keys(spec.config) for key, spec in parts.services.parts.items()),
         f"# {_doc(ControlSection)}\n#[control]\n" + _keys(ControlSection),
+        f"# {_doc(BusSection)}\n#[bus]\n" + _keys(BusSection),
         f"# {_doc(LogSection)}\n#[log]\n" + _keys(LogSection),
     ]
     return "\n".join(sections)

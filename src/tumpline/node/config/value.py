@@ -14,9 +14,10 @@ from tumpline.machines.routing._api import RoutingSpec
 from tumpline.node import paths
 from tumpline.node.config.contact import Planned
 from tumpline.node.config.edit import Editor, needed
-from tumpline.node.config.model import ControlSection, LogSection, NodeSection, StoreSection
+from tumpline.node.config.model import BusSection, ControlSection, LogSection, NodeSection, StoreSection
 from tumpline.node.config.plan import Plan
 from tumpline.node.config.problems import Path as KeyPath
+from tumpline.node.config.yaml import SUFFIXES
 from tumpline.node.registry import Registry
 from tumpline.node.services._api import ServiceSpec
 from tumpline.node.state import StateDir
@@ -80,10 +81,12 @@ class Configuration:
     contacts: list[Planned]
     services: list[ServiceSettings]
     control: ControlSection
+    bus: BusSection
     log: LogSection
     registry: Registry
     raw: dict[str, Any] = field(repr=False)  # as the file has it
     lines: dict[KeyPath, int] = field(repr=False)  # where its keys stand
+    remarks: list[str] = field(default_factory=list)  # what is taken otherwise than the file has it
 
     @property
     def state_dir(self) -> Path:
@@ -130,7 +133,7 @@ class Configuration:
 
     @property
     def _editor(self) -> Editor | None:
-        return Editor(self.path) if self.path is not None else None
+        return Editor(self.path) if self.path is not None and self.path.suffix not in SUFFIXES else None
 
     def save_route(self, to: str, via: str, priority: int = 10) -> None:
         """Write a route into the file, in place of an equal one. Raises: ConfigError."""

@@ -12,6 +12,7 @@ from tumpline.node.control.endpoint import ENDPOINT_FRAMES, ENDPOINT_HEARS, Done
 from tumpline.node.control.operation import Kind, Operation
 from tumpline.node.control.service import service
 from tumpline.node.services._outgoing import SendEvent
+from tumpline.node.services.acme import Acme, AcmeEvent, AcmeExpect, AcmeExpectStop, AcmeRequest
 from tumpline.node.services.ping import Ping, PingEvent, PingRequest
 from tumpline.node.services.send import PipeRequest, Send, SendRequest
 from tumpline.node.services.sink import Sink, SinkReport
@@ -115,6 +116,26 @@ def trace(agent: Agent, request: TraceRequest) -> AsyncGenerator[TraceEvent, Non
     return service(agent, "trace", Trace).run(request)
 
 
+# ---- validation of node IDs ------------------------------------------------------------------------------------------
+
+
+async def get_acme(agent: Agent, _request: values.Nothing) -> dict[str, Any]:
+    return service(agent, "acme", Acme).describe()
+
+
+async def acme_expect(agent: Agent, request: AcmeExpect) -> values.Ok:
+    service(agent, "acme", Acme).expect(request)
+    return values.Ok()
+
+
+async def acme_expect_stop(agent: Agent, request: AcmeExpectStop) -> values.Removed:
+    return values.Removed(service(agent, "acme", Acme).stop_expecting(request))
+
+
+def acme_challenge(agent: Agent, request: AcmeRequest) -> AsyncGenerator[AcmeEvent, None]:
+    return service(agent, "acme", Acme).run(request)
+
+
 # ---- files and streams -----------------------------------------------------------------------------------------------
 
 
@@ -205,6 +226,35 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("POST", "/v1/ping", "ping", "Measure round trips", ping, PingRequest, PingEvent, Kind.NDJSON),
     Operation("POST", "/v1/trace", "trace", "Show a bundle's way", trace, TraceRequest, TraceEvent, Kind.NDJSON),
+    Operation("GET", "/v1/acme", "acme", "Challenges expected and outstanding", get_acme, values.Nothing, Anything),
+    Operation(
+        "POST",
+        "/v1/acme/expect",
+        "acme_expect",
+        "Answer challenges for this node's ID (RFC 9891)",
+        acme_expect,
+        AcmeExpect,
+        values.Ok,
+    ),
+    Operation(
+        "DELETE",
+        "/v1/acme/expect",
+        "acme_expect_stop",
+        "Answer these challenges no more",
+        acme_expect_stop,
+        AcmeExpectStop,
+        values.Removed,
+    ),
+    Operation(
+        "POST",
+        "/v1/acme/challenge",
+        "acme_challenge",
+        "Challenge a node and wait for the verdict",
+        acme_challenge,
+        AcmeRequest,
+        AcmeEvent,
+        Kind.NDJSON,
+    ),
     Operation("POST", "/v1/send", "send", "Send a file", send, SendRequest, SendEvent, Kind.NDJSON, local=True),
     Operation(
         "POST",

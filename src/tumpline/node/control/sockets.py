@@ -6,24 +6,18 @@ import errno
 import os
 import socket
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tumpline.drivers.directories import runtime_dir
 from tumpline.errors import StateError
+
+__all__ = ["listen", "reachable", "runtime_dir"]
 
 # sun_path has room for 107 octets and the end (unix(7)); longer paths go through a file descriptor of their directory.
 _MAX_PATH_OCTETS = 107
 BACKLOG = 128
-
-
-def runtime_dir() -> Path:
-    """The directory of control sockets: for its user alone."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    if os.path.isdir(base) and os.access(base, os.W_OK):
-        return Path(base) / "tumpline"
-    return Path(tempfile.gettempdir()) / f"tumpline-{os.getuid()}"
 
 
 @contextmanager

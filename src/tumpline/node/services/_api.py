@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tumpline.drivers.stores._api import PayloadWriter
 from tumpline.machines.contract import Payload
-from tumpline.machines.effects import Adu, Delivery, Outcome
+from tumpline.machines.effects import AdminRecord, Adu, Delivery, Outcome
 from tumpline.wire.eid import Eid
 
 NOTHING = Outcome()
@@ -78,6 +78,9 @@ class ServiceContext(Protocol):
         """No more ADUs for `demux`; those that wait stay stored. Deliveries that are out stay out: answer them as ever
         (`failed` puts one back among those that wait). Idempotent."""
 
+    def register_records(self, code: int) -> None:
+        """Hand this service, which is Administering, each administrative record of that type that comes for the node."""
+
     def demux_for(self, name: str) -> str:
         """The demux under which this node has the service of that name, in the scheme of the node ID: its SPEC's
         `demux` for dtn, `ipn_service` in decimal for ipn."""
@@ -134,6 +137,14 @@ class Confirming(Protocol):
         """What was answered to these deliveries is committed: they will not come again. Does not block."""
 
 
+@runtime_checkable
+class Administering(Protocol):
+    """A service that takes administrative records (RFC 9171 §6) of types that it registers by `register_records`."""
+
+    def administer(self, record: AdminRecord) -> None:
+        """A record came, and will not come again. Does not block."""
+
+
 class ServiceSpec(NamedTuple):
     """The last line of a service's module: `SPEC = ServiceSpec(...)`."""
 
@@ -147,4 +158,16 @@ class ServiceSpec(NamedTuple):
     always: bool = False  # runs without a section in the configuration
 
 
-__all__ = ["NOTHING", "Adu", "Confirming", "Delivery", "Outcome", "Payload", "Service", "ServiceContext", "ServiceSpec"]
+__all__ = [
+    "NOTHING",
+    "AdminRecord",
+    "Administering",
+    "Adu",
+    "Confirming",
+    "Delivery",
+    "Outcome",
+    "Payload",
+    "Service",
+    "ServiceContext",
+    "ServiceSpec",
+]

@@ -6,21 +6,23 @@ Nodes send reports only if they are configured to; most are not. So silence of a
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import msgspec
 
 from tumpline.errors import MalformedError, RefusedError
-from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Adu, Delivery
 from tumpline.node.services._api import NOTHING, ServiceContext, ServiceSpec
 from tumpline.node.services._patience import send
+from tumpline.node.services._payload import as_payload
 from tumpline.wire.admin import StatusReport, decode_admin_untrusted
 from tumpline.wire.bundle7 import BundleFlags
 from tumpline.wire.eid import Eid
 
 MAX_RUNS = 64
+MAX_SIZE_OCTETS = 1 << 30
 MAX_REPORT_OCTETS = 4096  # a status report takes about 60
 MAX_EVENTS_WAITING = 1000  # reports beyond are not told: a loop of nodes could send any number
 _PAYLOAD = b"tumpline trace\n"
@@ -43,6 +45,8 @@ class TraceRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     to: str
     """EID, best of an echo service."""
     timeout_s: float = 10.0
+    size: int = 0
+    """Octets of payload, by chance (at most 1 GiB). 0: a few words."""
 
 
 class TraceSent(msgspec.Struct, tag="sent", tag_field="event"):
@@ -139,7 +143,7 @@ class Trace:
     def _adu(self, run: _Run, demux: str, request: TraceRequest) -> Adu:
         return Adu(
             run.destination,
-            Octets(_PAYLOAD),
+            as_payload(self._ctx, secrets.token_bytes(request.size) or _PAYLOAD),
             source_demux=demux,
             lifetime_ms=max(60_000, int(request.timeout_s * 2000)),
             report_to=self._ctx.node_id.with_demux(demux),
@@ -206,6 +210,8 @@ def check(request: TraceRequest) -> Eid:
     """The destination of a request that makes sense. Raises: MalformedError that says what to write."""
     if not 0 <= request.timeout_s <= 30 * 86_400:
         raise MalformedError("timeout_s: write seconds, at most 30 days")
+    if not 0 <= request.size <= MAX_SIZE_OCTETS:
+        raise MalformedError(f"size {request.size}: write 0 to {MAX_SIZE_OCTETS} octets")
     destination = Eid.parse(request.to)
     if destination.is_null:
         raise MalformedError("the null endpoint is nowhere: write the EID of an echo service")

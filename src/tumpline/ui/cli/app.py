@@ -84,6 +84,16 @@ TREE: tuple[Verb | Family, ...] = (
     ),
     Verb("ping", "probe:ping", "Send bundles to an echo endpoint and time the answers."),
     Verb("trace", "probe:trace", "Show which nodes a bundle passes."),
+    Family(
+        "acme",
+        "Validate node IDs for ACME (RFC 9891).",
+        (
+            Verb("expect", "acme:expect", "Answer challenges for this node's ID."),
+            Verb("expect-stop", "acme:expect_stop", "Answer these challenges no more."),
+            Verb("challenge", "acme:challenge", "Challenge a node and wait for the verdict."),
+            Verb("ls", "acme:ls", "Show what is expected and outstanding."),
+        ),
+    ),
     Verb("echo", "endpoints:echo", "Send back what comes to an endpoint."),
     Verb("source", "endpoints:source", "Send ADUs."),
     Verb("sink", "endpoints:sink", "Show what comes to an endpoint."),

@@ -23,24 +23,29 @@ def check(*files: Path, common: Common = DEFAULT) -> int:
         Configurations (default: the one that `tumpline up` would take).
     """
     output = Output(common)
-    found = [(file, _problems(file)) for file in files or (default_config_path(common.node),)]
-    wrong = any(problems for _, problems in found)
+    found = [(file, *_examined(file)) for file in files or (default_config_path(common.node),)]
+    wrong = any(problems for _, problems, _ in found)
     value = {
         "ok": not wrong,
-        "files": [{"file": str(file), "ok": not problems, "problems": problems} for file, problems in found],
+        "files": [
+            {"file": str(file), "ok": not problems, "problems": problems, "remarks": remarks}
+            for file, problems, remarks in found
+        ],
     }
-    output.result(value, [line for file, problems in found for line in problems or [f"{file}: ok"]])
+    output.result(value, [line for file, problems, _ in found for line in problems or [f"{file}: ok"]])
+    for line in (line for _, _, remarks in found for line in remarks):
+        output.note(line)
     return ConfigError.exit_code if wrong else 0
 
 
-def _problems(file: Path) -> list[str]:
+def _examined(file: Path) -> tuple[list[str], list[str]]:
+    """Mistakes, and remarks on what is taken otherwise than it is written."""
     from tumpline.node.config import load
 
     try:
-        load(file)
+        return [], load(file).remarks
     except ConfigError as error:
-        return error.problems
-    return []
+        return error.problems, []
 
 
 def show(file: Path | None = None, /, *, common: Common = DEFAULT) -> int:

@@ -22,7 +22,7 @@ Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
 _TAIL_LINES = "20"
 
 
-def up(target: str, /, *, name: str | None = None, common: Common = DEFAULT) -> int:
+def up(target: str, /, *, name: str | None = None, dbus: Flag = False, common: Common = DEFAULT) -> int:
     """Start a laboratory and leave it running.
 
     Parameters
@@ -31,11 +31,13 @@ def up(target: str, /, *, name: str | None = None, common: Common = DEFAULT) -> 
         Its YAML file, or the name of a ready one (`tumpline lab list`).
     name
         Call it so, and not as its file says: several of one file can be up.
+    dbus
+        Of a network file of the older agent: three agents in each node, steered over a D-Bus of the node's own.
     """
     from tumpline.lab import Lab
 
     output = Output(common)
-    lab = Lab.read(target, name=name)
+    lab = Lab.read(target, name=name, apart=dbus)
     for remark in lab.file.remarks:
         output.note(remark)
     lab.up()

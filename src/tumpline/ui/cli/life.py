@@ -13,6 +13,9 @@ from tumpline.ui.cli.detach import Detached, told_ready
 from tumpline.ui.cli.output import Output
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tumpline.node.agent import Adapter
     from tumpline.node.config import Configuration
 
 LOG = "agent.log"  # below the state directory, for agents without a terminal whose [log] names no file
@@ -32,6 +35,8 @@ def up(*, config: Path | None = None, detach: Flag = False, common: Common = DEF
 
     output = Output(common)
     configuration = load(config or default_config_path(common.node))
+    for remark in configuration.remarks:
+        output.note(remark)
     if not detach:
         return asyncio.run(_serve(configuration, output, None))
     with Detached() as detached:
@@ -55,7 +60,15 @@ async def _serve(configuration: Configuration, output: Output, detached: Detache
         gc.collect()
         gc.freeze()
 
-    return await serve(configuration, ready=ready)
+    return await serve(configuration, ready=ready, adapters=list(_adapters(configuration)))
+
+
+def _adapters(configuration: Configuration) -> Iterator[Adapter]:
+    """What the agent shall be seen by besides control."""
+    if configuration.bus.kind != "off":
+        from tumpline.ui.dbus.node import on_bus
+
+        yield on_bus(configuration)
 
 
 async def down(*, now: Flag = False, common: Common = DEFAULT) -> int:

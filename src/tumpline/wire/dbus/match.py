@@ -78,6 +78,17 @@ def parse_match_untrusted(text: str) -> MatchRule:
     return MatchRule(kind, **named, arguments=arguments, eavesdrop=eavesdrop)
 
 
+def encode_match(rule: MatchRule) -> str:
+    """The text of a rule, as AddMatch wants it."""
+    named: dict[str, str] = {key: getattr(rule, key) for key in _TEXT_KEYS}
+    named["type"] = next((word for word, kind in _KINDS.items() if kind == rule.kind), "")
+    named["eavesdrop"] = "true" if rule.eavesdrop else ""
+    pairs = [(key, value) for key, value in named.items() if value]
+    pairs += [(f"arg{index}{how}", value) for index, how, value in rule.arguments]
+    # Match Rules: an apostrophe stands outside of the quotes, behind a backslash.
+    return ",".join(f"{key}='" + value.replace("'", "'\\''") + "'" for key, value in pairs)
+
+
 def _put(into: dict[Any, str], key: Any, value: str, text: str) -> None:
     if key in into:
         raise MalformedError(f"match rule {text!r}: {key} is there twice")
@@ -154,6 +165,7 @@ def _is_within(arguments: Arguments, index: int, value: str) -> bool:
 _ARGUMENT_TESTS: Final = {"": _is_text, "path": _is_path, "namespace": _is_within}
 _KINDS: Final = {"method_call": Kind.CALL, "method_return": Kind.RETURN, "error": Kind.ERROR, "signal": Kind.SIGNAL}
 _KEY: Final = re.compile(r"[ \t\r\n]*([a-z0-9_]+)[ \t]*=")
+_TEXT_KEYS: Final = ("sender", "interface", "member", "path", "path_namespace", "destination")
 _ARGUMENT_KEY: Final = re.compile(r"arg(\d{1,2})(path|namespace|)", re.ASCII)
 _CHECKS: Final[dict[str, Callable[[str], bool]]] = {
     "type": _KINDS.__contains__,

@@ -16,6 +16,7 @@ from tumpline.wire.dbus.names import is_bus_name, is_interface, is_member
 from tumpline.wire.dbus.signature import Type, parse_single
 from tumpline.wire.dbus.values import (
     VALUES_MOST,
+    Buffer,
     Reader,
     Variant,
     byte_order,
@@ -82,7 +83,7 @@ class Message(NamedTuple):
     sender: str = ""
     signature: str = ""
     unix_fds: int = 0
-    body: bytes = b""
+    body: Buffer = b""
     flags: int = 0
     big_endian: bool = False
 
@@ -144,16 +145,17 @@ def _fixed_part(first: bytes | bytearray | memoryview) -> tuple[int, int, int, i
     return order, kind, flags, version, body_octets, serial, fields_octets
 
 
-def decode_message_untrusted(data: bytes) -> Message:
-    """The message that these octets are, its body not looked into. Raises: MalformedError."""
+def decode_message_untrusted(data: Buffer) -> Message:
+    """The message that these octets are, its body not looked into (of a view: a view). Raises: MalformedError."""
     order, kind, flags, _, body_octets, serial, fields_octets = _fixed_part(data)
     if len(data) != message_octets(data):
         raise MalformedError(f"D-Bus message of {message_octets(data)} octets comes as {len(data)}")
     big_endian = _ORDERS[order]
     end = FIRST_OCTETS + fields_octets
-    reader = Reader(data, FIRST_OCTETS, end, big_endian=big_endian, values_most=FIELDS_MOST_VALUES)
+    head = bytes(data[: len(data) - body_octets])
+    reader = Reader(head, FIRST_OCTETS, end, big_endian=big_endian, values_most=FIELDS_MOST_VALUES)
     fields = _read_fields(reader)
-    if any(data[end : len(data) - body_octets]):
+    if any(head[end:]):
         raise MalformedError("D-Bus padding behind the header is not zero")
     for needed in _REQUIRED.get(kind, ()):  # type: ignore[call-overload]
         if needed not in fields:
@@ -184,6 +186,11 @@ def _read_fields(reader: Reader) -> dict[int, Any]:
 
 def encode_message(message: Message) -> bytes:
     """The octets of a message. Raises: MalformedError when it breaks a rule, as a name that is none."""
+    return b"".join((encode_head(message), message.body))
+
+
+def encode_head(message: Message) -> bytes:
+    """The octets before the body: who sends both need not join them. Raises: MalformedError, as `encode_message`."""
     big_endian = message.big_endian
     out = bytearray(FIRST_OCTETS)
     structs = byte_order(big_endian)
@@ -201,7 +208,7 @@ def encode_message(message: Message) -> bytes:
     order = ord("B" if big_endian else "l")
     head = (order, message.kind, message.flags, _VERSION, len(message.body), message.serial, fields_octets)
     _FIXED[big_endian].pack_into(out, 0, *head)
-    return bytes(out) + message.body
+    return bytes(out)
 
 
 def _write_field(out: bytearray, field: Field, value: Any, structs: dict[str, Struct]) -> None:

@@ -6,6 +6,7 @@ bytes, an array of dict entries is a dict, a struct is a tuple, a variant is a `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from struct import error as StructError
 from typing import Any, Final, NamedTuple
@@ -31,6 +32,11 @@ _LITTLE: Final = {code: Struct("<" + layout) for code, layout in _FIXED.items()}
 _BIG: Final = {code: Struct(">" + layout) for code, layout in _FIXED.items()}
 
 
+Buffer = (
+    bytes | memoryview
+)  # what a body may be: long ones are views of what was received, never copied to be looked at
+
+
 class Variant(NamedTuple):
     """A value that carries its own type: one complete type as signature."""
 
@@ -41,9 +47,20 @@ class Variant(NamedTuple):
 class Reader:
     """Reads values from octets that strangers sent. Every method raises MalformedError and nothing else."""
 
-    __slots__ = ("_data", "_left", "_order", "_structs", "at", "end")
+    __slots__ = ("_cut", "_data", "_left", "_order", "_structs", "at", "end")
 
-    def __init__(self, data: bytes, at: int, end: int, *, big_endian: bool, values_most: int = VALUES_MOST) -> None:
+    def __init__(
+        self,
+        data: Buffer,
+        at: int,
+        end: int,
+        *,
+        big_endian: bool,
+        values_most: int = VALUES_MOST,
+        cut: Callable[[Buffer], Any] = bytes,
+    ) -> None:
+        """`cut` makes the value of an `ay` from its octets."""
+        self._cut = cut
         self._data = data
         self.at = at
         self.end = end
@@ -84,7 +101,7 @@ class Reader:
         gap = -self.at % octets
         if gap:
             at = self._take(gap)
-            if self._data[at : self.at].count(0) != gap:
+            if any(self._data[at : self.at]):
                 raise MalformedError(f"D-Bus padding at {at} is not zero")
 
     def _take(self, octets: int) -> int:
@@ -119,7 +136,7 @@ class Reader:
     def _terminated(self, octets: int) -> str:
         if octets >= self.end - self.at:
             raise MalformedError(f"D-Bus text of {octets} octets at {self.at}, {self.end - self.at} are left")
-        raw = self._data[self.at : self.at + octets]
+        raw = bytes(self._data[self.at : self.at + octets])
         if self._data[self.at + octets] or 0 in raw:
             raise MalformedError(f"D-Bus text at {self.at}: NUL belongs behind its end, and only there")
         self.at += octets + 1
@@ -136,7 +153,7 @@ class Reader:
         self.align(ALIGNMENTS[element.code])
         begin = self._take(octets)
         if element.code == "y":
-            return self._data[begin : self.at]
+            return self._cut(self._data[begin : self.at])
         if element.code in _FIXED:
             return self._numbers(element.code, begin, octets)
         return self._elements(element, begin, depth)
@@ -159,14 +176,23 @@ class Reader:
 
 
 def decode_values_untrusted(
-    data: bytes, signature: str, *, big_endian: bool = False, values_most: int = VALUES_MOST
+    data: Buffer, signature: str, *, big_endian: bool = False, values_most: int = VALUES_MOST
 ) -> tuple[Any, ...]:
     """The values that a whole body holds. Raises: MalformedError."""
-    reader = Reader(data, 0, len(data), big_endian=big_endian, values_most=values_most)
+    return _all(Reader(data, 0, len(data), big_endian=big_endian, values_most=values_most), signature)
+
+
+def _all(reader: Reader, signature: str) -> tuple[Any, ...]:
     values = tuple([reader.read(kind) for kind in parse_signature(signature)])
     if reader.at != reader.end:
         raise MalformedError(f"D-Bus body has {reader.end - reader.at} octets more than its signature {signature!r}")
     return values
+
+
+def check_values_untrusted(data: Buffer, signature: str, *, big_endian: bool = False) -> tuple[Any, ...]:
+    """The same for whoever passes the body on: of an `ay` only the length, nothing long is copied. Raises: MalformedError."""
+    reader = Reader(memoryview(data), 0, len(data), big_endian=big_endian, cut=len)
+    return _all(reader, signature)
 
 
 def encode_values(values: tuple[Any, ...], signature: str, *, big_endian: bool = False) -> bytes:
@@ -174,6 +200,8 @@ def encode_values(values: tuple[Any, ...], signature: str, *, big_endian: bool =
     types = parse_signature(signature)
     if len(types) != len(values):
         raise MalformedError(f"D-Bus signature {signature!r} wants {len(types)} values, not {len(values)}")
+    if signature == "ay" and isinstance(values[0], bytes) and len(values[0]) <= ARRAY_OCTETS_MOST:
+        return (_BIG if big_endian else _LITTLE)["u"].pack(len(values[0])) + values[0]  # bundles go so: copied once
     out = bytearray()
     structs = _BIG if big_endian else _LITTLE
     try:
@@ -243,7 +271,7 @@ def _write_array(out: bytearray, element: Type, value: Any, structs: dict[str, S
     pad(out, ALIGNMENTS[element.code])
     begin = len(out)
     if element.code == "y":
-        out += bytes(memoryview(value))  # octets only: an int would make zeros
+        out += memoryview(value).cast("B")  # octets only: an int would make zeros
     elif element.code in _FIXED:
         out += Struct(f"{structs['u'].format[:1]}{len(value)}{_FIXED[element.code]}").pack(*value)
     else:

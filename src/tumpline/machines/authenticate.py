@@ -1,4 +1,4 @@
-"""Does a peer's certificate vouch for it? Pure decisions on names (RFC 9174 §4.4.4.2, §4.4.4.3).
+"""Does a peer's certificate vouch for it? Pure decisions on names (RFC 9174 §4.4.4.2, §4.4.4.3; UDPCL has the same rules).
 
 The certification path, key usage and revocation are the TLS library's (§4.4.4.1); what it found is a PeerCertificate.
 """
@@ -40,7 +40,7 @@ class AuthenticationPolicy(NamedTuple):
 
     @classmethod
     def named(cls, mode: str, allow_uri_san: bool = False) -> AuthenticationPolicy:
-        """`node`, `host`, `both` or `none`. Raises: KeyError."""
+        """`node`, `host`, `both`, `check` or `none`. Raises: KeyError."""
         return cls(*_MODES[mode], allow_uri_san)
 
 
@@ -48,6 +48,7 @@ _MODES = {
     "node": (Demand.IGNORE, Demand.REQUIRE),
     "host": (Demand.REQUIRE, Demand.CHECK),
     "both": (Demand.REQUIRE, Demand.REQUIRE),
+    "check": (Demand.CHECK, Demand.CHECK),
     "none": (Demand.IGNORE, Demand.IGNORE),
 }
 
@@ -66,6 +67,11 @@ class Decision(NamedTuple):
     acceptable: bool
     finding: Finding
     text: str
+
+    @property
+    def is_success(self) -> bool:
+        """Whether a name was proved."""
+        return self.finding is Finding.SUCCESS
 
 
 def authenticate_host(
@@ -90,7 +96,7 @@ def authenticate_host(
 
 
 def authenticate_node(certificate: PeerCertificate | None, node_id: str, policy: AuthenticationPolicy) -> Decision:
-    """RFC 9174 §4.4.4.3: `node_id` is that of the peer's SESS_INIT ("" = it gave none)."""
+    """RFC 9174 §4.4.4.3: `node_id` is what the peer says of itself ("" = nothing)."""
     if policy.node is Demand.IGNORE:
         return Decision(True, Finding.ABSENT, "node IDs of the certificate are not looked at")
     certificate = certificate or PeerCertificate()

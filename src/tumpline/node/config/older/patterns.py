@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from tumpline.errors import ConfigError, MalformedError
+from tumpline.wire.eid import Eid
 from tumpline.wire.eid_pattern import EidPattern
 
 _SPECIAL = frozenset("[](){}*+?^$|\\")
@@ -44,6 +45,17 @@ def pattern_of(plain: Plain) -> str:
         return str(EidPattern.parse(text))
     except MalformedError as error:
         raise ConfigError(f"{error}, as regular expressions: dtn://node/.*, ipn:5\\..* or .*") from error
+
+
+def node_of(plain: Plain) -> str | None:
+    """The node ID of which this is everything, if it is."""
+    if plain.exact:
+        return None
+    try:
+        eid = Eid.parse(f"{plain.text.removesuffix('.')}.0" if plain.text.startswith("ipn:") else plain.text)
+    except MalformedError:
+        return None
+    return str(eid) if eid.is_administrative else None
 
 
 def _alternative(part: str, whole: str) -> Plain:

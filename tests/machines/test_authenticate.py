@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tumpline.machines.tcpcl4.authenticate import (
+from tumpline.machines.authenticate import (
     AuthenticationPolicy,
     Demand,
     Finding,

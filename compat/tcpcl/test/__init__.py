@@ -1,0 +1,1 @@
+"""The older demo agent's programs for trials."""

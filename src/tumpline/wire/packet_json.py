@@ -1,0 +1,114 @@
+"""Packets as the older packet agents write them into AMQP messages: JSON, each octet a number.
+
+Two generations: version 1 (`_api_version`; the routing key says what a message is) and version 0 (`_type` says it). Keys are
+sorted and separated by ", " and ": ", octet for octet as those agents write them.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from itertools import chain
+from struct import unpack
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+
+from tumpline.errors import MalformedError
+
+API_VERSION: Final = "1.2.15"
+PACKET_OCTETS_MOST: Final = 65_535
+BODY_OCTETS_MOST: Final = 2 * 5 * PACKET_OCTETS_MOST + 4096  # "255, " for each octet, of `data` and of `data_slip`
+TEXT_OCTETS_MOST: Final = 256
+
+
+class Generation(Enum):
+    """How a message is to be written, or was."""
+
+    V0 = 0
+    V1 = 1
+
+
+class Kind(Enum):
+    """What a message of version 0 says it is. One that is to be injected is for an agent, a sniffed one comes from one."""
+
+    SNIFFED = "packet.sniffed.raw"
+    INJECT = "packet.to_inject.raw"
+
+
+class Packet(NamedTuple):
+    """An IP packet (interface_name "tun0" or the like), or a radio frame ("serial") with its SLIP octets."""
+
+    data: bytes
+    interface_name: str
+    time_s: float | None = None  # since 1970; agents of version 1 write whole seconds
+    slip: bytes | None = None
+
+
+# Numbers by the pair: half as many look-ups, and each pair of octets is a native 16-bit integer.
+_PAIRS: Final = [f"{pair[0]}, {pair[1]}" for pair in (number.to_bytes(2, "big") for number in range(1 << 16))]
+
+
+def _numbers(octets: bytes) -> str:
+    even = len(octets) & ~1
+    pairs = map(_PAIRS.__getitem__, unpack(f">{even // 2}H", octets[:even]))
+    last = [str(octets[-1])] if len(octets) > even else []
+    return f"[{', '.join(chain(pairs, last))}]"
+
+
+def encode_packet(packet: Packet, generation: Generation, kind: Kind = Kind.SNIFFED) -> bytes:
+    """The body of a message."""
+    slip = "" if packet.slip is None else f'"data_slip": {_numbers(packet.slip)}, '
+    name = json.dumps(packet.interface_name)
+    data = _numbers(packet.data)
+    if generation is Generation.V1:
+        time = "null" if packet.time_s is None else str(int(packet.time_s))
+        head = f'"_api_version": "{API_VERSION}"'
+    else:
+        time = json.dumps(None if packet.time_s is None else str(packet.time_s))
+        head = f'"_type": "{kind.value}"'
+    return f'{{{head}, "data": {data}, {slip}"interface_name": {name}, "timestamp": {time}}}'.encode()
+
+
+_Octets = Annotated[
+    list[Annotated[int, msgspec.Meta(ge=0, le=255)]], msgspec.Meta(max_length=2 * PACKET_OCTETS_MOST + 2)
+]
+
+
+class _Body(msgspec.Struct):
+    data: _Octets
+    interface_name: Annotated[str, msgspec.Meta(max_length=TEXT_OCTETS_MOST)] | None = None
+    timestamp: float | Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    data_slip: _Octets | None = None
+    type: Annotated[str, msgspec.Meta(max_length=TEXT_OCTETS_MOST)] | None = msgspec.field(default=None, name="_type")
+
+
+_DECODER: Final = msgspec.json.Decoder(_Body)
+
+
+def decode_packet_untrusted(body: bytes | memoryview) -> tuple[Packet, Generation, Kind]:
+    """What a message carries. Version 1 does not say which kind it is: its routing key does. Raises: MalformedError."""
+    if len(body) > BODY_OCTETS_MOST:
+        raise MalformedError(f"packet message: {len(body)} octets, at most {BODY_OCTETS_MOST} make sense")
+    try:
+        decoded = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the last: nested too deep
+        raise MalformedError(f"packet message: {error}") from error
+    if not 0 < len(decoded.data) <= PACKET_OCTETS_MOST:
+        raise MalformedError(f"packet message: a packet of {len(decoded.data)} octets")
+    slip = None if decoded.data_slip is None else bytes(decoded.data_slip)
+    packet = Packet(bytes(decoded.data), decoded.interface_name or "", _time_of(decoded.timestamp), slip)
+    if decoded.type is None:
+        return packet, Generation.V1, Kind.SNIFFED
+    try:
+        return packet, Generation.V0, Kind(decoded.type)
+    except ValueError as error:
+        raise MalformedError(f"packet message: {decoded.type!r} is no packet") from error
+
+
+def _time_of(value: float | str | None) -> float | None:
+    """Version 0 writes a text; what is no number says nothing."""
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return None
