@@ -290,6 +290,23 @@ def test_a_path_that_shrinks_loses_little_and_is_used_again(tells: bool) -> None
     assert two.b.got == [bundle(token, 20_000) for token in range(20)]
 
 
+@pytest.mark.parametrize("pace", [Pace(), Pace(fixed_octets_s=1e6)])
+def test_a_black_hole_is_seen_while_bundles_go_into_it(pace: Pace) -> None:
+    """That nothing is counted any more is looked into at once, not at the next check in half a minute."""
+    two = Two(config=CONFIG_A._replace(pace=pace), config_b=CONFIG_B)
+    two.octets = 8952
+    two.a.machine.want(0.0, keep=True)
+    two.until(31.0)
+    two.octets = 1400
+    for token in range(100):
+        two.a.machine.offer(token, bundle(token, 20_000), two.now)
+        two.until(31.0 + (token + 1) * 0.2)
+    assert 0 < len(two.b.got) < 100
+    assert two.b.got[-1] == bundle(99, 20_000)
+    assert bundle(60, 20_000) in two.b.got
+    assert any(isinstance(event, PathMtuShrank) for event in two.a.events)
+
+
 @pytest.mark.parametrize("octets", [100, 600, 1000])
 def test_an_interface_below_every_recommendation_carries_bundles(octets: int) -> None:
     """EMSGSIZE for the first datagram of all: the same bundles go in shorter ones."""

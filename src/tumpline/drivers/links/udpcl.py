@@ -422,9 +422,10 @@ class UdpclLink:
 
 
 def _without_interface(address: Address) -> tuple[Address, str]:
-    """The interface behind a percent sign of an IPv4 address; in one of IPv6 it is part of the address."""
+    """The interface behind a percent sign. Of link-local addresses it is a part: they mean nothing without it."""
     host, _, interface = address.host.partition("%")
-    return (address, "") if ":" in host else (Address(host, address.port), interface)
+    is_local = host.lower().startswith(("fe80:", "ff02:"))
+    return (address, "") if is_local else (Address(host, address.port), interface)
 
 
 def _as_list(value: str | list[str]) -> list[str]:

@@ -148,6 +148,7 @@ class Conversation:
         self._presence = PeerPresence()
         self._control: list[bytes] = []
         self._dtls_until = 0.0
+        self._doubts = 0  # of the congestion controller, as looked into
         self._listen = Repeating(0, now)
         self._keepalive = Repeating(0, now)
 
@@ -356,6 +357,9 @@ class Conversation:
                 batches.append(Batch(control, NOT_ECT, []))
         if self.outbox and self.state in (State.PLAIN, State.SECURED):
             allowed = self.congestion.allowance(now)
+            if self.congestion.doubts > self._doubts:
+                self._doubts = self.congestion.doubts
+                self.sizing.suspect(now)
             if allowed > 0 and self.congestion.ready_at(self.sizing.datagram_octets) <= now:
                 batches.append(self._data(min(allowed, POLL_OCTETS), now))
         for batch in batches:
