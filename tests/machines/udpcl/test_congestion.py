@@ -62,7 +62,7 @@ def test_losses_make_it_slower_and_are_counted() -> None:
 
 
 def test_answers_that_end_make_it_slower_and_slower() -> None:
-    two = Two()
+    two = Two(config=NAMED._replace(pace=Pace(most_octets_s=4e6)))
     keep_sending(two, 2.0)
     fast = rate_bps(two)
     two.change(Impairment(loss=1.0))

@@ -66,6 +66,7 @@ class _Wanted:
         self.backoff = backoff
         self.talk: Talk | None = None
         self.failure = ""
+        self.retry_at = 0.0
         self.ended = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
@@ -77,6 +78,7 @@ class _Wanted:
             "connected": self.talk is not None,
             "failures": self.backoff.attempts,
             "last_failure": self.failure,
+            "retry_in_s": round(max(0.0, self.retry_at - asyncio.get_running_loop().time()), 3),
         }
 
 
@@ -170,6 +172,7 @@ class UdpclLink:
             except DialError as error:
                 wanted.failure = str(error)
             delay_s = wanted.backoff.next_delay_s()
+            wanted.retry_at = asyncio.get_running_loop().time() + delay_s
             fields = {"address": wanted.address, "reason": wanted.failure, "retry_s": round(delay_s, 3)}
             self.host.notice("connection_failed", link=self.name, **fields)
             await asyncio.sleep(delay_s)
