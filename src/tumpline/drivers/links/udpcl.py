@@ -11,6 +11,7 @@ from typing import Any
 from tumpline.drivers.dial import Address, DialError, parse_address, resolve
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec
 from tumpline.drivers.links._tls_config import asks_for_proof
+from tumpline.drivers.links._udpcl_addresses import ANY_V4
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.drivers.links._udpcl_describe import describe_talk, describe_tls, security_of
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
@@ -115,10 +116,12 @@ class UdpclLink:
         config = self._config
         self._endpoint = UdpclEndpoint(config, self._context.node_id, self._context.random, self)
         try:
-            groups = [Group(*each.partition("%")[::2]) for each in config.multicast.groups]
-            for index, text in enumerate(_as_list(config.listen)):
-                where = parse_address(text, PORT)
-                self._endpoint.listen(where, groups if index == 0 else (), both=True)
+            places = [parse_address(text, PORT) for text in _as_list(config.listen)]
+            for where in places:
+                # "::" is every address, unless those of IPv4 have an entry of their own.
+                self._endpoint.listen(where, both=Address(ANY_V4, where.port) not in places)
+            for group in config.multicast.groups:
+                self._endpoint.join(Group(*group.partition("%")[::2]))
             for text in _as_list(config.connect):
                 self.connect(text)
         except BaseException:
