@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tumpline.errors import ConfigError
 from tumpline.lab.addresses import ports_of
+from tumpline.lab.agent_config import agent_config
 from tumpline.lab.model import AgentSection, LabFile
 from tumpline.lab.names import hosts_file
 from tumpline.lab.older.shape import OlderConfig, OlderNode, TxRoute
@@ -268,8 +269,7 @@ def test_discovery_ends_with_shortest_ways() -> None:
 
 def test_parts_that_are_not_there_are_remarked_upon() -> None:
     lab = lab_of(
-        a="""dtls_enable_tx: true
-btpu_listen: [{ifname: wire}]
+        a="""btpu_listen: [{ifname: wire}]
 btpu_polling: [{address: "01:00:5e:90:00:04"}]
 udpcl_lisen: true
 apps:
@@ -280,7 +280,6 @@ apps:
         b="bp_tx_routes: [{eid_pattern: '.*', next_nodeid: 'dtn://a/', cl_type: btpu, address: '02:00:00:00:00:01', mtu: 800}]",
     )
     wanted = [
-        "DTLS",
         "btpu_listen: BTP-U",
         "nothing is polled",
         "did you mean",
@@ -344,6 +343,15 @@ def test_whatever_a_file_says_is_a_laboratory_or_told(nodes: dict[Any, Any], net
     except ConfigError:
         return
     assert set(lab.nodes) == {str(name) for name in value["nodes"]}
+
+
+def test_datagrams_are_secured_with_the_keys_of_sessions(tmp_path: Path) -> None:
+    route = 'bp_tx_routes: [{eid_pattern: ".*", next_nodeid: "dtn://b/", cl_type: udpcl, address: b}]'
+    lab = lab_of(a=f"dtls_enable_tx: true\n{route}", b="")
+    made = agent_config(lab, "a", agent(lab, "a"), tmp_path)
+    tcpcl, udpcl = made["links"]
+    assert udpcl["tls"] == {key: tcpcl["tls"][key] for key in ("ca", "cert", "key", "key_log")} | {"mode": "optional"}
+    assert "tls" not in agent_config(lab, "b", agent(lab, "b"), tmp_path)["links"][1]
 
 
 # ---- three agents in each node ---------------------------------------------------------------------------------------

@@ -170,6 +170,23 @@ async def test_a_configured_peer_is_dialled_until_it_is_there_and_again_when_it_
     assert client.agent._link.describe()["dialling"] == []
 
 
+async def test_nothing_is_sent_again_by_itself(tmp_path: Path) -> None:
+    """There, what was queued was sent anew over each session to come."""
+    server = await started(tmp_path, link=LISTENING)
+    client = await started(tmp_path, link=Tcpcl4Config(connect=server.agent.listening[0], retry_s_first=0.01))
+    source = tmp_path / "file"
+    source.write_bytes(bytes(50_000_000))
+    (await client.established()).outgoing.send_file(open_to_send(str(source)))
+    await server.until(ReceiveStarted)
+    server.agent.contacts[0].connection.abort()
+    assert (await client.until(SendFinished)).result == "unacknowledged"
+    await client.until(SessionStateChanged, 2, lambda event: event.state == "established")
+    assert client.agent.contacts[1].outgoing.send_data(b"next") == "1"
+    await client.until(SendFinished, 2)
+    await server.until(ReceiveFinished, 2)
+    assert [(event.contact, event.octets) for event in server.of(ReceiveStarted)] == [(0, 50_000_000), (1, 4)]
+
+
 # ---- sending ---------------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +335,20 @@ async def test_a_full_spool_refuses(tmp_path: Path) -> None:
     assert len(server.of(ReceiveStarted)) == len(server.of(ReceiveFinished)) == 4
 
 
+async def test_files_that_wait_leave_descriptors_for_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumpline.drivers.spool.resource.getrlimit", lambda _: (4, 4))
+    client, _, contact, peer = await pair(tmp_path)
+    for _ in range(3):
+        contact.outgoing.send_data(bytes(200_000))
+    await client.until(SendFinished, 3)
+    assert [event.result for event in client.of(SendFinished)] == ["success", "success", "no resources"]
+    await peer.incoming.pop_data("1")
+    contact.outgoing.send_data(bytes(200_000))
+    assert (await client.until(SendFinished, 4)).result == "success"
+
+
 async def test_a_transfer_that_the_peer_never_takes_is_not_sent(tmp_path: Path) -> None:
     client, _, contact, _ = await pair(
         tmp_path, passive={"link": Tcpcl4Config(listen=str(ANYWHERE), transfer_mru=1000)}
@@ -454,6 +485,29 @@ async def test_the_last_connection_ends_an_agent_that_is_told_so(tmp_path: Path)
     client.agent.terminate(contact, 0)
     async with asyncio.timeout(HANG_S):
         await client.agent.ended()
+        await server.agent.ended()
+
+
+async def test_an_agent_that_shuts_down_waits_a_moment_for_who_takes_what_came(tmp_path: Path) -> None:
+    client, server, contact, peer = await pair(tmp_path)
+    contact.outgoing.send_data(b"wanted")
+    await client.until(SendFinished)
+    assert server.agent.shutdown() is False
+    await server.until(ConnectionClosed)
+    assert server.agent.shutdown() is False
+    assert await peer.incoming.pop_data("1") == b"wanted"
+    assert server.agent.shutdown() is True
+
+
+async def test_nobody_who_takes_what_came_keeps_an_agent_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumpline.node.cla.tcpcl.LAST_TAKES_S", 0.01)
+    client, server, contact, _ = await pair(tmp_path)
+    contact.outgoing.send_data(b"unwanted")
+    await client.until(SendFinished)
+    server.agent.shutdown()
+    async with asyncio.timeout(HANG_S):
         await server.agent.ended()
 
 

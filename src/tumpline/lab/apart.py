@@ -24,8 +24,9 @@ Program = tuple[str, list[str]]  # its name, its command line
 def write_yaml(tables: Mapping[str, Any], tls: Mapping[str, str], place: Path) -> None:
     """What the three agents of a node are told. `tls`: as a tcpcl4 link has it."""
     told: dict[str, Any] = {section: dict(table) for section, table in tables.items()}
-    if tls["mode"] != "off":
-        told["tcpcl"] |= {f"tls_{use}_file": tls[use] for use in ("ca", "cert", "key")}
+    for section, prefix, enable in (("tcpcl", "tls", "tls_enable"), ("udpcl", "dtls", "dtls_enable_tx")):
+        if told[section][enable]:
+            told[section] |= {f"{prefix}_{use}_file": tls[use] for use in ("ca", "cert", "key")}
     (place / _FILE).write_text(yaml.safe_dump(told, sort_keys=False))
     (place / _KEY_LOG).write_text(tls.get("key_log", ""))
 

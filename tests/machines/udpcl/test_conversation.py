@@ -10,7 +10,9 @@ from tumpline.machines.impairment import Impairment
 from tumpline.machines.udpcl.congestion import Pace
 from tumpline.machines.udpcl.conversation import Conversation, ConversationConfig, DtlsUse, State
 from tumpline.machines.udpcl.events import (
+    DtlsDone,
     DtlsFailed,
+    DtlsUnanswered,
     Event,
     PathMtuFound,
     PathMtuShrank,
@@ -288,6 +290,23 @@ def test_a_path_that_shrinks_loses_little_and_is_used_again(tells: bool) -> None
     assert two.b.got == [bundle(token, 20_000) for token in range(20)]
 
 
+@pytest.mark.parametrize("pace", [Pace(), Pace(fixed_octets_s=1e6)])
+def test_a_black_hole_is_seen_while_bundles_go_into_it(pace: Pace) -> None:
+    """That nothing is counted any more is looked into at once, not at the next check in half a minute."""
+    two = Two(config=CONFIG_A._replace(pace=pace), config_b=CONFIG_B)
+    two.octets = 8952
+    two.a.machine.want(0.0, keep=True)
+    two.until(31.0)
+    two.octets = 1400
+    for token in range(100):
+        two.a.machine.offer(token, bundle(token, 20_000), two.now)
+        two.until(31.0 + (token + 1) * 0.2)
+    assert 0 < len(two.b.got) < 100
+    assert two.b.got[-1] == bundle(99, 20_000)
+    assert bundle(60, 20_000) in two.b.got
+    assert any(isinstance(event, PathMtuShrank) for event in two.a.events)
+
+
 @pytest.mark.parametrize("octets", [100, 600, 1000])
 def test_an_interface_below_every_recommendation_carries_bundles(octets: int) -> None:
     """EMSGSIZE for the first datagram of all: the same bundles go in shorter ones."""
@@ -335,14 +354,14 @@ def test_the_client_says_so_first_and_then_nothing_until_the_handshake_is_over()
     machine = alone(CONFIG_A._replace(dtls=DtlsUse.REQUIRED))
     machine.want(0.0, keep=True)
     machine.offer(1, bundle(1, 100), 0.0)
-    assert machine.events == [StartDtls(server_side=False)]
+    assert [type(event) for event in machine.events] == [StartDtls]
     (batch,) = machine.poll(0.0)
     assert batch.datagrams == [b"\xa1\x05\xf6"]
     machine.receive([encode_extensions(Extensions(listen_ms=1000))], 0.1)
     machine.handle_timeout(1.0)
     assert machine.poll(1.0) == []
     assert machine.counts.plain_refused == 1
-    machine.dtls_done(b"certificate", 37)
+    machine.dtls_done(b"certificate", 1.0, 37)
     control, data = machine.poll(1.0)
     assert maps(control.datagrams)[0].node_id == NODE_A
     assert data.tokens == [1]
@@ -351,17 +370,66 @@ def test_the_client_says_so_first_and_then_nothing_until_the_handshake_is_over()
     assert machine.receive([bundle(2, 50)], 1.0, is_secured=True) == [bundle(2, 50)]
 
 
-def test_a_handshake_makes_us_the_server_and_other_records_do_not() -> None:
+def test_the_peer_may_begin_and_records_without_a_session_mean_nothing() -> None:
     machine = alone(CONFIG_A._replace(dtls=DtlsUse.OPTIONAL))
-    machine.receive([b"\x17" + RECORD[1:]], 0.0)
-    assert machine.events == []
-    machine.receive([b"\xa1\x05\xf6", RECORD], 0.0)
-    assert machine.events[1:] == [StartDtls(server_side=True, first=RECORD)]
-    machine.handle_timeout(15.0)
+    machine.receive([b"\xa1\x05\xf6", RECORD, b"\x17" + RECORD[1:]], 0.0)
+    assert StartDtls not in map(type, machine.events)
+    assert machine.counts.plain_refused == 2
+    machine.dtls_begun(0.0)
+    machine.offer(1, bundle(1, 100), 0.0)
+    assert machine.poll(0.0) == []
+    machine.handle_timeout(30.0)  # whatever became of its driver
     assert machine.state is State.FAILED
     assert isinstance(machine.events[-1], DtlsFailed)
     assert machine.next_timeout() is None
-    assert alone().receive([RECORD], 0.0) == []
+
+
+def test_a_peer_that_does_not_answer_is_spoken_to_plainly_where_that_may_be() -> None:
+    machine = alone(CONFIG_A._replace(dtls=DtlsUse.OPTIONAL))
+    machine.want(0.0)
+    machine.offer(1, bundle(1, 100), 0.0)
+    machine.poll(0.0)
+    machine.dtls_unanswered()
+    assert [type(event) for event in machine.events] == [StartDtls, DtlsUnanswered]
+    (batch,) = machine.poll(5.0)
+    assert batch.tokens == [1]
+
+
+def test_a_peer_that_restarted_begins_its_numbers_again() -> None:
+    machine = alone(CONFIG_A._replace(dtls=DtlsUse.REQUIRED))
+    machine.dtls_done(None, 0.0, 37)
+    first = encode_extensions(Extensions(transfer=Transfer(0, bundle(1, 50))))
+    assert machine.receive([first], 0.0, is_secured=True) == [bundle(1, 50)]
+    assert machine.receive([first], 0.0, is_secured=True) == []
+    machine.dtls_done(None, 1.0, 37, is_renewed=True)
+    assert machine.events[-1] == DtlsDone(is_renewed=True)
+    assert machine.receive([first], 1.0, is_secured=True) == [bundle(1, 50)]
+
+
+def test_a_name_that_the_certificate_tells_is_not_told_again() -> None:
+    machine = alone(CONFIG_A._replace(dtls=DtlsUse.REQUIRED))
+    machine.dtls_done(None, 0.0, 37, names_itself=False)
+    (batch,) = machine.poll(0.0)
+    assert [each.node_id for each in maps(batch.datagrams)] == [None]
+
+
+def test_what_waits_is_cut_anew_for_records() -> None:
+    machine = alone(CONFIG_A._replace(dtls=DtlsUse.OPTIONAL))
+    machine.offer(1, bundle(1, 50_000), 0.0)
+    (first,) = machine.poll(0.0)
+    machine.dtls_begun(0.0)
+    machine.dtls_done(None, 0.0, 37)
+    batches = [batch for _ in range(100) for batch in machine.poll(1000.0 * _)]
+    assert max(len(datagram) for batch in batches for datagram in batch.datagrams) <= 1200 - 37
+    assert [token for batch in batches for token in batch.tokens] == [1] or first.tokens == [1]
+
+
+@pytest.mark.parametrize(("path", "record"), [(1200, 1163), (16_421, 16_384), (16_422, 8174), (65_507, 16_339)])
+def test_long_datagrams_hold_several_records(path: int, record: int) -> None:
+    machine = alone(CONFIG_A._replace(datagram_octets=path))
+    machine.dtls_done(None, 0.0, 37)
+    assert machine.sizing.datagram_octets == record
+    assert machine.sizing.path_octets == path
 
 
 # ---- congestion --------------------------------------------------------------------------------------------------------

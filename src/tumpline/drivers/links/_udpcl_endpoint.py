@@ -167,12 +167,17 @@ class UdpclEndpoint:
             self._loop.add_reader(opened.sock, self._readable, opened)
         return opened
 
-    def _join(self, opened: list[UdpSocket], group: Group) -> None:
+    def join(self, group: Group) -> None:
+        """Take what is sent to a group, where something listens already. Raises: TumplineError."""
+        self._join([each for opened in self._listening.values() for each in opened], group)
+
+    @staticmethod
+    def _join(opened: list[UdpSocket], group: Group) -> None:
         family = socket.AF_INET6 if ":" in group.address else socket.AF_INET
         fitting = [each for each in opened if each.family == family]
         if not fitting:
             raise TumplineError(f"the group {group.address} needs a `listen` address of its own family; add one")
-        fitting[0].join(group.address, interface_number(group.interface))
+        max(fitting, key=lambda each: each.is_wildcard).join(group.address, interface_number(group.interface))
 
     def _close(self, closing: UdpSocket) -> None:
         for talk in [talk for talk in self.talks.values() if talk.socket is closing]:
@@ -209,7 +214,7 @@ class UdpclEndpoint:
         self,
         remote: Address,
         local: Address | None = None,
-        interface: str = "",
+        interface: str | int = "",
         *,
         keep: bool = False,
         listen_s: float | None = None,
@@ -337,7 +342,7 @@ class UdpclEndpoint:
                 return
         talk = self.talks.get(key)
         if talk is None:
-            talk = self._stranger(from_socket, read)
+            talk = self._stranger(from_socket, read, touched)
             if talk is None:
                 return
         elif key in self._strangers:
@@ -353,21 +358,24 @@ class UdpclEndpoint:
         else:
             known += bundles
 
-    def _stranger(self, from_socket: UdpSocket, read: Received) -> Talk | None:
+    def _stranger(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]) -> Talk | None:
         """A conversation with somebody new, if what came has a meaning and there is room for one more."""
         first = read.datagrams[0][:1]
         kind = kind_of(first[0]) if first else None
         if kind is None or kind in (Kind.PADDING, Kind.BUNDLE6, Kind.DTLS):
             self.counts.garbage += len(read.datagrams)
             return None
-        return self._begin_stranger(from_socket, read)
+        return self._begin_stranger(from_socket, read, touched)
 
-    def _begin_stranger(self, from_socket: UdpSocket, read: Received) -> Talk | None:
+    def _begin_stranger(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]) -> Talk | None:
         if len(self.talks) >= self.config.limits.conversations:
             self.counts.crowded_out += 1
             if not self._strangers:
                 return None
-            self.forget(next(iter(self._strangers.values())), "others came")
+            eldest = next(iter(self._strangers.values()))
+            if bundles := touched.pop(eldest, None):
+                self._host.received(eldest, bundles)
+            self.forget(eldest, "others came")
         talk = self._begin(from_socket, read.remote, _reply_from(read))
         self._strangers[from_socket, read.remote] = talk
         return talk
@@ -519,12 +527,15 @@ class UdpclEndpoint:
         def find() -> Talk | None:
             return self.talks.get(key)
 
-        read = security.greet(from_socket, read, find, lambda: find() or self._begin_stranger(from_socket, read))
+        def begin() -> Talk | None:
+            return find() or self._begin_stranger(from_socket, read, touched)
+
+        rest = security.greet(from_socket, read, find, begin)
         talk = find()
         if talk is not None and talk.channel is not None:
             security.look(talk, self._loop.time())
             touched.setdefault(talk, [])
-        return read
+        return rest
 
     def _decrypt(self, talk: Talk, channel: DtlsChannel, read: Received, now: float) -> list[bytes]:
         """Records go through the channel; plain text beside them is refused, and counted, by the machine."""

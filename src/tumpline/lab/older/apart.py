@@ -57,7 +57,7 @@ def _udpcl(older: OlderFile, name: str, config: OlderConfig, node_id: str) -> di
     listen = [{"address": "0.0.0.0", "multicast_member": groups4}, {"address": "::", "multicast_member": groups6}]
     return {
         **_common("udpcl", node_id),
-        "dtls_enable_tx": False,
+        "dtls_enable_tx": config.dtls_enable_tx,
         "mtu_default": _UDPCL_MTU,
         "init_listen": listen if config.udpcl_listen else [],
         "polling": [

@@ -14,7 +14,7 @@ from typing import Any, Final
 from tumpline.errors import ConfigError
 from tumpline.lab.older.apart import Found, yaml_of
 from tumpline.lab.older.neighbours import discovered
-from tumpline.lab.older.shape import POLLING_MS, PORT, OlderFile, OlderNode, TxRoute
+from tumpline.lab.older.shape import POLLING_MS, PORT, OlderConfig, OlderFile, OlderNode, TxRoute
 from tumpline.lab.older.who import Who, node_ids
 from tumpline.machines.routing._regex import compile_bounded
 from tumpline.node.config.older.patterns import Plain, node_of, pattern_of, plain_of
@@ -40,8 +40,11 @@ class Agent:
     polled_s: float | None = None  # ... so often
     udpcl: dict[str, Any] = field(default_factory=dict)  # its link, if there is one
 
-    def table(self, tls: bool) -> dict[str, Any]:
+    def table(self, config: OlderConfig) -> dict[str, Any]:
         """As `AgentSection` reads it."""
+        tls = config.tls_enable or (config.dtls_enable_tx and bool(self.udpcl))
+        if tls and not config.tls_enable:
+            self.links["tls"] = {"mode": "off"}  # the keys are for datagrams alone
         more: dict[str, Any] = {"node": {"aliases": self.aliases}} if self.aliases else {}
         if self.links or self.udpcl:
             more["links"] = [self.links, *([self.udpcl] if self.udpcl else [])]
@@ -52,12 +55,13 @@ class Agent:
             ]
         return {"connect": self.connect, "routes": self.routes, "tls": tls, "key_log": tls, "config": more}
 
-    def udpcl_link(self, listens: bool) -> dict[str, Any]:
+    def udpcl_link(self, config: OlderConfig) -> dict[str, Any]:
         """As `[[links]]` has it: what senders say of themselves makes routes, as it does there."""
         often = {} if self.polled_s is None else {"listen_s": format_duration(round(self.polled_s * 1000))}
-        listen = [f"[::]:{PORT}"] if listens else []
+        secured = {"tls": {"mode": "optional"}} if config.dtls_enable_tx else {}
+        listen = [f"[::]:{PORT}"] if config.udpcl_listen else []
         connect = [each for each in self.polled if each not in self.udp_peers.values()]  # those are told anyway
-        return {"kind": UDPCL, "listen": listen, "connect": connect, "trust_node_ids": True, **often}
+        return {"kind": UDPCL, "listen": listen, "connect": connect, "trust_node_ids": True, **often, **secured}
 
 
 def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bool = False) -> dict[str, Any]:
@@ -71,8 +75,7 @@ def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bo
     conversion = _Conversion(older, problems, remarks, apart)
     agents = conversion.agents()
     nodes: dict[str, dict[str, Any]] = {
-        name: {"nets": _ports(node), "agent": agents[name].table(node.config.tls_enable)}
-        for name, node in older.nodes.items()
+        name: {"nets": _ports(node), "agent": agents[name].table(node.config)} for name, node in older.nodes.items()
     }
     if apart:
         for name in older.nodes:
@@ -201,11 +204,6 @@ class _Conversion:
         config = node.config
         safe = "safe" in config.apps
         told = [
-            (
-                config.dtls_enable_tx,
-                "dtls_enable_tx",
-                "DTLS of UDPCL is not there yet; TLS of TCPCLv4 is as tls_enable says",
-            ),
             (bool(config.btpu_listen), "btpu_listen", "BTP-U is not there yet; neighbours are reached by TCPCLv4"),
             (bool(config.btpu_polling), "btpu_polling", "BTP-U is not there yet; nothing is polled"),
             (safe, "apps", "safe: SAFE is not there yet; bundles are exchanged without its security associations"),
@@ -247,7 +245,7 @@ class _Conversion:
         for name, node in nodes.items():
             agent = self._agents[name]
             if datagrams and (node.config.udpcl_listen or agent.udp_peers or agent.polled):
-                agent.udpcl = agent.udpcl_link(node.config.udpcl_listen)
+                agent.udpcl = agent.udpcl_link(node.config)
             if not node.config.tcpcl_listen:
                 agent.links["listen"] = []
                 if not agent.connect and not agent.udpcl:

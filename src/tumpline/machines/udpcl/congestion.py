@@ -48,6 +48,7 @@ class Congestion:
         self.lost = 0  # datagrams that were not counted in time
         self.marked = 0  # datagrams that met congestion
         self.backoffs = 0
+        self.doubts = 0  # how often it seemed that what was sent did not come
         self._pace = pace
         self._credit = 0.0
         self._credit_at = now - BURST_S
@@ -87,7 +88,7 @@ class Congestion:
         """A batch went."""
         self._credit -= octets
         self._is_used |= self._credit < self.rate_octets_s * BURST_S / 2
-        if not is_marked or self._pace.fixed_octets_s is not None:
+        if not is_marked:
             return
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_S:
             self._samples.append((now, self._sent))
@@ -100,8 +101,6 @@ class Congestion:
 
     def answered(self, counts: EcnCounts, now: float) -> None:
         """The peer told its counts."""
-        if self._pace.fixed_octets_s is not None:
-            return
         total = sum(counts) % _MODULUS
         if self._base is None:  # the peer counts from 0, unless it knew us before
             self._base, self._ce = (0, 0) if total <= self._sent else ((total - self._sent) % _MODULUS, counts.ce)
@@ -120,9 +119,7 @@ class Congestion:
 
     def path_failed(self) -> None:
         """Datagrams of the size used so far do not pass any more: nothing is known of the path that they take now."""
-        if self._pace.fixed_octets_s is None:
-            self.backoffs += 1
-            self.rate_octets_s = min(self.rate_octets_s, self._pace.first_octets_s)
+        self._set_rate(min(self.rate_octets_s, self._pace.first_octets_s))
 
     def _measure(self, arrived: int, now: float) -> None:
         """How much arrives in a second; and how long ago as many had been sent as have come: a round trip, the peer's
@@ -156,6 +153,7 @@ class Congestion:
         if late <= 0:
             return False
         self.lost += late
+        self.doubts += 1
         assert self._base is not None
         self._base = (self._base - late) % _MODULUS  # from here on they count as come
         self._came += late
@@ -166,21 +164,27 @@ class Congestion:
         if now < self._held_until:
             return
         self._held_until = now + self._lag_s
-        self.backoffs += 1
-        self.rate_octets_s = max(self._pace.least_octets_s, self.rate_octets_s * factor)
+        self._set_rate(max(self._pace.least_octets_s, self.rate_octets_s * factor))
 
     def _grow(self) -> None:
         """Never far beyond what arrives: what was sent but waits somewhere is no sign that more may go."""
         factor = 2.0 if self._is_doubling else 1 + GROWTH
         most = max(self._pace.first_octets_s, 2 * self._arriving_octets_s, self.rate_octets_s)
-        self.rate_octets_s = min(self._pace.most_octets_s, most, self.rate_octets_s * factor)
+        self._set_rate(min(self._pace.most_octets_s, most, self.rate_octets_s * factor))
+
+    def _set_rate(self, octets_s: float) -> None:
+        """A rate that was configured stays, whatever the peer tells."""
+        if self._pace.fixed_octets_s is None:
+            self.backoffs += octets_s < self.rate_octets_s
+            self.rate_octets_s = octets_s
 
     def _check_stall(self, now: float) -> None:
-        """Answers came before and do not come any more, though we send."""
-        if self._answered_at is None or self._unanswered_since is None:
+        """Nothing is answered though we send: where answers came before, we are slower and slower."""
+        since = self._unanswered_since
+        if since is None or now - since <= STALL_S + 2 * self._lag_s:
             return
-        if now - self._unanswered_since > STALL_S + 2 * self._lag_s:
-            self._unanswered_since = now
-            self._held_until = now
+        self.doubts += 1
+        self._unanswered_since = self._held_until = now
+        if self._answered_at is not None:
             self._back_off(0.5, now)
             self._is_doubling = True  # what stopped them may end as it began

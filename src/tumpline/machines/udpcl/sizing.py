@@ -64,6 +64,11 @@ class Sizing:
             self.path_mtu.confirmed(confirmation, now)
             self._tell()
 
+    def suspect(self, now: float) -> None:
+        """What is sent seems not to come."""
+        if self.path_mtu is not None:
+            self.path_mtu.suspect(now)
+
     def message_too_long(self, octets: int, now: float) -> None:
         """The system, or a router by ICMP, says that a datagram of so many octets, after encryption, does not pass
         (RFC 8899 §4.6)."""
