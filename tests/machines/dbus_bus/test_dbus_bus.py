@@ -161,7 +161,7 @@ def test_calls_to_one_that_does_not_read_are_refused() -> None:
 
 
 def test_all_queues_together_are_bounded() -> None:
-    net = BusNet(CONFIG._replace(queued_octets_most=4_000_000))
+    net = BusNet(CONFIG._replace(held_octets_most=4_000_000))
     a, deaf = net.join(), [net.join() for _ in range(4)]
     serials = []
     for _ in range(3):
@@ -171,6 +171,38 @@ def test_all_queues_together_are_bounded() -> None:
     refused = [serial for serial in serials if net.answer(a, serial) is not None]
     assert 0 < len(refused) < len(serials)
     assert sum(client.at_bus.outbox.octets for client in deaf) < 4_000_000 + 4 * 1_300_000
+
+
+def test_parts_of_messages_count_as_well() -> None:
+    net = BusNet(CONFIG._replace(held_octets_most=4_000_000))
+    senders, bystander = [net.join() for _ in range(4)], net.join()
+    part = encode_message(SAID._replace(serial=9).with_body("ay", b"x" * 3_000_000))[:1_500_000]
+    for sender in senders:
+        net.bus.receive(sender.at_bus.number, memoryview(part))
+    net.settle()
+    assert [bool(sender.reason) for sender in senders] == [False, False, True, True], "those who made it too much"
+    assert net.ask(bystander, "NameHasOwner", "s", senders[0].name) is True
+
+
+def test_before_hello_nobody_sends_long_messages() -> None:
+    net = BusNet()
+    stranger = net.connect(uid=2000)
+    hello = Message(Kind.CALL, 1, "/", member="Hello", destination=BUS_NAME).with_body("ay", b"x" * 5000)
+    stranger.machine.outbox.clear()
+    stranger.machine.outbox.put_pieces(b"\0AUTH EXTERNAL 32303030\r\nBEGIN\r\n" + encode_message(hello)[:100])
+    net.settle()
+    assert stranger.at_bus.is_over
+    assert stranger.at_bus.octets == 0
+
+
+def test_descriptors_for_a_slow_reader_are_bounded() -> None:
+    net, fds = BusNet(CONFIG._replace(outgoing_fds_most=3)), [CountedFd() for _ in range(2)]
+    a, slow = net.join(), net.join()
+    slow.is_deaf = True
+    serials = [net.call(a, DO._replace(destination=slow.name), fds) for _ in range(3)]
+    assert [net.answer(a, serial) is None for serial in serials] == [True, False, False]
+    assert error_of(net, a, serials[1])[0] == "LimitsExceeded"
+    assert [fd.holders for fd in fds] == [2, 2]
 
 
 def test_descriptors_are_held_by_those_who_take_them_alone() -> None:

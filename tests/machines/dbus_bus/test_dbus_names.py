@@ -37,7 +37,7 @@ class Told:
                 self.owned.remove(name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(STEPS)
 def test_what_is_told_adds_up(steps: list[tuple[str, int, str, int]]) -> None:
     net = BusNet()
@@ -87,7 +87,7 @@ def _check(net: BusNet, watcher: NetClient, told: list[Told], owner: dict[str, s
         assert sorted(net.bus.names.owned_by(each.client.at_bus.number)) == sorted(each.owned)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["call", "answer", "leave"]), st.integers(0, 2), st.integers(0, 2)), max_size=25)
 )
