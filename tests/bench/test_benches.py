@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tumpline.bench import codec, node_hop, ping, store, udpcl
+from tumpline.bench import codec, dbus_file, node_hop, ping, store, udpcl
 from tumpline.bench.framework import plain
 from tumpline.bench.framework.api import BenchSpec, Effort
 from tumpline.bench.framework.certificates import Certificates
@@ -90,6 +90,13 @@ def test_store(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_node_hop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_hop, "COUNTS", {100: 5000, 64 << 10: 500, 1 << 20: 100})
     _check(node_hop.SPEC, monkeypatch)
+
+
+@pytest.mark.slow
+def test_dbus_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dbus_file, "LARGE_MIB", 200)
+    monkeypatch.setattr(dbus_file, "SMALL_FILES", 1000)
+    _check(dbus_file.SPEC, monkeypatch)
 
 
 @pytest.mark.slow

@@ -123,11 +123,13 @@ class BusConnection:
 
     async def close(self) -> None:
         """Leave the bus: what was sent is still written as far as the bus takes it, methods that run are cancelled."""
-        await self._dispatcher.stop()
-        self._turn()
-        await self._wait_for_room(0, DRAIN_S)
-        self._machine.end("closed here")
-        self._turn()
+        try:
+            await self._dispatcher.stop()
+            self._turn()
+            await self._wait_for_room(0, DRAIN_S)
+        finally:  # also when whoever waits for this is cancelled: the socket is given back
+            self._machine.end("closed here")
+            self._turn()
 
     async def _wait_for_room(self, octets_most: int, timeout_s: float | None = None) -> None:
         """Wait until no more than so many octets are queued, or the time is over."""

@@ -244,10 +244,13 @@ class ClientConnection:
 
     def _join(self, message: Message) -> None:
         values = message.body_values()
-        if message.kind == Kind.ERROR or message.signature != "s" or not is_unique_name(values[0]):
-            raise RemoteProtocolError(f"Hello is answered by {message.error_name or values!r}")
-        self.state = State.OPEN
-        self._events.append(Joined(values[0]))
+        if message.kind == Kind.ERROR:
+            self.end(f"{message.error_name}: {', '.join(map(str, values))}")
+        elif message.signature != "s" or not is_unique_name(values[0]):
+            raise RemoteProtocolError(f"Hello is answered by {values!r}")
+        else:
+            self.state = State.OPEN
+            self._events.append(Joined(values[0]))
 
     def _next_serial(self) -> int:
         while True:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -205,7 +206,7 @@ class UdpclAgent:
 
     async def _send(self, payload: Payload, where: SendTo) -> str:
         self._check(payload)
-        talk = self.endpoint.talk_with(await self._numeric(where.to), where.local, where.local_if)
+        talk = self.endpoint.talk_with(await self._numeric(where.to), where.local, _interface_name(where.local_if))
         in_memory = payload.length if isinstance(payload, Octets) else 0
         if not self.holdings.queued.take(in_memory):
             most = self.holdings.queued.octets_most
@@ -373,6 +374,15 @@ class UdpclAgent:
 
     def _emptied(self) -> None:
         """Everything that came was taken."""
+
+
+def _interface_name(number: int) -> str:
+    """ "" for 0. Raises: TumplineError (there is none of this number)."""
+    try:
+        return socket.if_indextoname(number) if number else ""
+    except OSError as error:
+        known = ", ".join(f"{each} {name}" for each, name in socket.if_nameindex())
+        raise TumplineError(f"local_if {number} is no network interface; there are: {known}") from error
 
 
 async def _looked_up(where: Address) -> Sequence[Any]:
