@@ -1,6 +1,7 @@
 """UDPCL links that speak DTLS: the suite of all links, identities, refusals, restarts, who does without."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -149,6 +150,28 @@ async def test_files_that_cannot_be_used_stop_the_start(ca: Authority) -> None:
 def test_configuration_says_what_is_missing() -> None:
     with pytest.raises(msgspec.ValidationError, match=r"tls\.key: missing"):
         msgspec.convert({"tls": {"mode": "optional", "cert": "a.pem"}}, SPEC.config)
+
+
+# ---- sizes -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_path_mtu_is_found_through_dtls(ca: Authority) -> None:
+    """Loopback takes the longest datagrams; those of probes hold several records."""
+    pair = await begun(tls(ca, "a"), tls(ca, "b"))
+    await pair.meet()
+    await told(pair.a, "path_mtu_found")
+    ((_, found),) = [notice for notice in pair.a.notices if notice[0] == "path_mtu_found"]
+    assert found["is_confirmed"]
+    assert found["datagram_octets"] > 65_000
+    assert isinstance(pair.link_a, UdpclLink)
+    (talk,) = pair.link_a.endpoint.talks.values()
+    sizing = talk.machine.sizing
+    assert sizing.path_octets == found["datagram_octets"]
+    assert 4 * (sizing.datagram_octets + sizing.overhead_octets) <= sizing.path_octets
+    sent = [os.urandom(60_000) for _ in range(20)]
+    pair.offer(*(pair.unit(data) for data in sent))
+    await pair.b.until(lambda: len(pair.b.arrivals) == len(sent), "all arrivals")
+    assert sorted(pair.b.data) == sorted(sent)
 
 
 # ---- who does without ------------------------------------------------------------------------------------------------
