@@ -77,6 +77,20 @@ async def test_a_wildcard_is_every_address_and_answers_come_from_the_one_that_wa
     assert sender == ("127.0.0.2", port)
 
 
+async def test_both_wildcards_can_be_listened_on_and_groups_joined_of_both() -> None:
+    """As the older agent's files have it."""
+    pair = await started({}, {})
+    link = pair.open("c", NODE_B, {"listen": ["0.0.0.0:0"], "multicast": {"groups": ["224.0.1.20%lo"]}})
+    await link.start(pair.a)
+    port = link.describe()["listening"][0].rpartition(":")[2]
+    await link.stop()
+    both = {"listen": [f"0.0.0.0:{port}", f"[::]:{port}"], "multicast": {"groups": ["ff05::114%lo", "224.0.1.20%lo"]}}
+    link = pair.open("c", NODE_B, both)
+    await link.start(pair.a)
+    assert link.describe()["listening"] == [f"0.0.0.0:{port}", f"[::]:{port}"]
+    await link.stop()
+
+
 async def test_the_path_mtu_is_found_used_and_told() -> None:
     """Older agent: what PMTUD found was seen by nobody."""
     pair = await started({}, {})

@@ -363,6 +363,14 @@ async def test_data_goes_from_bus_to_bus(bus: BusConnection, inbox: Heard) -> No
         await pop(bus, number)
 
 
+async def test_data_that_is_kept_in_a_file_meanwhile(bus: BusConnection, inbox: Heard) -> None:
+    data = os.urandom(300_000)
+    await bus.call(SERVER, DATA_PATH, DATA, "send_data", "say", "dtn://client/inbox", data)
+    _, number, _, octets = await inbox.next()
+    assert octets == len(data)
+    assert await pop(bus, number) == data
+
+
 async def test_what_is_not_popped_waits_for_the_next_registration(bus: BusConnection, inbox: Heard) -> None:
     await bus.call(SERVER, DATA_PATH, DATA, "send_data", "say", "dtn://client/inbox", b"later")
     _, number, *_ = await inbox.next()

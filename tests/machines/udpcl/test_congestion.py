@@ -7,7 +7,7 @@ import pytest
 from tumpline.machines.impairment import Impairment
 from tumpline.machines.udpcl.congestion import BURST_S, Congestion, Pace
 from tumpline.machines.udpcl.conversation import ConversationConfig
-from tumpline.machines.udpcl.feedback import IMMEDIATE_S, REPEATS_MOST, Feedback
+from tumpline.machines.udpcl.feedback import IMMEDIATE_S, REPEATS_MOST, Feedback, Spacing
 from tumpline.testing.udpcl import End, Two
 from tumpline.wire.udpcl import EcnCounts
 
@@ -62,7 +62,7 @@ def test_losses_make_it_slower_and_are_counted() -> None:
 
 
 def test_answers_that_end_make_it_slower_and_slower() -> None:
-    two = Two()
+    two = Two(config=NAMED._replace(pace=Pace(most_octets_s=4e6)))
     keep_sending(two, 2.0)
     fast = rate_bps(two)
     two.change(Impairment(loss=1.0))
@@ -154,3 +154,12 @@ def test_changes_are_told_soon_but_not_too_often_and_repeats_end() -> None:
     assert told == [EcnCounts(0, 5, 1)] * REPEATS_MOST
     feedback.count(2, 1, 100.0)
     assert feedback.due(100.0) == EcnCounts(1, 5, 1)
+
+
+def test_how_often_is_told_can_be_said() -> None:
+    feedback = Feedback(Spacing(0.5, 7.0))
+    feedback.count(1, 1, 0.0)
+    feedback.due(0.0)
+    assert feedback.next_timeout() == 7.0
+    feedback.count(1, 1, 0.1)
+    assert feedback.next_timeout() == 0.5

@@ -8,18 +8,19 @@ from tumpline.drivers.dial import Address
 from tumpline.drivers.links._udpcl_socket import SocketAddress
 from tumpline.errors import TumplineError
 
+ANY_V4 = "0.0.0.0"
 Place = tuple[socket.AddressFamily, SocketAddress]
 
 
 def is_any(host: str) -> bool:
     """Whether it stands for every address of this machine."""
-    return host in ("", "::", "0.0.0.0", "*")
+    return host in ("", "::", ANY_V4, "*")
 
 
 def places(address: Address, both: bool) -> list[Place]:
-    """Where to bind. `both`: a wildcard stands for both families. Raises: TumplineError."""
-    if both and is_any(address.host):
-        any_v4: Place = (socket.AF_INET, ("0.0.0.0", address.port))
+    """Where to bind. `both`: "::" stands for both families. Raises: TumplineError."""
+    if both and is_any(address.host) and address.host != ANY_V4:
+        any_v4: Place = (socket.AF_INET, (ANY_V4, address.port))
         return [(socket.AF_INET6, ("::", address.port, 0, 0)), any_v4] if _has_v6() else [any_v4]
     try:
         found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)

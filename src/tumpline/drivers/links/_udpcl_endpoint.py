@@ -29,7 +29,7 @@ from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.drivers.links._udpcl_wakes import Wakes
 from tumpline.errors import TumplineError
 from tumpline.machines.udpcl.conversation import Conversation
-from tumpline.machines.udpcl.events import DtlsFailed, DtlsUnanswered, Event, PeerNamed, StartDtls
+from tumpline.machines.udpcl.events import DtlsFailed, DtlsUnanswered, Event, PathMtuFound, PeerNamed, StartDtls
 from tumpline.machines.udpcl.feedback import NOT_ECT
 from tumpline.machines.udpcl.reassembly import Reassembly
 from tumpline.wire.eid import Eid
@@ -167,12 +167,17 @@ class UdpclEndpoint:
             self._loop.add_reader(opened.sock, self._readable, opened)
         return opened
 
-    def _join(self, opened: list[UdpSocket], group: Group) -> None:
+    def join(self, group: Group) -> None:
+        """Take what is sent to a group, where something listens already. Raises: TumplineError."""
+        self._join([each for opened in self._listening.values() for each in opened], group)
+
+    @staticmethod
+    def _join(opened: list[UdpSocket], group: Group) -> None:
         family = socket.AF_INET6 if ":" in group.address else socket.AF_INET
         fitting = [each for each in opened if each.family == family]
         if not fitting:
             raise TumplineError(f"the group {group.address} needs a `listen` address of its own family; add one")
-        fitting[0].join(group.address, interface_number(group.interface))
+        max(fitting, key=lambda each: each.is_wildcard).join(group.address, interface_number(group.interface))
 
     def _close(self, closing: UdpSocket) -> None:
         for talk in [talk for talk in self.talks.values() if talk.socket is closing]:
@@ -406,6 +411,8 @@ class UdpclEndpoint:
                     continue
             elif isinstance(event, DtlsUnanswered):
                 talk.channel = None
+            elif isinstance(event, PathMtuFound) and talk.channel is not None:
+                self._secure.sized(talk, event.is_confirmed, now)
             self._host.happened(talk, event)
             if isinstance(event, DtlsFailed):
                 self.forget(talk, event.text)  # a new handshake is a new conversation

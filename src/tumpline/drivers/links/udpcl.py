@@ -11,6 +11,7 @@ from typing import Any
 from tumpline.drivers.dial import Address, DialError, parse_address, resolve
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec
 from tumpline.drivers.links._tls_config import asks_for_proof
+from tumpline.drivers.links._udpcl_addresses import ANY_V4
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.drivers.links._udpcl_describe import describe_talk, describe_tls, security_of
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
@@ -66,6 +67,7 @@ class _Wanted:
         self.backoff = backoff
         self.talk: Talk | None = None
         self.failure = ""
+        self.retry_at = 0.0
         self.ended = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
@@ -77,6 +79,7 @@ class _Wanted:
             "connected": self.talk is not None,
             "failures": self.backoff.attempts,
             "last_failure": self.failure,
+            "retry_in_s": round(max(0.0, self.retry_at - asyncio.get_running_loop().time()), 3),
         }
 
 
@@ -113,10 +116,12 @@ class UdpclLink:
         config = self._config
         self._endpoint = UdpclEndpoint(config, self._context.node_id, self._context.random, self)
         try:
-            groups = [Group(*each.partition("%")[::2]) for each in config.multicast.groups]
-            for index, text in enumerate(_as_list(config.listen)):
-                where = parse_address(text, PORT)
-                self._endpoint.listen(where, groups if index == 0 else (), both=True)
+            places = [parse_address(text, PORT) for text in _as_list(config.listen)]
+            for where in places:
+                # "::" is every address, unless those of IPv4 have an entry of their own.
+                self._endpoint.listen(where, both=Address(ANY_V4, where.port) not in places)
+            for group in config.multicast.groups:
+                self._endpoint.join(Group(*group.partition("%")[::2]))
             for text in _as_list(config.connect):
                 self.connect(text)
         except BaseException:
@@ -170,6 +175,7 @@ class UdpclLink:
             except DialError as error:
                 wanted.failure = str(error)
             delay_s = wanted.backoff.next_delay_s()
+            wanted.retry_at = asyncio.get_running_loop().time() + delay_s
             fields = {"address": wanted.address, "reason": wanted.failure, "retry_s": round(delay_s, 3)}
             self.host.notice("connection_failed", link=self.name, **fields)
             await asyncio.sleep(delay_s)

@@ -186,7 +186,7 @@ class Intake:
         """The node cannot take it now. What was not fetched stays the agent's, or its sender's."""
         item = self._taking.pop(token, None)
         if item is None:
-            self._kept(self._shown[token], now)
+            self.refused(token, RefuseReason.NO_RESOURCES, now)
             return
         self._forget(token, item, now)
         if self._core.can(self._interface, REFUSE):

@@ -31,7 +31,7 @@ from tumpline.machines.udpcl.events import (
     SpokeVersion2,
     StartDtls,
 )
-from tumpline.machines.udpcl.feedback import ECT_1, NOT_ECT, Feedback
+from tumpline.machines.udpcl.feedback import ECT_1, NOT_ECT, Feedback, Spacing
 from tumpline.machines.udpcl.listening import PeerPresence, Repeating
 from tumpline.machines.udpcl.outbox import Outbox
 from tumpline.machines.udpcl.reassembly import Reassembly
@@ -47,9 +47,8 @@ from tumpline.wire.udpcl import (
     wholes_in,
 )
 
-POLL_OCTETS: Final = (
-    128 << 10
-)  # given at once: a receiver with the system's own buffer must not be overrun by one batch
+# Given at once: one batch must not overrun a receiver whose buffer is the system's own.
+POLL_OCTETS: Final = 128 << 10
 DTLS_S: Final = 30.0  # for a handshake with all its repetitions, whatever its driver does
 CONTROL_MOST: Final = 64  # control items that wait; of more the newest is dropped: all are told again
 SUPPORTED: Final = (1, 7)  # an integer range: keys 1 to 8
@@ -87,6 +86,7 @@ class ConversationConfig(NamedTuple):
     pace: Pace = Pace()
     marks_ecn: bool = True
     tells_ecn: bool = True
+    feedback: Spacing = Spacing()
     dtls: DtlsUse = DtlsUse.OFF
 
 
@@ -140,7 +140,7 @@ class Conversation:
         self.last_heard_at = now
         self.last_used_at = now
         self.congestion = Congestion(config.pace, now)
-        self.feedback = Feedback()
+        self.feedback = Feedback(config.feedback)
         self.sizing = Sizing(config.datagram_octets, config.datagram_octets_most, chance)
         self._reassembly = reassembly
         self.transfers_of: Hashable = peer  # whose transfers are put together, for the reassembly
@@ -231,10 +231,11 @@ class Conversation:
         self.certificate = certificate
         self.sizing.overhead_octets = overhead_octets
         self.is_wanted = True  # the cookie has proved the address
+        self.node_id = None  # what was said before was said plainly, or by whoever was there before
         if is_renewed:
             self._reassembly.forget_peer(self.transfers_of)
             self.transfers_of = (self.transfers_of, now)  # its numbers begin again, and mean other transfers
-            self.feedback = Feedback()
+            self.feedback = Feedback(self.config.feedback)
             self.congestion = Congestion(self.config.pace, now)
         self.outbox.shorten(self.sizing.datagram_octets)
         self._tell_name(names_itself)

@@ -58,6 +58,8 @@ def udpcl_table(section: UdpclSection) -> dict[str, Any]:
         "ecn": section.ecn_init,
         "ecn_feedback": section.ecn_feedback,
         "tls": _dtls(section),
+        "ecn_feedback_min_ms": section.ecn_feedback_min,
+        "ecn_feedback_max_ms": section.ecn_feedback_max,
         "multicast": {"groups": _groups(section), "ttl": section.multicast.ttl},
         **sizes,
     }
