@@ -321,3 +321,39 @@ async def test_a_silent_bus_is_given_up(tmp_path: Path) -> None:
         listener.listen()
         with pytest.raises(BusUnavailableError, match=r"within 0\.05 s"):
             await BusConnection.open(f"unix:path={tmp_path}/b", timeout_s=0.05)
+
+
+async def test_a_method_may_end_its_own_connection(address: str, client: BusConnection) -> None:
+    leaving = await BusConnection.open(address)
+
+    async def leave(_call: Call) -> None:
+        await leaving.close()
+
+    leaving.export("/", Interface(IFACE, {"Leave": Method(leave)}))
+    with pytest.raises(BusError) as caught:
+        await client.call(leaving.unique_name, "/", IFACE, "Leave")
+    assert caught.value.name == "org.freedesktop.DBus.Error.NoReply"
+    assert await leaving.closed() == "closed here"
+
+
+async def test_calls_that_run_are_bounded(
+    served: tuple[BusConnection, Agent], client: BusConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(_call: Call, data: bytes) -> int:
+        await go_on.wait()
+        return len(data)
+
+    served[0].export(PATH, Interface(IFACE, {"Wait": Method(wait, "ay", "u")}))
+    for bound, value in (("RUNNING_MOST", 2), ("RUNNING_OCTETS_MOST", 10)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"tumpline.drivers.dbus.dispatch.{bound}", value)
+            go_on.clear()
+            calls = [asyncio.gather(client.call(NAME, PATH, IFACE, "Wait", "ay", b"abc")) for _ in range(3)]
+            (refused,), _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            go_on.set()
+            with pytest.raises(BusError) as caught:
+                await refused
+            assert caught.value.name == "org.freedesktop.DBus.Error.LimitsExceeded"
+            assert [(await each)[0] for each in calls if each is not refused] == [(3,), (3,)]

@@ -55,7 +55,13 @@ CONTACT_METHODS = {
     "recv_bundle_pop_data": ("s", "ay"),
     "recv_bundle_pop_file": ("ss", ""),
 }
-OUR_METHODS = {"send_bundle_fd": ("h", "s"), "recv_bundle_pop_fd": ("s", "h")}
+OUR_AGENT_METHODS = {"recv_bundle_hold": ("b", "")}
+OUR_METHODS = {
+    "send_bundle_fd": ("h", "s"),
+    "recv_bundle_pop_fd": ("s", "h"),
+    "recv_bundle_accept": ("s", ""),
+    "recv_bundle_refuse": ("ss", ""),
+}
 CONTACT_SIGNALS = {
     "session_state_changed": "s",
     "send_bundle_started": "st",
@@ -189,7 +195,7 @@ def described(xml: str, name: str) -> tuple[dict[str, tuple[str, str]], dict[str
 async def test_the_interfaces_are_the_older_agents(served: Served, program: Program) -> None:
     await session(served, program)
     for path, name, methods, signals in (
-        (AGENT_PATH, AGENT, AGENT_METHODS, AGENT_SIGNALS),
+        (AGENT_PATH, AGENT, AGENT_METHODS | OUR_AGENT_METHODS, AGENT_SIGNALS),
         (contact_path(0), CONTACT, CONTACT_METHODS | OUR_METHODS, CONTACT_SIGNALS),
     ):
         (xml,) = await program.bus.call(SERVER, path, "org.freedesktop.DBus.Introspectable", "Introspect")
@@ -464,3 +470,74 @@ async def test_an_agent_that_cannot_listen_takes_no_name(served: Served, program
     with pytest.raises(BusError) as raised:
         await program.agent(CLIENT, "get_connections")
     assert raised.value.name == "org.freedesktop.DBus.Error.ServiceUnknown"
+
+
+# ---- those who answer for what they take -----------------------------------------------------------------------------
+
+
+async def sent(program: Program, data: bytes) -> str:
+    """A bundle on its way from client to server."""
+    name: str = await program.contact(CLIENT, "send_bundle_data", "ay", data)
+    return name
+
+
+async def arrived(program: Program, number: int) -> str:
+    name: str = (await program.until("recv_bundle_finished", lambda values: values[2] == "success", number))[0]
+    return name
+
+
+def finished(name: str) -> Callable[[tuple[Any, ...]], bool]:
+    return lambda values: bool(values[0] == name)
+
+
+async def test_who_holds_answers_for_each_bundle(served: Served, program: Program) -> None:
+    await session(served, program)
+    await program.agent(SERVER, "recv_bundle_hold", "b", True)
+    names = [await sent(program, b"one"), await sent(program, b"two"), await sent(program, bytes(300_000))]
+    first, second, third = [await arrived(program, number) for number in (1, 2, 3)]
+    assert not program.of("send_bundle_finished")
+    assert await program.contact(SERVER, "recv_bundle_pop_data", "s", first) == b"one"
+    await program.contact(SERVER, "recv_bundle_accept", "s", first)
+    await program.contact(SERVER, "recv_bundle_refuse", "ss", second, "no resources")
+    await program.contact(SERVER, "recv_bundle_refuse", "ss", third, "not acceptable")
+    ends = [await program.until("send_bundle_finished", finished(name)) for name in names]
+    assert [end[2] for end in ends] == ["success", "no resources", "not acceptable"]
+    assert await program.contact(SERVER, "recv_bundle_get_queue") == []
+
+
+async def test_what_is_answered_twice_or_wrongly_is_named(served: Served, program: Program) -> None:
+    await session(served, program)
+    await sent(program, b"before")
+    before = await arrived(program, 1)
+    await program.agent(SERVER, "recv_bundle_hold", "b", True)
+    await sent(program, b"held")
+    held = await arrived(program, 2)
+    with pytest.raises(BusError, match="no reason to refuse; write one of: no resources"):
+        await program.contact(SERVER, "recv_bundle_refuse", "ss", held, "bad luck")
+    await program.contact(SERVER, "recv_bundle_accept", "s", held)
+    for number in (before, held, "99"):
+        with pytest.raises(BusError, match="has its answer") as caught:
+            await program.contact(SERVER, "recv_bundle_accept", "s", number)
+        assert caught.value.name == "org.tumpline.Error.UnknownTransferError"
+    assert await program.contact(SERVER, "recv_bundle_get_queue") == [before]
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_when_nobody_holds_any_more_what_was_taken_is_sent_again(
+    served: Served, program: Program, address: str, leaves: bool
+) -> None:
+    """Whoever took a bundle and went without a word may not have kept it; what waits is kept by the agent."""
+    await session(served, program)
+    other = Program(await BusConnection.open(address))
+    await other.agent(SERVER, "recv_bundle_hold", "b", True)
+    taken, waits = await sent(program, b"taken"), await sent(program, b"waits")
+    first, second = await arrived(program, 1), await arrived(program, 2)
+    await other.contact(SERVER, "recv_bundle_pop_data", "s", first)
+    if leaves:
+        await other.bus.close()
+    else:
+        await other.agent(SERVER, "recv_bundle_hold", "b", False)
+    ends = [await program.until("send_bundle_finished", finished(name)) for name in (taken, waits)]
+    assert [end[2] for end in ends] == ["retransmit", "success"]
+    assert await program.contact(SERVER, "recv_bundle_get_queue") == [second]
+    await other.bus.close()

@@ -10,7 +10,6 @@ import socket
 import struct
 import xml.etree.ElementTree as ElementTree
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from tumpline.drivers.dbus import BusConnection, BusError, MatchRule, Message, Variant
+from tumpline.drivers.dbus.presence import Presence
 from tumpline.drivers.dial import Address, parse_address
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.errors import TumplineError
@@ -417,7 +417,7 @@ async def test_the_path_mtu_is_told_and_used(bench: Bench, arguments: tuple[Any,
     assert (host, told) == ("localhost.", port)
     assert mtu > 60_000 - 8192  # loopback takes 65507
     (talk,) = a.endpoint.talks.values()
-    assert talk.machine.datagram_octets == mtu
+    assert talk.machine.sizing.datagram_octets == mtu
 
 
 async def test_a_datagram_too_long_for_the_path_ends_nothing(bench: Bench) -> None:
@@ -460,15 +460,13 @@ async def test_an_agent_at_rest_shuts_down_at_once(bench: Bench) -> None:
 
 
 async def test_an_agent_that_ends_begins_nothing(bench: Bench) -> None:
-    async with AsyncExitStack():
-        settings = UdpclAgentSettings(link=UdpclConfig(listen="127.0.0.1:0"), spool_directory=bench.directory)
-        on_bus = UdpclOnBus(settings, bench.bus)
-        await on_bus.agent.start()
-        on_bus.agent.shutdown()
-        with pytest.raises(TumplineError, match="shuts down"):
-            on_bus.agent.listen(Address("127.0.0.1", 0))
-        await on_bus.agent.close()
-        bench.bus.unexport(AGENT_PATH)
+    settings = UdpclAgentSettings(link=UdpclConfig(listen="127.0.0.1:0"), spool_directory=bench.directory)
+    agent = UdpclOnBus(settings, Presence(bench.address)).agent
+    await agent.start()
+    agent.shutdown()
+    with pytest.raises(TumplineError, match="shuts down"):
+        agent.listen(Address("127.0.0.1", 0))
+    await agent.close()
 
 
 @pytest.mark.parametrize(

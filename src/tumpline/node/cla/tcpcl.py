@@ -48,6 +48,7 @@ class TcpclAgent:
         self._of_path: dict[int, Contact] = {}
         self._next_contact = 0
         self._next_path = 0
+        self._is_holding = False
         self._is_ending = False
         self._ended = asyncio.Event()
         self._last_takes: asyncio.TimerHandle | None = None
@@ -146,6 +147,29 @@ class TcpclAgent:
         """Take a received bundle as a new file. Raises: UnknownTransferError, OSError: it stays here then."""
         await contact.incoming.pop_file(number, path, 0o666 & ~self.umask)
 
+    def hold(self, holds: bool) -> None:
+        """From now on senders hear that a transfer has come when it is answered; or, again, when it has come. What was taken
+        without an answer until then is to be sent again."""
+        self._is_holding = holds
+        if holds:
+            return
+        for path, contact in self._of_path.items():
+            kept, taken = contact.incoming.let_go()
+            if kept:
+                self._link.acknowledge(path, kept)
+            for transfer in taken:
+                self._link.refuse(path, transfer, RefuseReason.RETRANSMIT)
+
+    def accept(self, contact: Contact, number: str) -> None:
+        """Its sender hears that it has come. Raises: UnknownTransferError (it has its answer)."""
+        transfer = contact.incoming.answer(number, drops=True)
+        self._link.acknowledge(contact.outgoing.path, [transfer])
+
+    def refuse(self, contact: Contact, number: str, reason: RefuseReason) -> None:
+        """Its sender hears that it is not kept. Raises: UnknownTransferError (it has its answer)."""
+        transfer = contact.incoming.answer(number, drops=True)
+        self._link.refuse(contact.outgoing.path, transfer, reason)
+
     def offer(self, path: int, unit: Unit) -> None:
         """Send it (for Outgoing)."""
         self._link.offer(path, [unit])
@@ -229,11 +253,14 @@ class TcpclAgent:
         incoming, kept = self._of_path[path].incoming, []
         for arrival in arrivals:
             reason = incoming.arrived(arrival)
-            if reason is None:
-                kept.append(arrival.transfer)
-            else:
+            if reason is not None:
                 self._link.refuse(path, arrival.transfer, reason)
-        self._link.acknowledge(path, kept)
+            elif self._is_holding:
+                incoming.hold(arrival.transfer)
+            else:
+                kept.append(arrival.transfer)
+        if kept:
+            self._link.acknowledge(path, kept)
 
     def acked(self, path: int, seqs: Sequence[int]) -> None:
         """The peer has them."""

@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from tumpline.drivers.dial import Address, DialError, parse_address, resolve
+from tumpline.drivers.links._udpcl_addresses import ANY_V4
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
 from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.drivers.payload import read_range, release
@@ -35,6 +37,7 @@ from tumpline.node.cla.udpcl_events import (
 )
 from tumpline.node.cla.udpcl_settings import Poll, UdpclAgentSettings
 from tumpline.wire.eid import Eid
+from tumpline.wire.udpcl import PORT
 
 DTN_EPOCH_MS: Final = 946_684_800_000  # RFC 9171 §4.2.6: DTN time counts from 2000-01-01
 AHEAD_OCTETS: Final = 512 << 10  # handed to a conversation ahead of what it has sent: the rest waits where it lies
@@ -112,10 +115,13 @@ class UdpclAgent:
         link = self.settings.link
         self._endpoint = UdpclEndpoint(link, self._node_id, random.random, self)
         try:
-            groups = [Group(*each.partition("%")[::2]) for each in link.multicast.groups]
             listen = [link.listen] if isinstance(link.listen, str) else link.listen
-            for index, text in enumerate(listen):
-                self._endpoint.listen(parse_address(text, 4556), groups if index == 0 else (), both=True)
+            places = [parse_address(text, PORT) for text in listen]
+            for where in places:
+                # "::" is every address, unless those of IPv4 have an entry of their own.
+                self._endpoint.listen(where, both=Address(ANY_V4, where.port) not in places)
+            for group in link.multicast.groups:
+                self._endpoint.join(Group(*group.partition("%")[::2]))
         except BaseException:
             await self.close()
             raise
@@ -205,7 +211,7 @@ class UdpclAgent:
 
     async def _send(self, payload: Payload, where: SendTo) -> str:
         self._check(payload)
-        talk = self.endpoint.talk_with(await self._numeric(where.to), where.local, where.local_if)
+        talk = self.endpoint.talk_with(await self._numeric(where.to), where.local, _interface_name(where.local_if))
         in_memory = payload.length if isinstance(payload, Octets) else 0
         if not self.holdings.queued.take(in_memory):
             most = self.holdings.queued.octets_most
@@ -245,7 +251,7 @@ class UdpclAgent:
         if talk.is_over:
             self.failed(talk, [], "the conversation is over")
             return
-        room = AHEAD_OCTETS - talk.machine.queued_octets
+        room = AHEAD_OCTETS - talk.machine.outbox.queued_octets
         given: list[tuple[int, bytes]] = []
         while out.waiting and room > 0:
             sending = out.waiting.popleft()
@@ -373,6 +379,15 @@ class UdpclAgent:
 
     def _emptied(self) -> None:
         """Everything that came was taken."""
+
+
+def _interface_name(number: int) -> str:
+    """ "" for 0. Raises: TumplineError (there is none of this number)."""
+    try:
+        return socket.if_indextoname(number) if number else ""
+    except OSError as error:
+        known = ", ".join(f"{each} {name}" for each, name in socket.if_nameindex())
+        raise TumplineError(f"local_if {number} is no network interface; there are: {known}") from error
 
 
 async def _looked_up(where: Address) -> Sequence[Any]:
