@@ -21,6 +21,7 @@ from tumpline.drivers.dbus.presence import Presence
 from tumpline.drivers.dial import Address, parse_address
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.errors import TumplineError
+from tumpline.node.cla.holdings import HELD_OCTETS
 from tumpline.node.cla.udpcl import UdpclAgent
 from tumpline.node.cla.udpcl_settings import Poll, UdpclAgentSettings
 from tumpline.testing.buses import dbus_daemon, dbus_send
@@ -236,7 +237,7 @@ async def test_a_large_bundle_goes_in_segments_and_waits_in_a_file(bench: Bench)
 
 async def test_what_nobody_takes_is_bounded(bench: Bench) -> None:
     await bench.start(A)
-    b = await bench.start(B, memory_octets_most=1000, spool_octets_most=300_000)
+    b = await bench.start(B, memory_octets_most=1000 + 2 * HELD_OCTETS, spool_octets_most=300_000)
     for size in (600, 600, 200_000, 200_000, 300):
         await bench.send(A, bundle(size), b)
     found = await bench.received(B, 3)

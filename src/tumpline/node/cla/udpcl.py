@@ -24,7 +24,14 @@ from tumpline.machines.backoff import Backoff
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload
 from tumpline.machines.effects import RefuseReason
 from tumpline.machines.udpcl.events import Event, PathMtuFound, PathMtuShrank, PeerListening
-from tumpline.node.cla.holdings import SUCCESS, TRANSFERS_MOST, Holdings, QueueFullError, TransferError
+from tumpline.node.cla.holdings import (
+    HELD_OCTETS,
+    SUCCESS,
+    TRANSFERS_MOST,
+    Holdings,
+    QueueFullError,
+    TransferError,
+)
 from tumpline.node.cla.received import Received, process_umask
 from tumpline.node.cla.udpcl_events import (
     AgentEvent,
@@ -322,7 +329,7 @@ class UdpclAgent:
         if len(self.received_bundles) >= TRANSFERS_MOST:
             return None
         if len(data) < FILE_PAYLOAD_OCTETS:
-            return Octets(data) if self.holdings.received.take(len(data)) else None
+            return Octets(data) if self.holdings.received.take(len(data) + HELD_OCTETS) else None
         sink = self.holdings.spool.sink(len(data), _Unwatched())
         if isinstance(sink, RefuseReason):
             return None
