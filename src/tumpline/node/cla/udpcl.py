@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from tumpline.drivers.dial import Address, DialError, parse_address, resolve
+from tumpline.drivers.links._udpcl_addresses import ANY_V4
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
 from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.drivers.payload import read_range, release
@@ -36,6 +37,7 @@ from tumpline.node.cla.udpcl_events import (
 )
 from tumpline.node.cla.udpcl_settings import Poll, UdpclAgentSettings
 from tumpline.wire.eid import Eid
+from tumpline.wire.udpcl import PORT
 
 DTN_EPOCH_MS: Final = 946_684_800_000  # RFC 9171 §4.2.6: DTN time counts from 2000-01-01
 AHEAD_OCTETS: Final = 512 << 10  # handed to a conversation ahead of what it has sent: the rest waits where it lies
@@ -113,10 +115,13 @@ class UdpclAgent:
         link = self.settings.link
         self._endpoint = UdpclEndpoint(link, self._node_id, random.random, self)
         try:
-            groups = [Group(*each.partition("%")[::2]) for each in link.multicast.groups]
             listen = [link.listen] if isinstance(link.listen, str) else link.listen
-            for index, text in enumerate(listen):
-                self._endpoint.listen(parse_address(text, 4556), groups if index == 0 else (), both=True)
+            places = [parse_address(text, PORT) for text in listen]
+            for where in places:
+                # "::" is every address, unless those of IPv4 have an entry of their own.
+                self._endpoint.listen(where, both=Address(ANY_V4, where.port) not in places)
+            for group in link.multicast.groups:
+                self._endpoint.join(Group(*group.partition("%")[::2]))
         except BaseException:
             await self.close()
             raise
