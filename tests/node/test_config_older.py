@@ -114,6 +114,14 @@ def test_a_file_is_a_whole_node(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("node_id", "name"),
+    [("ipn:12.0", "ipn-12"), ("dtn://~x/", "x"), (f"dtn://{'n' * 100}/", "n" * 64), ("dtn://a.b_c/", "a.b_c")],
+)
+def test_a_node_is_called_as_its_id_says(tmp_path: Path, node_id: str, name: str) -> None:
+    assert node(tmp_path, f"bp: {{node_id: '{node_id}'}}").name == name
+
+
 def test_it_can_be_shown_in_our_own_words(tmp_path: Path) -> None:
     made = node(tmp_path, SERVER)
     again = loads(show(made))
