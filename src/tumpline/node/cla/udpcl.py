@@ -185,7 +185,7 @@ class UdpclAgent:
         backoff = Backoff(random.random, 1.0, max(1.0, poll.interval_s))
         while True:
             try:
-                talk = self.endpoint.talk_with(await self._numeric(poll.to), poll.local)
+                talk = await self._talk_with(poll.to, poll.local)
                 talk.machine.announce(int(poll.interval_s * 1000))
                 self.endpoint.touch(talk)
                 backoff.reset()
@@ -230,6 +230,11 @@ class UdpclAgent:
             raise TransferError(f"a bundle of {payload.length} octets is not sent over UDP here: 1 to {most} are")
         if self._sending >= TRANSFERS_MOST:
             raise QueueFullError(f"{TRANSFERS_MOST} bundles wait to be sent: wait for send_bundle_finished")
+
+    async def _talk_with(self, where: Address, local: Address | None = None, interface: int = 0) -> Talk:
+        """Raises: DialError, TumplineError."""
+        name = where.host.rstrip(".") if where.is_name else None
+        return self.endpoint.talk_with(await self._numeric(where), local, interface, name=name)
 
     async def _numeric(self, where: Address) -> Address:
         """Raises: DialError."""
@@ -280,7 +285,7 @@ class UdpclAgent:
     async def search_path_mtu(self, where: Address, steps: int = 0) -> None:
         """Find out how long datagrams may be; PathMtuSearched tells. `steps`: how finely sizes are divided; 0: as the
         endpoint does by itself. Raises: DialError, TumplineError."""
-        talk = self.endpoint.talk_with(await self._numeric(where))
+        talk = await self._talk_with(where)
         asked = Where(where.host, where.port)
         _out(talk).searches.append(asked)
         loop = asyncio.get_running_loop()
