@@ -7,7 +7,7 @@ from typing import Any
 import msgspec.inspect as mi
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tumpline.drivers.dial import Address
@@ -499,6 +499,7 @@ _VALUES = st.recursive(
 _KEYS = [(name, key) for name, kind in SECTIONS.items() for key in kind.__struct_fields__]
 
 
+@settings(deadline=None)  # files, on a machine that others use
 @given(said=st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=8))
 def test_whatever_is_written_becomes_a_node_or_sentences(
     said: dict[tuple[str, str], Any], tmp_path_factory: pytest.TempPathFactory

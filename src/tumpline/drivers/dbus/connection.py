@@ -93,7 +93,7 @@ class BusConnection:
         """Join a bus: `session`, `system`, or any address of a UNIX socket. Raises: BusUnavailableError."""
         sock, way = await dial(address, timeout_s)
         machine = ClientConnection(ClientConfig(os.getuid(), timeout_s), asyncio.get_running_loop().time())
-        connection = await cls.join(machine, lambda *calls: BusSocket(sock, machine.outbox, *calls))
+        connection = await cls.join(machine, lambda *calls: BusSocket(sock, machine, *calls))
         if way.keys.get("guid", machine.guid) != machine.guid:
             await connection.close()
             raise BusUnavailableError(f"the bus at {address} is not the one that its address names (guid)")
