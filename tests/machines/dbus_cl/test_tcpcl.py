@@ -612,6 +612,9 @@ def test_a_hard_end_loses_what_is_under_way_once() -> None:
     script.sent()
     script.signal(CONTACT_0, "recv_bundle_finished", "1", 10, "success")
     script.of(fx.Take)
+    script.signal(CONTACT_0, "recv_bundle_finished", "2", 200_000, "success")
+    (large,) = script.of(fx.Take)
+    script.user.no_room(large.token, script.now)
     script.user.drop_all("stopped", script.now)
     assert [sorted(each.seqs) for each in script.of(fx.UnitsLost)] == [[1, 2]]
     assert script.of(fx.PathLowered) == [fx.PathLowered(path, "stopped")]

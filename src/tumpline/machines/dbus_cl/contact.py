@@ -247,6 +247,7 @@ class Contact:
     def drop(self, now: float) -> None:
         """The link stops: whatever is here goes."""
         self.intake.drop_all()
+        self.intake.close()
         self.over(self.reason, now)
 
     def _drained(self, now: float) -> None:
