@@ -56,6 +56,7 @@ class DbusClLink:
         self._reading = asyncio.Lock()  # units leave in the order in which they were offered, whatever holds them
         self._small: dict[int, list[Arrival]] = {}  # of this turn, by path
         self._is_turning = False
+        self._is_stopped = False
         self._turn_asked = False
         self._timer: asyncio.TimerHandle | None = None
         self._turned = asyncio.Event()
@@ -98,6 +99,7 @@ class DbusClLink:
                 self.notice("sessions_cut", after_s=timeout_s)
         self._machine.drop_all("the link is stopped", self._now())
         self._turn()
+        self._is_stopped = True
         await self._tasks.stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -162,7 +164,7 @@ class DbusClLink:
             self._timer.cancel()
             self._timer = None
         when = self._machine.next_timeout()
-        if when is not None:
+        if when is not None and not self._is_stopped:
             self._timer = asyncio.get_running_loop().call_at(when, self._time_came)
 
     def _time_came(self) -> None:
@@ -171,8 +173,14 @@ class DbusClLink:
 
     # ---- calls -------------------------------------------------------------------------------------------------------
 
-    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.start(work, f"{self.name} {name}")
+    def _begin(self, work: Coroutine[Any, Any, None], name: str, ended: Callable[[object], None] | None = None) -> None:
+        """As a task; `ended` is called when it has ended, also before it began."""
+        if self._is_stopped:
+            work.close()
+            return
+        task = self._tasks.start(work, f"{self.name} {name}")
+        if ended is not None:
+            task.add_done_callback(ended)
 
     def _on_call(self, effect: fx.Call) -> None:
         self._begin(self._call(effect), effect.member)
@@ -191,7 +199,7 @@ class DbusClLink:
         self._ask_turn()
 
     def _failed(self, token: int, error: TumplineError) -> None:
-        name = error.name if isinstance(error, BusError) else ""
+        name = error.name if isinstance(error, BusError) else type(error).__name__
         self._machine.failed(token, fx.Failure(name, str(error)), self._now())
         self._ask_turn()
 
@@ -223,7 +231,7 @@ class DbusClLink:
     def _on_send(self, effect: fx.Send) -> None:
         unit = self._units[effect.over, effect.seq]
         retain(unit.payload)  # the unit may be lost while the call is made
-        self._begin(self._send(effect, unit), f"sends {effect.seq}")
+        self._begin(self._send(effect, unit), f"sends {effect.seq}", lambda _: release_payload(unit.payload))
 
     async def _send(self, effect: fx.Send, unit: Unit) -> None:
         try:
@@ -232,8 +240,6 @@ class DbusClLink:
             self._failed(effect.token, error)
         else:
             self._replied(effect.token, values)
-        finally:
-            release_payload(unit.payload)
 
     async def _hand_to_agent(self, effect: fx.Send, unit: Unit) -> tuple[Any, ...]:
         """Raises: BusError, StorageError."""
