@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from tumpline.drivers.links._api import Sink
 from tumpline.drivers.links._units import put
-from tumpline.drivers.payload import PIECE_OCTETS, pieces, read_range
+from tumpline.drivers.payload import PIECE_OCTETS, pieces
 from tumpline.drivers.spool import default_directory
-from tumpline.errors import StorageError
+from tumpline.errors import PayloadGoneError, StorageError
 from tumpline.machines.effects import Unit
 
 PREFIX = "tumpline-bus-"
@@ -33,13 +33,17 @@ class Body(NamedTuple):
 
 
 def whole(unit: Unit) -> bytes:
-    """The encoded bundle. Raises: StorageError."""
-    return unit.head + read_range(unit.payload, 0, unit.payload.length) + unit.tail
+    """The encoded bundle. Raises: PayloadGoneError."""
+    return b"".join(_parts(unit))
 
 
 def _parts(unit: Unit) -> Iterator[bytes | memoryview]:
+    """Raises: PayloadGoneError."""
     yield unit.head
-    yield from pieces(unit.payload)
+    try:
+        yield from pieces(unit.payload)
+    except StorageError as error:
+        raise PayloadGoneError(str(error)) from error
     yield unit.tail
 
 
