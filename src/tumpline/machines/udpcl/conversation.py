@@ -170,7 +170,8 @@ class Conversation:
             self.start_dtls(now)
 
     def offer(self, token: int, bundle: bytes, now: float) -> None:
-        """Send this bundle after the others; `token` comes back in a batch."""
+        """Send this bundle after the others; `token` comes back in a batch. Whoever sends bundles there has chosen to."""
+        self.is_wanted = True
         self.outbox.offer(token, bundle)
         self.last_used_at = now
 
