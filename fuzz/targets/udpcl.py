@@ -16,6 +16,7 @@ from tumpline.wire.udpcl import (
     decode_datagram_untrusted,
     encode_datagram,
     encode_extensions,
+    segment_in,
     wholes_in,
 )
 from tumpline.wire.udpcl_range import certain
@@ -53,6 +54,8 @@ def run(data: bytes) -> bool:
     datagram = decode_datagram_untrusted(data)
     if datagram.kind is not Kind.EXTENSIONS:
         return True
+    segment = segment_in(data)
+    assert segment is None or datagram.maps == (Extensions(transfer=segment),), "the short way reads something else"
     wholes, after = wholes_in(data)
     first = [Extensions(transfer=Transfer(number, octets)) for number, octets in wholes]
     assert list(datagram.maps[: len(first)]) == first, "the short way reads something else"

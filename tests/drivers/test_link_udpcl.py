@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tumpline.drivers.dial import Address
+from tumpline.drivers.links._udpcl_addresses import first_routed
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
 from tumpline.drivers.links._udpcl_socket import Buffers, Received, UdpSocket
@@ -174,6 +175,13 @@ async def test_names_that_mean_nothing_are_told_and_tried_again() -> None:
 def test_mistakes_of_a_configuration_say_what_to_write(config: dict[str, Any], words: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=words):
         msgspec.convert(config, UdpclConfig)
+
+
+def test_of_several_addresses_the_first_with_a_route_is_taken() -> None:
+    nowhere = (socket.AF_INET, ("255.255.255.255", 1))  # which asks for leave to broadcast
+    here = (socket.AF_INET, ("127.0.0.1", 1))
+    assert first_routed([nowhere, here]) == here[1]
+    assert first_routed([nowhere]) == nowhere[1]
 
 
 # ---- endpoints -------------------------------------------------------------------------------------------------------

@@ -247,6 +247,21 @@ def test_a_stranger_gets_no_more_octets_than_it_sent() -> None:
     assert maps(batch.datagrams)[0].node_id is not None
 
 
+def test_who_is_sent_bundles_is_answered_without_measure() -> None:
+    """Else its counts would end when more went than came, and it would believe that nothing arrives."""
+    machine = alone()
+    machine.receive([bundle(0, 100)], 0.0, mark=ECT_1)
+    for token in range(20):
+        machine.offer(token, bundle(token, 1000), 0.0)
+    machine.handle_timeout(0.0)
+    (control, _) = machine.poll(0.0)
+    assert maps(control.datagrams)[0].ecn_counts == EcnCounts(0, 1, 0)
+    machine.receive([bundle(1, 100)], 1.0, mark=ECT_1)
+    machine.handle_timeout(1.0)
+    told = [each for batch in machine.poll(1.0) for each in maps(batch.datagrams)]
+    assert told[0].ecn_counts == EcnCounts(0, 2, 0)
+
+
 def test_answers_that_wait_are_bounded() -> None:
     machine = alone()
     for _ in range(10_000):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
-from tumpline.drivers.dial import Address
+from tumpline.drivers.dial import Address, Candidate
 from tumpline.drivers.links._udpcl_socket import SocketAddress
 from tumpline.errors import TumplineError
 
@@ -39,6 +40,18 @@ def numeric(address: Address) -> Place:
         raise TumplineError(f"{address} is no numeric address; resolve the name first") from error
     family, _, _, _, sockaddr = found[0]
     return family, sockaddr
+
+
+def first_routed(candidates: Sequence[Candidate]) -> SocketAddress:
+    """The first that this machine has a way to, as far as its routes tell; else the first."""
+    for family, sockaddr in candidates:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect(sockaddr)  # of UDP: nothing is sent
+        except OSError:
+            continue
+        return sockaddr
+    return candidates[0][1]
 
 
 def interface_number(name: str | int) -> int:

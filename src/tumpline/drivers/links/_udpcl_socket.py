@@ -19,6 +19,7 @@ SocketAddress = tuple[Any, ...]  # as the socket module has it: (host, port) or 
 
 # Linux; the socket module of Python 3.11 has no names for these.
 _UDP_SEGMENT, _UDP_GRO = 103, 104
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _IP_PKTINFO = 8
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
 _IPV6_MULTICAST_ALL, _IP_MULTICAST_ALL = 29, 49
@@ -129,14 +130,21 @@ class UdpSocket:
             sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
         sock.setsockopt(*_MTU_DISCOVERY[self.family], _PMTUDISC_PROBE)
         sock.setsockopt(*_ERRORS_WANTED[self.family], 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers.receive)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers.send)
+        self._ask_buffer(_SO_RCVBUFFORCE, socket.SO_RCVBUF, buffers.receive)
+        self._ask_buffer(_SO_SNDBUFFORCE, socket.SO_SNDBUF, buffers.send)
         if marks and is_v6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
         elif marks:
             sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
         self._multicast_options(ttl)
         self._try(socket.IPPROTO_UDP, _UDP_GRO, 1)  # Linux 5.0; without it datagrams come one by one
+
+    def _ask_buffer(self, beyond: int, option: int, octets: int) -> None:
+        """Beyond the system's bound (net.core.rmem_max, wmem_max) if we may, else up to it."""
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, beyond, octets)
+        except PermissionError:
+            self.sock.setsockopt(socket.SOL_SOCKET, option, octets)
 
     def _try(self, level: int, option: int, value: int) -> None:
         """What old kernels do not have, and one can do without."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from tumpline.drivers.dial import Address, DialError, parse_address, resolve
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec
+from tumpline.drivers.links._dialler import SETTLED_S
 from tumpline.drivers.links._tls_config import asks_for_proof
-from tumpline.drivers.links._udpcl_addresses import ANY_V4
+from tumpline.drivers.links._udpcl_addresses import ANY_V4, first_routed
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.drivers.links._udpcl_describe import describe_talk, describe_tls, security_of
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
@@ -170,8 +171,11 @@ class UdpclLink:
                 where, interface = _without_interface(parse_address(wanted.address, PORT))
                 found = await resolve(where)
                 wanted.ended.clear()
-                self._begin(wanted, found[0][1], interface)
+                began = asyncio.get_running_loop().time()
+                self._begin(wanted, first_routed(found), interface)
                 await wanted.ended.wait()
+                if asyncio.get_running_loop().time() - began >= SETTLED_S:
+                    wanted.backoff.reset()
             except DialError as error:
                 wanted.failure = str(error)
             delay_s = wanted.backoff.next_delay_s()

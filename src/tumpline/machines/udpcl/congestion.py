@@ -13,18 +13,16 @@ from typing import Final, NamedTuple
 
 from tumpline.wire.udpcl import EcnCounts
 
-BURST_S: Final = (
-    0.008  # of the rate may go at once: timers wake a millisecond late, and a batch costs less than its parts
-)
+# Of the rate may go at once: timers wake a millisecond late, and a batch costs less than its parts.
+BURST_S: Final = 0.008
 WAKE_S: Final = 0.001  # of the rate: no timer for less
 GAIN: Final = 1 / 16  # RFC 8257 §3.3: of the share of marked datagrams
 LOSS_FACTOR: Final = 0.7  # as CUBIC's (RFC 9438 §4.6)
-GROWTH: Final = 0.02  # of the rate at each answer once it has been too fast
+GROWTH: Final = 0.03  # of the rate at each answer once it has been too fast
 LAG_S_FIRST: Final = 0.1  # until the first answer
 LAGS_S: Final = 10.0  # paths change: what was least is forgotten after one to two such spans
-LATE_S: Final = (
-    0.05  # after the least lag: the peer tells counts 20 ms apart, loops are late themselves, and a queue fills
-)
+# After the least lag: the peer tells counts 20 ms apart, loops of busy machines are late themselves, and a queue fills.
+LATE_S: Final = 0.06
 STALL_S: Final = 1.0  # the peer tells its counts once a second at least
 SAMPLES: Final = 512  # of how much was sent when
 SAMPLE_S: Final = 0.01

@@ -44,6 +44,7 @@ from tumpline.wire.udpcl import (
     decode_datagram_untrusted,
     encode_extensions,
     kind_of,
+    segment_in,
     wholes_in,
 )
 
@@ -170,7 +171,8 @@ class Conversation:
             self.start_dtls(now)
 
     def offer(self, token: int, bundle: bytes, now: float) -> None:
-        """Send this bundle after the others; `token` comes back in a batch."""
+        """Send this bundle after the others; `token` comes back in a batch. Whoever sends bundles there has chosen to."""
+        self.is_wanted = True
         self.outbox.offer(token, bundle)
         self.last_used_at = now
 
@@ -302,6 +304,11 @@ class Conversation:
         return bundles
 
     def _extensions(self, data: bytes, bundles: list[bytes], now: float, is_multicast: bool, is_secured: bool) -> None:
+        if (segment := segment_in(data)) is not None:
+            self._showed_version2(now)
+            whole = self._reassembly.receive(self.transfers_of, segment, now)
+            bundles += [] if whole is None else [whole]
+            return
         wholes, after = wholes_in(data)
         try:
             maps = _maps_behind(data, after)
