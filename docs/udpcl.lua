@@ -283,12 +283,12 @@ end
 local function dissect_bundle(tvb, pinfo, root, info)
     info.is_of_bundle = true -- the info column is the bundle's
     local first = tvb(0, 1):uint()
-    if first == 0x06 then
-        Dissector.get("bundle"):call(tvb, pinfo, root)
-    elseif first >= 0x80 and first <= 0x9f then
-        Dissector.get("bpv7"):call(tvb, pinfo, root)
-    else
+    local name = first == 0x06 and "bundle" or (first >= 0x80 and first <= 0x9f and "bpv7")
+    if not name then
         fault("a transfer with something else than a bundle")
+    end
+    if not pcall(Dissector.call, Dissector.get(name), tvb, pinfo, root) then
+        fault("the bundle is malformed")
     end
 end
 

@@ -19,6 +19,8 @@ _TAIL_LINES = "1000"
 class NamespaceNetwork(Network):
     """A laboratory of tumpline."""
 
+    apart = True
+
     def build(self) -> None:
         check_tools()
 
@@ -83,7 +85,7 @@ class NamespaceNetwork(Network):
         """There is no systemd: the agent's log is shown, or followed with -f."""
         follow = bool({"-f", "--follow"} & set(options))
         running = self._is_up()
-        log = (self._lab().logs if running else self.stage.node(node) / "log") / f"{node}.log"
+        log = (self._lab().logs if running else self.stage.node(node) / "log") / _log_of(node, options)
         if not log.exists():
             raise StateError(f"{node} has logged nothing yet; start it first: act start")
         if not (follow and running):
@@ -107,6 +109,12 @@ class NamespaceNetwork(Network):
 
     def _is_up(self) -> bool:
         return self.lab.name in names_up() and Lab.find(self.lab.name).holder.alive
+
+
+def _log_of(node: str, options: Sequence[str]) -> str:
+    """Of the agent that a unit's name in the options means: the bundle agent's, if there is none."""
+    role = next((role for role in ("tcpcl", "udpcl") if any(f"dtn-{role}-agent" in each for each in options)), None)
+    return f"{node}.log" if role is None else f"{node}.{role}-agent.log"
 
 
 def _answers(lab: Lab, node: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ import yaml
 import tumpline
 from tumpline.errors import ConfigError, StateError, TumplineError
 from tumpline.lab.model import LabFile
+from tumpline.lab.older import is_older
 from tumpline.lab.read import loads
 from tumpline.lab.stage import Stage
 
@@ -35,6 +36,8 @@ class Options(NamedTuple):
 
 class Network(ABC):
     """The verbs. Each raises TumplineError in one sentence if it cannot be done."""
+
+    apart = False  # whether nodes have three agents each, over a D-Bus of their own
 
     def __init__(self, lab: LabFile, stage: Stage, options: Options) -> None:
         self.lab = lab
@@ -102,13 +105,15 @@ class Network(ABC):
 N = TypeVar("N", bound=Network)
 
 
-def read_network(config: Path, options: Options, kind: Callable[[LabFile, Stage, Options], N]) -> N:
+def read_network(config: Path, options: Options, kind: type[N]) -> N:
     """The network in a file. Raises: ConfigError."""
     try:
         text = config.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{config} cannot be read: {error}; name the network's YAML file") from error
-    lab = loads(with_agents(text), str(config), config.stem, config.absolute().parent)
+    text = with_agents(text)
+    apart = kind.apart and _is_older(text)
+    lab = loads(text, str(config), config.stem, config.absolute().parent, apart=apart)
     stage_dir = (options.stage_dir or config.parent / "workdir").absolute()
     if stage_dir.is_relative_to("/run"):
         raise StateError(f"{stage_dir}: nodes have a /run of their own; name another directory with --stage-dir")
@@ -136,6 +141,13 @@ def with_agents(text: str) -> str:
     return yaml.safe_dump(
         value | {"nodes": {name: node | {"config": {}} for name, node in nodes.items()}}, sort_keys=False
     )
+
+
+def _is_older(text: str) -> bool:
+    try:
+        return is_older(yaml.safe_load(text))
+    except yaml.YAMLError:
+        return False  # told when it is read
 
 
 def checkout() -> Path | None:

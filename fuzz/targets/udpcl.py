@@ -16,6 +16,8 @@ from tumpline.wire.udpcl import (
     decode_datagram_untrusted,
     encode_datagram,
     encode_extensions,
+    segment_in,
+    wholes_in,
 )
 from tumpline.wire.udpcl_range import certain
 
@@ -52,6 +54,12 @@ def run(data: bytes) -> bool:
     datagram = decode_datagram_untrusted(data)
     if datagram.kind is not Kind.EXTENSIONS:
         return True
+    segment = segment_in(data)
+    assert segment is None or datagram.maps == (Extensions(transfer=segment),), "the short way reads something else"
+    wholes, after = wholes_in(data)
+    first = [Extensions(transfer=Transfer(number, octets)) for number, octets in wholes]
+    assert list(datagram.maps[: len(first)]) == first, "the short way reads something else"
+    assert after <= len(data) - datagram.padding_octets
     maps = tuple(each._replace(unknown=(), dropped=()) for each in datagram.maps)
     known = datagram._replace(maps=tuple(each for each in maps if each != Extensions()))
     if known.maps:

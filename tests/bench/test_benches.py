@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tumpline.bench import codec, node_hop, ping, store
+from tumpline.bench import codec, dbus_file, node_hop, ping, store, udpcl
 from tumpline.bench.framework import plain
 from tumpline.bench.framework.api import BenchSpec, Effort
 from tumpline.bench.framework.certificates import Certificates
@@ -93,9 +93,46 @@ def test_node_hop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+def test_dbus_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dbus_file, "LARGE_MIB", 200)
+    monkeypatch.setattr(dbus_file, "SMALL_FILES", 1000)
+    _check(dbus_file.SPEC, monkeypatch)
+
+
+@pytest.mark.slow
 def test_ping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ping, "PINGS", 100)
     _check(ping.SPEC, monkeypatch)
+
+
+@pytest.mark.slow
+def test_udpcl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udpcl, "FIRST_PER_S", {udpcl.SMALL: 2000.0, udpcl.LARGE: 200.0})
+    monkeypatch.setattr(udpcl, "QUICK_S", 0.2)
+    _check(udpcl.SPEC, monkeypatch)
+
+
+class Scripted:
+    """Ends that lose from some rate on, and cannot send faster than another."""
+
+    def __init__(self, lossless_per_s: float, fastest_per_s: float) -> None:
+        self.lossless_per_s, self.fastest_per_s = lossless_per_s, fastest_per_s
+        self.trials: list[tuple[float, float]] = []
+
+    def trial(self, per_s: float, seconds: float) -> udpcl.Trial:
+        self.trials.append((per_s, seconds))
+        sent_per_s = min(per_s, self.fastest_per_s)
+        return udpcl.Trial(per_s, sent_per_s, int(sent_per_s > self.lossless_per_s), {})
+
+
+@pytest.mark.parametrize(("lossless", "fastest"), [(1000.0, 1e9), (77_000.0, 1e9), (1e9, 50_000.0), (3.0, 1e9)])
+def test_a_search_finds_the_highest_rate_without_loss(lossless: float, fastest: float) -> None:
+    ends = Scripted(lossless, fastest)
+    found = udpcl.search(ends, 10_000.0, 10.0)
+    assert found.is_good
+    assert 0.8 * min(lossless, fastest) < found.per_s <= min(lossless, fastest)
+    assert ends.trials[-1][1] == 10.0
+    assert len(ends.trials) < 100
 
 
 def test_from_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

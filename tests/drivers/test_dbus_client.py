@@ -234,6 +234,24 @@ async def test_descriptors_cross_the_bus(served: tuple[BusConnection, Agent], cl
     os.close(answer.fds[0])
 
 
+async def test_a_call_that_is_cancelled_leaves_no_descriptor(
+    served: tuple[BusConnection, Agent], client: BusConnection
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    message = Message(1, 0, PATH, IFACE, "Lend", destination=NAME)
+    for turns in range(30):  # before it is sent, while it is away, in the turn of its answer
+        calling = asyncio.gather(client.call_message(message))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        calling.cancel()
+        answer: Any
+        for answer in await asyncio.gather(calling, return_exceptions=True):
+            if isinstance(answer, list):
+                os.close(answer[0].fds[0])
+    await client.call(NAME, PATH, IFACE, "Nothing")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 async def test_a_name_has_one_owner(served: tuple[BusConnection, Agent], client: BusConnection) -> None:
     with pytest.raises(BusError) as caught:
         await client.request_name(NAME)
@@ -321,3 +339,52 @@ async def test_a_silent_bus_is_given_up(tmp_path: Path) -> None:
         listener.listen()
         with pytest.raises(BusUnavailableError, match=r"within 0\.05 s"):
             await BusConnection.open(f"unix:path={tmp_path}/b", timeout_s=0.05)
+
+
+async def test_a_method_may_end_its_own_connection(address: str, client: BusConnection) -> None:
+    leaving = await BusConnection.open(address)
+
+    async def leave(_call: Call) -> None:
+        await leaving.close()
+
+    leaving.export("/", Interface(IFACE, {"Leave": Method(leave)}))
+    with pytest.raises(BusError) as caught:
+        await client.call(leaving.unique_name, "/", IFACE, "Leave")
+    assert caught.value.name == "org.freedesktop.DBus.Error.NoReply"
+    assert await leaving.closed() == "closed here"
+
+
+async def test_calls_that_run_are_bounded(
+    served: tuple[BusConnection, Agent], client: BusConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(_call: Call, data: bytes) -> int:
+        await go_on.wait()
+        return len(data)
+
+    served[0].export(PATH, Interface(IFACE, {"Wait": Method(wait, "ay", "u")}))
+    for bound, value in (("RUNNING_MOST", 2), ("RUNNING_OCTETS_MOST", 10)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"tumpline.drivers.dbus.dispatch.{bound}", value)
+            go_on.clear()
+            calls = [asyncio.gather(client.call(NAME, PATH, IFACE, "Wait", "ay", b"abc")) for _ in range(3)]
+            (refused,), _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            go_on.set()
+            with pytest.raises(BusError) as caught:
+                await refused
+            assert caught.value.name == "org.freedesktop.DBus.Error.LimitsExceeded"
+            assert [(await each)[0] for each in calls if each is not refused] == [(3,), (3,)]
+
+
+async def test_many_who_wait_hold_no_octets(
+    served: tuple[BusConnection, Agent], client: BusConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumpline.drivers.dbus.connection.BUSY_OCTETS", 2 * MIB)
+    data, most = bytes(MIB), 0
+    calls = asyncio.gather(*(client.call(NAME, PATH, IFACE, "Length", "ay", data) for _ in range(20)))
+    while not calls.done():
+        most = max(most, client._machine.outbox.octets)
+        await asyncio.sleep(0)
+    assert await calls == [(MIB,)] * 20
+    assert MIB < most < 4 * MIB

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,37 @@ async def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
         await second.start()
         await second.stop()
         await second.stop()
+
+
+async def test_what_is_exported_while_it_joins_is_there(tmp_path: Path) -> None:
+    with dbus_daemon(tmp_path) as address:
+        presence = Presence(address, NAME)
+        start = asyncio.gather(presence.start())
+        while not presence._reached():
+            await asyncio.sleep(0)
+        presence.export(PATH, interface())
+        await start
+        assert await ask(address) == PATH
+        await presence.stop()
+
+
+async def test_a_lock_without_a_bus_is_waited_for(tmp_path: Path) -> None:
+    """Who has the lock may not listen yet, or listen no more."""
+    lock = (tmp_path / "b.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    presence = Presence(f"embedded:path={tmp_path}/b", NAME)
+    start = asyncio.gather(presence.start())
+    done, _ = await asyncio.wait([start], timeout=0.1)
+    assert not done
+    lock.close()
+    await start
+    assert presence.is_hosting
+    await presence.stop()
+
+
+async def test_a_lock_that_never_leads_to_a_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tumpline.drivers.dbus.presence.TAKEN_S", 0.1)
+    with (tmp_path / "b.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BusUnavailableError, match="no such file"):
+            await Presence(f"embedded:path={tmp_path}/b", NAME).start()

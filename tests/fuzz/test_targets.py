@@ -13,9 +13,12 @@ from fuzz import targets
 # One to two seconds each under tracemalloc; `./dev fuzz` and the soak go on.
 EXAMPLES = {
     "session": 400,
+    "dbus_bus": 200,
+    "dbus_client": 400,
     "node": 600,
     "describe": 700,
     "bundle7_head": 700,
+    "dtls": 1_000,
     "bundle7_whole": 1_000,
     "bundle7_tail": 1_500,
 }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tumpline.bench.framework.agents import clean_environment
-from tumpline.testing.captured import captured
+from tumpline.testing.captured import ETHERNET_OCTETS, LOOPBACK_OCTETS, captured
 from tumpline.testing.tshark import find, find_udpcl, remarks, values
 from tumpline.wire.admin import decode_admin_untrusted
 from tumpline.wire.bundle7 import BundleFlags
@@ -28,14 +28,16 @@ SEED = 20261121
 UNDISSECTED = "Data not fully dissected"
 
 
-def bundlegen(directory: Path, cl: str, *options: str, key_log: Path | None = None) -> dict[str, Any]:
+def bundlegen(
+    directory: Path, cl: str, *options: str, key_log: Path | None = None, mtu_octets: int = ETHERNET_OCTETS
+) -> dict[str, Any]:
     """Its result; the capture is in `directory`."""
     script = f"import sys; from tumpline.ui.bundlegen import main; sys.exit(main(sys.argv[1:], {cl!r}))"
     environment = clean_environment(directory)
     if key_log is not None:
         environment["SSLKEYLOGFILE"] = str(key_log)
     command = [sys.executable, "-c", script, "fullvalid", str(BUNDLES), "--seed", str(SEED), "--json", *options]
-    done = captured(directory / CAPTURE, PORT, command, environment)
+    done = captured(directory / CAPTURE, PORT, command, environment, mtu_octets)
     assert done.stdout, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     assert (done.returncode, result["faults"]) == (0, []), (done.returncode, result, done.stderr)
@@ -66,12 +68,28 @@ def test_tcpcl(tmp_path: Path, secured: bool) -> None:
         assert find(path, PORT, None).bundles == 0, "without the key log there must be nothing to read"
 
 
-@pytest.mark.parametrize("mtu", [1400, 60_000])
-def test_udpcl(tmp_path: Path, mtu: int) -> None:
-    bundlegen(tmp_path, "udpcl", "--mtu-default", str(mtu))
-    found = find_udpcl(tmp_path / CAPTURE, DISSECTOR)
+@pytest.mark.parametrize("length", [1400, pytest.param(60_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "dtls"])
+def test_udpcl(tmp_path: Path, length: int, secured: bool) -> None:
+    key_log = tmp_path / "keys.log" if secured else None
+    options = ("--mtu-default", str(length), "--use-tls", str(secured))
+    result = bundlegen(tmp_path, "udpcl", *options, key_log=key_log, mtu_octets=LOOPBACK_OCTETS)
+    assert result["security"] == ("DTLSv1.2" if secured else "none")
+    found = find_udpcl(tmp_path / CAPTURE, DISSECTOR, key_log)
     assert found.bundles == BUNDLES
     assert found.complaints == undissected()
+    if secured:
+        assert find_udpcl(tmp_path / CAPTURE, DISSECTOR).bundles == 0, (
+            "without the key log there must be nothing to read"
+        )
+
+
+@pytest.mark.slow
+def test_udpcl_with_datagrams_that_do_not_pass(tmp_path: Path) -> None:
+    """Longer ones than the interface takes are cut again."""
+    bundlegen(tmp_path, "udpcl", "--mtu-default", "60000", mtu_octets=ETHERNET_OCTETS)
+    found = find_udpcl(tmp_path / CAPTURE, DISSECTOR)
+    assert (found.bundles, found.complaints) == (BUNDLES, undissected())
 
 
 def test_messagegen(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Network files of the older agent become laboratories: what they say, what is said of them, what is refused."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -12,11 +13,15 @@ from hypothesis import strategies as st
 
 from tumpline.errors import ConfigError
 from tumpline.lab.addresses import ports_of
+from tumpline.lab.agent_config import agent_config
 from tumpline.lab.model import AgentSection, LabFile
 from tumpline.lab.names import hosts_file
 from tumpline.lab.older.shape import OlderConfig, OlderNode, TxRoute
 from tumpline.lab.read import load, loads
+from tumpline.node.config.older.node import attached, bp_agent_configuration
 from tumpline.node.config.older.patterns import Plain, pattern_of, plain_of
+from tumpline.node.config.older.read import load_older
+from tumpline.wire.eid import Eid
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "older-four-nodes.yaml"
 NETS = """\
@@ -28,11 +33,15 @@ nets:
 
 def lab_of(**configs: str) -> LabFile:
     """Nodes on `wire`, the last one on `cable` too."""
+    return loads(network(configs), "older.yaml")
+
+
+def network(configs: Mapping[str, str]) -> str:
     nodes = ""
     for number, (name, config) in enumerate(configs.items()):
         nets = "wire, cable" if number == len(configs) - 1 else "wire"
         nodes += f"  {name}:\n    nets: [{nets}]\n    config:\n      tls_enable: true\n{indent(config, '      ')}\n"
-    return loads(f"{NETS}nodes:\n{nodes}", "older.yaml")
+    return f"{NETS}nodes:\n{nodes}"
 
 
 def agent(lab: LabFile, node: str) -> AgentSection:
@@ -69,7 +78,7 @@ def test_the_example_is_a_laboratory() -> None:
         "listen": [],
         "connect": [],
         "trust_node_ids": True,
-        "listen_s": 10.0,
+        "listen_s": "10s",
     }
     assert agent(lab, "hut").config == {
         "links": [{"listen": []}, polling],
@@ -260,8 +269,7 @@ def test_discovery_ends_with_shortest_ways() -> None:
 
 def test_parts_that_are_not_there_are_remarked_upon() -> None:
     lab = lab_of(
-        a="""dtls_enable_tx: true
-btpu_listen: [{ifname: wire}]
+        a="""btpu_listen: [{ifname: wire}]
 btpu_polling: [{address: "01:00:5e:90:00:04"}]
 udpcl_lisen: true
 apps:
@@ -272,7 +280,6 @@ apps:
         b="bp_tx_routes: [{eid_pattern: '.*', next_nodeid: 'dtn://a/', cl_type: btpu, address: '02:00:00:00:00:01', mtu: 800}]",
     )
     wanted = [
-        "DTLS",
         "btpu_listen: BTP-U",
         "nothing is polled",
         "did you mean",
@@ -336,3 +343,63 @@ def test_whatever_a_file_says_is_a_laboratory_or_told(nodes: dict[Any, Any], net
     except ConfigError:
         return
     assert set(lab.nodes) == {str(name) for name in value["nodes"]}
+
+
+def test_datagrams_are_secured_with_the_keys_of_sessions(tmp_path: Path) -> None:
+    route = 'bp_tx_routes: [{eid_pattern: ".*", next_nodeid: "dtn://b/", cl_type: udpcl, address: b}]'
+    lab = lab_of(a=f"dtls_enable_tx: true\n{route}", b="")
+    made = agent_config(lab, "a", agent(lab, "a"), tmp_path)
+    tcpcl, udpcl = made["links"]
+    assert udpcl["tls"] == {key: tcpcl["tls"][key] for key in ("ca", "cert", "key", "key_log")} | {"mode": "optional"}
+    assert "tls" not in agent_config(lab, "b", agent(lab, "b"), tmp_path)["links"][1]
+
+
+# ---- three agents in each node ---------------------------------------------------------------------------------------
+
+
+def apart(**nodes: str) -> dict[str, dict[str, Any]]:
+    """Sections of what the agents of each node are told."""
+    made = loads(network(nodes), "older.yaml", apart=True)
+    return {name: agent(made, name).apart for name in made.nodes}
+
+
+def test_what_three_agents_of_a_node_are_told() -> None:
+    made = apart(
+        a=r"""udpcl_polling: [{address: b.local, interval_ms: 10000}]
+bp_rx_routes: [{eid_pattern: "dtn://(x|y)/[0-9]+", action: delete}]
+bp_tx_routes: [{eid_pattern: "dtn://b/.*", next_nodeid: "dtn://b/", cl_type: udpcl, address: b, port: 4556}]""",
+        b="udpcl_listen: false",
+        c="tcpcl_listen: false",
+    )
+    assert made["a"]["bp"]["rx_route_table"] == [
+        {"eid_pattern": "dtn://(x|y)/[0-9]+", "action": "delete"},
+        {"eid_pattern": "dtn://a/.*", "action": "deliver"},
+        {"eid_pattern": ".*", "action": "forward"},
+    ]
+    # b takes no datagrams: what is sent there is lost, as it was there.
+    route = {"eid_pattern": "dtn://b/.*", "next_nodeid": "dtn://b/", "cl_type": "udpcl", "address": "b", "port": 4556}
+    assert made["a"]["bp"]["tx_route_table"][0] == route
+    assert made["a"]["udpcl"]["polling"] == [{"address": "b.local", "port": 4556, "interval_ms": 10000}]
+    assert made["a"]["udpcl"]["init_listen"][0]["multicast_member"] == [{"addr": "224.0.1.20", "iface": "wire"}]
+    assert (made["b"]["udpcl"]["init_listen"], made["c"]["tcpcl"]["init_listen"]) == ([], [])
+    assert made["a"]["tcpcl"]["tls_enable"]
+
+
+def test_the_yaml_of_three_agents_is_one_that_they_take(tmp_path: Path) -> None:
+    made = loads(EXAMPLE.read_text(), apart=True)
+    for name in made.nodes:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(agent(made, name).apart))
+        told = load_older(path)
+        assert bp_agent_configuration(told).node.id == Eid.parse(f"dtn://{name}/")
+        assert attached(told) == {"tcpcl": "org.ietf.dtn.node.tcpcl", "udpcl": "org.ietf.dtn.node.udpcl"}
+
+
+def test_patterns_that_take_for_ever_are_refused_there_too() -> None:
+    with pytest.raises(ConfigError, match="could take very long"):
+        apart(a="bp_rx_routes: [{eid_pattern: '(a+)+', action: deliver}]")
+
+
+def test_only_files_of_the_older_agent_know_three_agents() -> None:
+    with pytest.raises(ConfigError, match="only the older agent's network files know three agents a node"):
+        loads("nets: {a: {subnet4: 10.0.0.0/24}}\nnodes: {b: {nets: [a], agent: {}}}", apart=True)

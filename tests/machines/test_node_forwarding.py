@@ -4,6 +4,7 @@ import pytest
 
 from tumpline.machines.bpa.forward import Forwarding
 from tumpline.machines.bpa.queues import Consumer, Queue
+from tumpline.machines.bpa.rewrite import Rewriter
 from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Adu, RefuseReason
 from tumpline.machines.plan import Peer, Route
@@ -63,6 +64,24 @@ def test_previous_node_is_inserted_with_a_free_number_and_can_be_switched_off() 
         (unit,) = node.forwarded(2)
         blocks = {block.type: block.number for block in whole(unit).blocks}
         assert blocks == ({6: 8, 10: 7} if wanted else {10: 7})
+
+
+def test_numbers_at_the_end_of_their_range_are_forwarded() -> None:
+    """There is none behind the highest block number, and no age above the highest."""
+    node = LoneNode("dtn://relay/").start().path_up(1, "dtn://a/")
+    most = (1 << 64) - 1
+    blocks = (hop_count_block(9, 1, most), hop_count_block(9, 1, 2)._replace(type=192), bundle_age_block(most - 2, 4))
+    node.receive(1, bundle("dtn://a/x", "dtn://b/y", created_ms=0, lifetime_ms=most, blocks=blocks))
+    node.path_up(2, "dtn://b/")
+    (unit,) = node.forwarded(2)
+    assert {block.number: block.type for block in whole(unit).blocks} == {3: 6, most: 10, 2: 192, 4: 7}
+
+
+@pytest.mark.parametrize("residence_ms", [0, 1, 1000])
+def test_no_age_is_too_high_to_be_told(residence_ms: int) -> None:
+    most = (1 << 64) - 1
+    (older,) = Rewriter(None).blocks((bundle_age_block(most - 1, 2),), residence_ms)
+    assert decode_bundle_age(older.data) == min(most, most - 1 + residence_ms)
 
 
 def test_never_back_to_where_it_came_from() -> None:

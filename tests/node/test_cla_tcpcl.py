@@ -5,9 +5,9 @@ import hashlib
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import pytest
 
@@ -18,7 +18,6 @@ from tumpline.errors import TumplineError
 from tumpline.machines.contract import FileRange
 from tumpline.node.cla.contact import Contact
 from tumpline.node.cla.events import (
-    AgentEvent,
     ConnectionClosed,
     ConnectionOpened,
     ContactRemoved,
@@ -30,45 +29,14 @@ from tumpline.node.cla.events import (
     SendStarted,
     SessionStateChanged,
 )
-from tumpline.node.cla.holdings import QueueFullError, UnknownTransferError
+from tumpline.node.cla.holdings import HELD_OCTETS, QueueFullError, UnknownTransferError
 from tumpline.node.cla.settings import TcpclAgentSettings
-from tumpline.node.cla.tcpcl import TcpclAgent
 from tumpline.testing.certificates import Authority
+from tumpline.testing.cla import HANG_S, HandPeer, Recorded, settle
 from tumpline.wire import tcpcl4 as wire
 
-HANG_S = 20.0
-T = TypeVar("T")
 ANYWHERE = Address("127.0.0.1", 0)
 LISTENING = Tcpcl4Config(listen=str(ANYWHERE))
-
-
-class Recorded:
-    """An agent and everything it told."""
-
-    def __init__(self, settings: TcpclAgentSettings) -> None:
-        self.events: list[AgentEvent] = []
-        self._changed = asyncio.Event()
-        self.agent = TcpclAgent(settings, self._tell)
-
-    def _tell(self, event: AgentEvent) -> None:
-        self.events.append(event)
-        self._changed.set()
-
-    def of(self, kind: type[T]) -> list[T]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    async def until(self, kind: type[T], number: int = 1, fits: Callable[[T], bool] = lambda _: True) -> T:
-        """The first (or `number`-th) event of that kind that fits."""
-        async with asyncio.timeout(HANG_S):
-            while len(found := [event for event in self.of(kind) if fits(event)]) < number:
-                self._changed.clear()
-                await self._changed.wait()
-        return found[number - 1]
-
-    async def established(self) -> Contact:
-        """The newest contact, once its session is there."""
-        event = await self.until(SessionStateChanged, 1, lambda event: event.state == "established")
-        return self.agent.contacts[event.contact]
 
 
 AGENTS: list[Recorded] = []
@@ -78,13 +46,7 @@ AGENTS: list[Recorded] = []
 async def _tidy() -> AsyncIterator[None]:
     yield
     while AGENTS:
-        agent = AGENTS.pop().agent
-        await agent.close()
-        assert (agent.holdings.queued.octets, agent.holdings.received.octets, agent.holdings.spool.room.octets) == (
-            0,
-            0,
-            0,
-        )
+        await settle(AGENTS.pop())
 
 
 async def started(tmp_path: Path, **settings: Any) -> Recorded:
@@ -206,6 +168,23 @@ async def test_a_configured_peer_is_dialled_until_it_is_there_and_again_when_it_
     server.agent.terminate(server.agent.contacts[1], 0)  # in order: it is not wanted any more
     await client.until(ConnectionClosed, 2)
     assert client.agent._link.describe()["dialling"] == []
+
+
+async def test_nothing_is_sent_again_by_itself(tmp_path: Path) -> None:
+    """There, what was queued was sent anew over each session to come."""
+    server = await started(tmp_path, link=LISTENING)
+    client = await started(tmp_path, link=Tcpcl4Config(connect=server.agent.listening[0], retry_s_first=0.01))
+    source = tmp_path / "file"
+    source.write_bytes(bytes(50_000_000))
+    (await client.established()).outgoing.send_file(open_to_send(str(source)))
+    await server.until(ReceiveStarted)
+    server.agent.contacts[0].connection.abort()
+    assert (await client.until(SendFinished)).result == "unacknowledged"
+    await client.until(SessionStateChanged, 2, lambda event: event.state == "established")
+    assert client.agent.contacts[1].outgoing.send_data(b"next") == "1"
+    await client.until(SendFinished, 2)
+    await server.until(ReceiveFinished, 2)
+    assert [(event.contact, event.octets) for event in server.of(ReceiveStarted)] == [(0, 50_000_000), (1, 4)]
 
 
 # ---- sending ---------------------------------------------------------------------------------------------------------
@@ -340,7 +319,7 @@ async def test_segments_follow_the_settings(tmp_path: Path, target_s: float) -> 
 
 async def test_a_full_spool_refuses(tmp_path: Path) -> None:
     client, server, contact, peer = await pair(
-        tmp_path, passive={"spool_octets_most": 300_000, "memory_octets_most": 1000}
+        tmp_path, passive={"spool_octets_most": 300_000, "memory_octets_most": 1000 + HELD_OCTETS}
     )
     results: list[str] = []
     for octets in (200_000, 200_000, 1000, 1000, 400_000):
@@ -356,6 +335,20 @@ async def test_a_full_spool_refuses(tmp_path: Path) -> None:
     assert len(server.of(ReceiveStarted)) == len(server.of(ReceiveFinished)) == 4
 
 
+async def test_files_that_wait_leave_descriptors_for_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumpline.drivers.spool.resource.getrlimit", lambda _: (4, 4))
+    client, _, contact, peer = await pair(tmp_path)
+    for _ in range(3):
+        contact.outgoing.send_data(bytes(200_000))
+    await client.until(SendFinished, 3)
+    assert [event.result for event in client.of(SendFinished)] == ["success", "success", "no resources"]
+    await peer.incoming.pop_data("1")
+    contact.outgoing.send_data(bytes(200_000))
+    assert (await client.until(SendFinished, 4)).result == "success"
+
+
 async def test_a_transfer_that_the_peer_never_takes_is_not_sent(tmp_path: Path) -> None:
     client, _, contact, _ = await pair(
         tmp_path, passive={"link": Tcpcl4Config(listen=str(ANYWHERE), transfer_mru=1000)}
@@ -367,31 +360,9 @@ async def test_a_transfer_that_the_peer_never_takes_is_not_sent(tmp_path: Path) 
 # ---- ending ----------------------------------------------------------------------------------------------------------
 
 
-class Peer:
-    """A peer made by hand: it takes everything and acknowledges nothing."""
-
-    def __init__(self, client: Recorded) -> None:
-        self._client = client
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.setblocking(False)
-        self.where = Address("127.0.0.1", self._server.getsockname()[1])
-
-    async def session(self) -> tuple[Contact, socket.socket]:
-        loop = asyncio.get_running_loop()
-        contact = await self._client.agent.connect(self.where)
-        sock, _ = await loop.sock_accept(self._server)
-        self._server.close()
-        sock.setblocking(False)
-        await loop.sock_recv(sock, 6)
-        init = wire.SessionInit(0, 1 << 20, 1 << 40, b"dtn://hand/")
-        await loop.sock_sendall(sock, b"dtn!\x04\x00" + wire.encode_init(init))
-        await self._client.established()
-        return contact, sock
-
-
 async def test_a_session_that_dies_leaves_its_transfers_unacknowledged(tmp_path: Path) -> None:
     client = await started(tmp_path)
-    contact, sock = await Peer(client).session()
+    contact, sock = await HandPeer(client).session()
     source = tmp_path / "file"
     source.write_bytes(bytes(50_000_000))  # more than the kernel holds
     contact.outgoing.send_data(b"gone")
@@ -409,7 +380,7 @@ async def test_a_session_that_dies_leaves_its_transfers_unacknowledged(tmp_path:
 
 async def test_a_termination_tells_what_never_began_from_what_did(tmp_path: Path) -> None:
     client = await started(tmp_path)
-    contact, sock = await Peer(client).session()
+    contact, sock = await HandPeer(client).session()
     source = tmp_path / "file"
     source.write_bytes(bytes(50_000_000))
     contact.outgoing.send_file(open_to_send(str(source)))
@@ -435,6 +406,59 @@ async def test_what_was_received_can_be_taken_after_the_connection(tmp_path: Pat
     assert server.of(ContactRemoved) == []
     assert await peer.incoming.pop_data("1") == b"kept"
     assert server.of(ContactRemoved) == [ContactRemoved(0)]
+
+
+async def test_a_bundle_that_could_not_be_taken_outlives_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def full_disk(*_: Any) -> None:
+        begun.set()
+        await over.wait()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tumpline.node.cla.received.write_file", full_disk)
+    client, server, contact, peer = await pair(tmp_path)
+    contact.outgoing.send_data(b"kept")
+    await client.until(SendFinished)
+    async with asyncio.TaskGroup() as group:
+        taking = group.create_task(taken(server, peer))
+        await begun.wait()
+        assert peer.incoming.queue == []
+        client.agent.close_contact(contact)
+        await server.until(ConnectionClosed)
+        over.set()
+    assert isinstance(taking.result(), OSError)
+    assert await server.agent.contacts[0].incoming.pop_data("1") == b"kept"
+    assert server.of(ContactRemoved) == [ContactRemoved(0)]
+
+
+async def taken(server: Recorded, peer: Contact) -> OSError | None:
+    """Why a bundle could not be written."""
+    try:
+        await server.agent.pop_file(peer, "1", "anywhere")
+    except OSError as error:
+        return error
+    return None
+
+
+async def test_closed_connections_that_nobody_empties_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumpline.node.cla.tcpcl.CLOSED_MOST", 1)
+    client, server, contact, peer = await pair(tmp_path)
+    contact.outgoing.send_data(b"first")
+    await client.until(SendFinished)
+    client.agent.close_contact(contact)
+    await server.until(ConnectionClosed)
+    again = await client.agent.connect(parse_address(server.agent.listening[0], 4556))
+    for number, data in enumerate((b"small", bytes(200_000)), 2):
+        again.outgoing.send_data(data)
+        assert (await client.until(SendFinished, number)).result == "no resources"
+    assert await peer.incoming.pop_data("1") == b"first"
+    again.outgoing.send_data(b"third")
+    assert (await client.until(SendFinished, 4)).result == "success"
 
 
 async def test_a_transfer_cut_in_the_middle_is_told_and_gives_its_room_back(tmp_path: Path) -> None:
@@ -498,7 +522,7 @@ async def test_shutdown_waits_for_transfers_and_stop_does_not(tmp_path: Path) ->
 
 async def test_stop_ends_at_once(tmp_path: Path) -> None:
     client = await started(tmp_path)
-    contact, sock = await Peer(client).session()
+    contact, sock = await HandPeer(client).session()
     contact.outgoing.send_data(b"never acknowledged")
     await client.until(SendStarted)
     client.agent.stop()
@@ -514,6 +538,29 @@ async def test_the_last_connection_ends_an_agent_that_is_told_so(tmp_path: Path)
     client.agent.terminate(contact, 0)
     async with asyncio.timeout(HANG_S):
         await client.agent.ended()
+        await server.agent.ended()
+
+
+async def test_an_agent_that_shuts_down_waits_a_moment_for_who_takes_what_came(tmp_path: Path) -> None:
+    client, server, contact, peer = await pair(tmp_path)
+    contact.outgoing.send_data(b"wanted")
+    await client.until(SendFinished)
+    assert server.agent.shutdown() is False
+    await server.until(ConnectionClosed)
+    assert server.agent.shutdown() is False
+    assert await peer.incoming.pop_data("1") == b"wanted"
+    assert server.agent.shutdown() is True
+
+
+async def test_nobody_who_takes_what_came_keeps_an_agent_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumpline.node.cla.tcpcl.LAST_TAKES_S", 0.01)
+    client, server, contact, _ = await pair(tmp_path)
+    contact.outgoing.send_data(b"unwanted")
+    await client.until(SendFinished)
+    server.agent.shutdown()
+    async with asyncio.timeout(HANG_S):
         await server.agent.ended()
 
 

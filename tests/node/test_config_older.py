@@ -7,21 +7,25 @@ from typing import Any
 import msgspec.inspect as mi
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tumpline.drivers.dial import Address
 from tumpline.drivers.links._tcpcl4_config import Tcpcl4Config, session_config
+from tumpline.drivers.links._tls_config import TlsConfig
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.errors import ConfigError
 from tumpline.machines.plan import Peer
 from tumpline.machines.routing._api import Reception
 from tumpline.node import ca
+from tumpline.node.cla.udpcl_settings import Poll
 from tumpline.node.config import Configuration, load, loads, show
-from tumpline.node.config.older.agents import tcpcl_settings
+from tumpline.node.config.older.agents import tcpcl_settings, udpcl_settings
 from tumpline.node.config.older.links import tcpcl4_config
 from tumpline.node.config.older.node import attached, bp_agent_configuration
 from tumpline.node.config.older.read import load_older
 from tumpline.node.config.older.sections import SECTIONS, TcpclSection
+from tumpline.wire.bundle7 import STRICT
 from tumpline.wire.eid import Eid
 
 SERVER = """\
@@ -102,9 +106,20 @@ def test_a_file_is_a_whole_node(tmp_path: Path) -> None:
     assert routing.reception(Eid.parse("dtn://server/secret")) is Reception.DELIVER
     assert routing.next_hops(Eid.parse("ipn:9.1")) == [Eid.parse("ipn:7.0")]  # the first that matches
     assert made.node.reports is True
+    assert made.node.rules() == STRICT._replace(check_flags=False), "its challenges of node IDs ask for reports"
+    (acme,) = (each.config for each in made.services if each.spec.name == "acme")
+    assert (acme.record_types, acme.send_type) == ((255, 65536), 65536), "what it knows, and what there is now"
     assert [each.partition(".yaml:")[2] for each in made.remarks] == [
         "5: tcpcl.bus_service: not owned: in one process only bp is on the bus; run tcpcl-agent and bp-agent for both"
     ]
+
+
+@pytest.mark.parametrize(
+    ("node_id", "name"),
+    [("ipn:12.0", "ipn-12"), ("dtn://~x/", "x"), (f"dtn://{'n' * 100}/", "n" * 64), ("dtn://a.b_c/", "a.b_c")],
+)
+def test_a_node_is_called_as_its_id_says(tmp_path: Path, node_id: str, name: str) -> None:
+    assert node(tmp_path, f"bp: {{node_id: '{node_id}'}}").name == name
 
 
 def test_it_can_be_shown_in_our_own_words(tmp_path: Path) -> None:
@@ -241,6 +256,29 @@ def test_a_route_by_a_layer_that_is_not_there(tmp_path: Path) -> None:
         "cl_type: this file has no section tcpcl; write tcpcl: for its defaults"
         in problems(tmp_path, text % "tcpcl")[0]
     )
+
+
+def test_keys_of_which_nothing_follows_are_remarked(tmp_path: Path) -> None:
+    route = "{eid_pattern: '.*', next_nodeid: 'ipn:7.0', cl_type: udpcl, address: '::1', mtu: 800, local_if: 2, local_port: 4556}"
+    made = node(
+        tmp_path,
+        f"""\
+udpcl:
+  ecn_feedback_min: 10
+  polling: [{{address: '::1', local_port: 4556}}]
+bp:
+  node_id: dtn://server/
+  tx_route_table: [{route}]
+""",
+    )
+    places = [each.partition(".yaml:")[2].split(": ")[:2] for each in made.remarks]
+    assert places == [
+        ["2", "udpcl.ecn_feedback_min"],
+        ["6", "bp.tx_route_table[0].mtu"],
+        ["6", "bp.tx_route_table[0].local_if"],
+        ["6", "bp.tx_route_table[0].local_port"],
+        ["3", "udpcl.polling[0]"],
+    ]
 
 
 def test_nothing_said_is_not_asked_for(tmp_path: Path) -> None:
@@ -424,8 +462,28 @@ def test_who_is_polled_and_sent_to_is_one_peer(tmp_path: Path) -> None:
     assert made.peers == [Peer(Eid.parse("dtn://relay/"), "udpcl", "relay.example:4556")]
 
 
+DTLS_FILES = FILES.replace("tls_", "dtls_")
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "authenticate", "believed"),
+    [
+        ("", "off", "node", True),
+        (DTLS_FILES, "optional", "check", False),
+        (DTLS_FILES + "require_tls: true", "required", "check", False),
+        (DTLS_FILES + "dtls_enable_tx: false", "off", "node", True),
+        (DTLS_FILES + "dtls_enable_tx: false\nrequire_tls: true", "required", "check", False),
+        (DTLS_FILES.partition("\n")[2], "optional", "none", False),
+    ],
+)
+def test_dtls(certified: Path, text: str, mode: str, authenticate: str, believed: bool) -> None:
+    config = udpcl(certified, text or "{}")
+    assert (config.tls.effective_mode, config.tls.authenticate) == (mode, authenticate)
+    assert config.trust_node_ids is believed
+
+
 def test_udpcl_without_anything(tmp_path: Path) -> None:
-    assert udpcl(tmp_path, "{}") == UdpclConfig(listen_s=0, trust_node_ids=True)
+    assert udpcl(tmp_path, "{}") == UdpclConfig(listen_s=0, trust_node_ids=True, tls=TlsConfig(mode="off"))
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -472,6 +530,7 @@ _VALUES = st.recursive(
 _KEYS = [(name, key) for name, kind in SECTIONS.items() for key in kind.__struct_fields__]
 
 
+@settings(deadline=None)  # files, on a machine that others use
 @given(said=st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=8))
 def test_whatever_is_written_becomes_a_node_or_sentences(
     said: dict[tuple[str, str], Any], tmp_path_factory: pytest.TempPathFactory
@@ -531,3 +590,51 @@ def test_what_the_tcpcl_agent_is_told(tmp_path: Path) -> None:
     assert (settings.node_id, settings.stop_on_close) == ("dtn://server/", True)
     assert (settings.bus_address, settings.bus_service) == ("session", "dtn.server.tcpcl")
     assert settings.link.listen == ["127.0.0.2:4556"]
+
+
+def test_forms_of_earlier_years_are_taken_with_a_remark(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    path.write_text("""
+    bp:
+        node_id: dtn://client/
+        cl_attach: dtn.tcpcl.Client
+        tls_ca_file: testpki/ca.crt
+        route_table:
+           -  eid_pattern: "dtn://server/.*"
+              next_nodeid: dtn://server/
+              address: localhost
+    """)
+    read = load_older(path)
+    assert read.bp is not None
+    assert read.bp.cl_attach == {"tcpcl": "dtn.tcpcl.Client"}
+    (route,) = read.bp.tx_route_table
+    assert (route.cl_type, route.next_nodeid, route.address) == ("tcpcl", "dtn://server/", "localhost")
+    keys = [remark.split(": ")[1] for remark in read.remarks]
+    assert sorted(keys) == ["bp.cl_attach", "bp.route_table", "bp.tls_ca_file"]
+
+
+def test_what_the_udpcl_agent_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text(
+        """\
+udpcl:
+  bus_addr: system
+  node_id: dtn://server/
+  default_tx_address: relay.example
+  default_tx_port: 4557
+  mtu_default: 1400
+  polling:
+    - {address: 192.0.2.7, interval_ms: 10000, local_address: 192.0.2.1}
+    - {address: relay.example, port: 4558}
+"""
+    )
+    section = load_older(path).udpcl
+    assert section is not None
+    settings = udpcl_settings(section)
+    assert settings.polls == (
+        Poll(Address("192.0.2.7", 4556), 10.0, Address("192.0.2.1", 0)),
+        Poll(Address("relay.example", 4558), 60.0, None),
+    )
+    assert (settings.default_to, settings.default_port) == ("relay.example", 4557)
+    assert (settings.bus_address, settings.bus_service, settings.node_id) == ("system", "", "dtn://server/")
+    assert (settings.link.datagram_octets_most, settings.link.connect) == (1400, [])

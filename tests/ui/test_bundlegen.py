@@ -28,6 +28,7 @@ SECURITY = [
     ("tcpcl", "false", "none"),
     ("tcpcl", "true", "TLSv1.3"),
     ("udpcl", "false", "none"),
+    ("udpcl", "true", "DTLSv1.2"),
 ]
 HIDDEN = b"x" * 5000  # of it any octet can be altered without a sign
 
@@ -311,6 +312,38 @@ async def test_datagrams_dropped_on_the_way_are_an_exit_code(
     assert 0 < result["lost"] < 50
     assert result["equal"] + result["lost"] == 50
     assert re.match(rf"{result['lost']} bundles were lost: number \d+", result["faults"][0])
+
+
+async def test_dtls_that_is_tampered_with_is_an_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that was altered is dropped; its bundle is lost, and no other one."""
+    monkeypatch.setattr(sys, "stdin", Input(HIDDEN))
+    seen: list[int] = []
+
+    def change(data: bytes, number: int) -> list[bytes]:
+        """The third long record of application data (RFC 6347 §4.1: type 23)."""
+        if data[0] == 23 and len(data) > 1000:
+            seen.append(number)
+        return [data if len(seen) != 3 or seen[2] != number else data[:700] + bytes([data[700] ^ 1]) + data[701:]]
+
+    code, result = await through_datagrams(change, capsys, "stdin", "20", "--use-tls", "true")
+    assert (code, result["security"]) == (1, "DTLSv1.2")
+    assert (result["equal"], result["lost"], result["altered"]) == (19, 1, 0)
+
+
+async def test_dtls_that_cannot_be_had_is_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """Handshake records (type 22) do not pass: nothing goes in the clear instead."""
+    passed: list[bytes] = []
+
+    def change(data: bytes, _number: int) -> list[bytes]:
+        passed.append(data)
+        return [] if data[0] == 22 else [data]
+
+    code, result = await through_datagrams(change, capsys, "fullvalid", "20", "--use-tls", "true")
+    assert (code, "no session" in result["error"]) == (3, True)
+    assert any(data[0] == 22 for data in passed)
+    assert not any(data[0] == 0x9F for data in passed)
 
 
 async def test_a_datagram_that_comes_twice_is_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,3 +95,19 @@ def test_schema(tumpline: Any) -> None:
     value = json.loads(tumpline("config", "schema").out)
     assert {"node", "links", "routes"} <= value["properties"].keys()
     assert tumpline("config", "schema", "--json").value == value
+
+
+def test_files_of_the_older_agent_are_checked_and_what_is_taken_otherwise_is_remarked(
+    tumpline: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text("tcpcl:\n  init_listen: {address: 127.0.0.1}\nbp:\n  node_id: dtn://server/\n")
+    said = tumpline("config", "check", str(file))
+    assert (said.code, said.out) == (0, f"{file}: ok\n")
+    assert f"{file}:2: tcpcl.init_listen: this must be a list" in said.err
+    assert "this must be a list" in tumpline("config", "check", str(file), "--json").value["files"][0]["remarks"][0]
+    assert 'kind = "regex_table"' in tumpline("config", "show", str(file)).out
+    file.write_text("bp:\n  node_idd: dtn://server/\n")
+    said = tumpline("config", "check", str(file))
+    assert said.code == 2
+    assert f"{file}:2: bp.node_idd: there is no such key; did you mean 'node_id'?" in said.out

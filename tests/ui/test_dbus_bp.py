@@ -49,7 +49,6 @@ interval_s = 1.5
 challenges_burst = 100
 [bus]
 kind = "{kind}"
-socket = "{socket}"
 service = "org.ietf.dtn.node.{name}"
 """
 
@@ -74,16 +73,15 @@ def session_bus() -> Iterator[str]:
         process.communicate("\n", HANG_S)
 
 
-@pytest.fixture(scope="module", params=["dbus-daemon"])
+@pytest.fixture(scope="module", params=["dbus-daemon", "embedded"])
 def pair(request: pytest.FixtureRequest, session_bus: str) -> Iterator[Pair]:
     with tempfile.TemporaryDirectory() as name, Agents(Path(name)) as agents:
-        socket = Path(name) / "bus"
-        kind = "embedded" if request.param == "embedded" else session_bus
-        facts = {"kind": kind, "socket": socket}
-        server = agents.start("server", CONFIG.format(name="server", link='listen = "127.0.0.1:0"', **facts))
+        address = f"unix:path={name}/bus" if request.param == "embedded" else session_bus
+        kind = address.replace("unix:", "embedded:") if request.param == "embedded" else address
+        server = agents.start("server", CONFIG.format(name="server", link='listen = "127.0.0.1:0"', kind=kind))
         link = f'connect = ["{address_of(server)}"]'
-        client = agents.start("client", CONFIG.format(name="client", link=link, **facts))
-        yield Pair(server, client, f"unix:path={socket}" if kind == "embedded" else kind)
+        client = agents.start("client", CONFIG.format(name="client", link=link, kind=kind))
+        yield Pair(server, client, address)
 
 
 def dbus_send(bus: str, to: str, path: str, member: str, *arguments: str) -> str:
@@ -365,6 +363,14 @@ async def test_data_goes_from_bus_to_bus(bus: BusConnection, inbox: Heard) -> No
         await pop(bus, number)
 
 
+async def test_data_that_is_kept_in_a_file_meanwhile(bus: BusConnection, inbox: Heard) -> None:
+    data = os.urandom(300_000)
+    await bus.call(SERVER, DATA_PATH, DATA, "send_data", "say", "dtn://client/inbox", data)
+    _, number, _, octets = await inbox.next()
+    assert octets == len(data)
+    assert await pop(bus, number) == data
+
+
 async def test_what_is_not_popped_waits_for_the_next_registration(bus: BusConnection, inbox: Heard) -> None:
     await bus.call(SERVER, DATA_PATH, DATA, "send_data", "say", "dtn://client/inbox", b"later")
     _, number, *_ = await inbox.next()
@@ -463,28 +469,31 @@ async def test_mistakes_with_data(bus: BusConnection, member: str, signature: st
 @pytest.mark.parametrize("member", ["shutdown", "stop"])
 async def test_the_end_leaves_nothing_behind(session_bus: str, tmp_path: Path, member: str) -> None:
     with Agents(tmp_path) as agents:
-        config = CONFIG.format(name="gone", link='listen = "127.0.0.1:0"', kind=session_bus, socket="")
-        agent = agents.start("gone", config)
+        agent = agents.start("gone", CONFIG.format(name="gone", link='listen = "127.0.0.1:0"', kind=session_bus))
         bus = await BusConnection.open(session_bus)
         answer = await bus.call("org.ietf.dtn.node.gone", AGENT_PATH, AGENT, member)
         assert answer == ((True,) if member == "shutdown" else ())
         assert await asyncio.to_thread(agent.wait_ended) == 0
         with pytest.raises(BusError, match="gone"):
-            await bus.call(
-                "org.freedesktop.DBus",
-                "/org/freedesktop/DBus",
-                "org.freedesktop.DBus",
-                "GetNameOwner",
-                "s",
-                "org.ietf.dtn.node.gone",
-            )
+            await bus.uid_of("org.ietf.dtn.node.gone")
         await bus.close()
         assert not agent.socket.exists()
 
 
+@pytest.mark.parametrize(("member", "answer"), [("shutdown", "true"), ("stop", "")])
+def test_the_host_of_a_bus_answers_before_it_ends(member: str, answer: str) -> None:
+    with tempfile.TemporaryDirectory() as name, Agents(Path(name)) as agents:
+        kind = f"embedded:path={name}/bus"
+        agent = agents.start("gone", CONFIG.format(name="gone", link='listen = "127.0.0.1:0"', kind=kind))
+        told = dbus_send(f"unix:path={name}/bus", "org.ietf.dtn.node.gone", AGENT_PATH, f"{AGENT}.{member}")
+        assert told.removeprefix("boolean ") == answer
+        assert agent.wait_ended() == 0
+        assert not (Path(name) / "bus").exists()
+
+
 def test_who_cannot_have_its_name_does_not_start(session_bus: str, tmp_path: Path) -> None:
     with Agents(tmp_path) as agents:
-        facts = {"name": "twice", "link": 'listen = "127.0.0.1:0"', "socket": ""}
+        facts = {"name": "twice", "link": 'listen = "127.0.0.1:0"'}
         agents.start("first", CONFIG.format(kind=session_bus, **facts))
         with pytest.raises(
             TumplineError, match=r"the name org.ietf.dtn.node.twice is taken on this bus by :1\.\d+, process"

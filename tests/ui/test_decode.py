@@ -44,6 +44,7 @@ def test_everything_is_told(tumpline: Any) -> None:
     value = said.value
     assert value["length_octets"] == len(BUNDLE)
     assert value["primary"] == {
+        "version": 7,
         "flags": ["must not fragment", "report delivery"],
         "crc": "crc32c",
         "destination": "ipn:977000.100.1",

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import stat
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -51,10 +54,12 @@ class BytesHandle:
 class OpenFile:
     """A descriptor that is closed at the last release. One reader at first: who made it."""
 
-    __slots__ = ("_readers", "_written", "fd")
+    __slots__ = ("_closed", "_readers", "_written", "fd")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, closed: Callable[[], None] = lambda: None) -> None:
+        """`closed` is called when the descriptor was given back."""
         self.fd = fd
+        self._closed = closed
         self._readers = 1
         self._written = 0
 
@@ -82,10 +87,11 @@ class OpenFile:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+            self._closed()
 
 
 class Room:
-    """So many octets, lent."""
+    """So many octets (or what else can be counted), lent."""
 
     def __init__(self, octets_most: int) -> None:
         self.octets_most = octets_most
@@ -115,12 +121,14 @@ class Watcher(Protocol):
 
 
 class Spool:
-    """Files without a name in one directory, at most `octets_most` in all."""
+    """Files without a name in one directory, at most `octets_most` in all, and half of the descriptors that a process may
+    have: the rest is for connections."""
 
     def __init__(self, directory: Path | None, octets_most: int) -> None:
         """Raises: StorageError (no file can be made there)."""
         self.room = Room(octets_most)
-        self.directory = directory or _default_directory()
+        self._files = Room(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self.directory = directory or default_directory()
         self._place = Place(self._create, str(self.directory), self._free_octets, Buffers(IDLE_BUFFERS_MAX))
         self._create().release()  # a directory that cannot be used is said now
 
@@ -140,9 +148,12 @@ class Spool:
             return RefuseReason.NO_RESOURCES
 
     def _create(self) -> OpenFile:
+        if not self._files.take(1):
+            raise StorageError(f"{self._files.octets_most} received bundles wait in files, as many as may be open")
         try:
-            return OpenFile(_nameless(self.directory))
+            return OpenFile(_nameless(self.directory), partial(self._files.give, 1))
         except OSError as error:
+            self._files.give(1)
             raise storage_error(error, str(self.directory)) from error
 
     def _free_octets(self) -> int:
@@ -150,7 +161,8 @@ class Spool:
         return disk.f_bavail * disk.f_frsize
 
 
-def _default_directory() -> Path:
+def default_directory() -> Path:
+    """Where files go of whom nobody told a directory."""
     if "TMPDIR" not in os.environ and os.access(ROOMY, os.W_OK | os.X_OK):
         return Path(ROOMY)
     return Path(tempfile.gettempdir())
@@ -225,6 +237,15 @@ class SpoolSink:
             self._room.give(self._lent)
             self._lent = 0
             self._watcher.dropped(self._received)
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many open files as it may: each large bundle that waits is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # "infinity" where the kernel takes no such number: what there is must do
+        return
 
 
 # ---- giving octets away ----------------------------------------------------------------------------------------------

@@ -36,10 +36,11 @@ def write_configs(lab: LabFile, nodes: Path, keys: Path) -> None:
             ca.issue(keys, [node_id(lab, name)], [name], name=name, days=_CERT_DAYS)
         directory = nodes / name
         directory.mkdir(parents=True, exist_ok=True)
+        config = agent_config(lab, name, agent, keys)
         if agent.apart:
-            write_yaml(name, agent, directory, keys)
-            continue
-        (directory / f"{name}.toml").write_text(toml_text(agent_config(lab, name, agent, keys)))
+            write_yaml(agent.apart, config["links"][0]["tls"], directory)
+        else:
+            (directory / f"{name}.toml").write_text(toml_text(config))
 
 
 def agent_config(lab: LabFile, name: str, agent: AgentSection, keys: Path) -> dict[str, Any]:
@@ -55,7 +56,15 @@ def agent_config(lab: LabFile, name: str, agent: AgentSection, keys: Path) -> di
         "contacts": shown([*agent.contacts, *(each for each in lab.contacts if each.peer != Eid.parse(own_id))]),
         "services": {"echo": {}, "sink": {"verify": True}, "files": {"directory": "inbox"}} | agent.services,
     }
-    return merged({key: value for key, value in config.items() if value}, agent.config)
+    return _with_keys(merged({key: value for key, value in config.items() if value}, agent.config))
+
+
+def _with_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Further links that are to be secured have the keys of the first."""
+    first, *others = config["links"]
+    keys = {key: first["tls"][key] for key in ("ca", "cert", "key", "key_log") if key in first["tls"]}
+    links = [each | {"tls": keys | each["tls"]} if each.get("tls", {}).get("mode") else each for each in others]
+    return config | {"links": [first, *links]}
 
 
 def _peer(lab: LabFile, other: str) -> dict[str, Any]:

@@ -13,18 +13,22 @@ from typing import Any, Final
 
 import yaml
 
-from tumpline.lab.model import AgentSection
-
 BUS: Final = "unix:path=/run/dbus/system_bus_socket"
 ENVIRONMENT: Final = {"DBUS_SYSTEM_BUS_ADDRESS": BUS, "DBUS_SESSION_BUS_ADDRESS": BUS}
 _FILE: Final = "node.yaml"
+_KEY_LOG: Final = "key-log"  # where its TLS secrets go
 
 Program = tuple[str, list[str]]  # its name, its command line
 
 
-def write_yaml(name: str, agent: AgentSection, place: Path, keys: Path) -> None:
-    """What the three agents of a node are told."""
-    (place / _FILE).write_text(yaml.safe_dump(_with_keys(name, agent, keys), sort_keys=False))
+def write_yaml(tables: Mapping[str, Any], tls: Mapping[str, str], place: Path) -> None:
+    """What the three agents of a node are told. `tls`: as a tcpcl4 link has it."""
+    told: dict[str, Any] = {section: dict(table) for section, table in tables.items()}
+    for section, prefix, enable in (("tcpcl", "tls", "tls_enable"), ("udpcl", "dtls", "dtls_enable_tx")):
+        if told[section][enable]:
+            told[section] |= {f"{prefix}_{use}_file": tls[use] for use in ("ca", "cert", "key")}
+    (place / _FILE).write_text(yaml.safe_dump(told, sort_keys=False))
+    (place / _KEY_LOG).write_text(tls.get("key_log", ""))
 
 
 def is_apart(place: Path) -> bool:
@@ -35,7 +39,7 @@ def is_apart(place: Path) -> bool:
 def before_agent(place: Path) -> list[list[Program]]:
     """What the bundle agent of a node needs: who is in one list can start together, after those before."""
     layers = [("tcpcl-agent", _agent("tcpcl", place)), ("udpcl-agent", _agent("udpcl", place))]
-    return [[("bus", [sys.executable, "-m", "tumpline", "bus", "--address", BUS])], layers]
+    return [[("bus", [sys.executable, "-m", "tumpline", "bus", "--address", BUS, "--print-address"])], layers]
 
 
 def bundle_agent(place: Path) -> list[str]:
@@ -44,16 +48,6 @@ def bundle_agent(place: Path) -> list[str]:
 
 
 def _agent(role: str, place: Path) -> list[str]:
-    return [sys.executable, "-m", "tumpline.ui.agents", role, "--config-file", str(place / _FILE)]
-
-
-def _with_keys(name: str, agent: AgentSection, keys: Path) -> dict[str, Any]:
-    tables: dict[str, Any] = {section: dict(table) for section, table in agent.apart.items()}
-    if agent.tls:
-        tables["tcpcl"] |= _files("tls", name, keys)
-    return tables
-
-
-def _files(prefix: str, name: str, keys: Path) -> Mapping[str, str]:
-    files = {"ca": "ca.pem", "cert": f"{name}.pem", "key": f"{name}.key"}
-    return {f"{prefix}_{use}_file": str(keys / file) for use, file in files.items()}
+    key_log = (place / _KEY_LOG).read_text()
+    environment = ["env", f"SSLKEYLOGFILE={key_log}"] if key_log and role != "bp" else []
+    return [*environment, sys.executable, "-m", "tumpline.ui.agents", role, "--config-file", str(place / _FILE)]

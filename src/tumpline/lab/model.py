@@ -75,7 +75,7 @@ class AgentSection(Section, frozen=True):
     services: dict[str, dict[str, Any]] = {}
     apart: dict[str, Any] = {}
     """Three agents in place of one (`tcpcl-agent`, `udpcl-agent`, `bp-agent`) over a D-Bus of the node's own: what the YAML of
-    all three says (docs/older-agent.md). Of the keys here, only `tls` and `connect` are then looked at."""
+    all three says (docs/older-agent.md). Of the keys here those that follow from it are not looked at."""
     config: dict[str, Any] = {}
     """More of the agent's configuration (docs/configuration.md), laid over what the laboratory writes."""
 

@@ -146,6 +146,9 @@ def lab_text(lab: LabFile) -> str:
     """A laboratory as YAML that reads as the same."""
     as_written = {"expect": lab.expect}  # each kind reads its own: nothing is known here of its units
     table = {key: value for key, value in (shown(lab) | as_written).items() if value not in ("", [], {})}
+    for name, node in lab.nodes.items():
+        if node.agent is not None and node.agent.apart:
+            table["nodes"][name]["agent"]["apart"] = node.agent.apart  # the older agents' own words
     return yaml.safe_dump(table, sort_keys=False, allow_unicode=True)
 
 

@@ -1,4 +1,4 @@
-"""Captures made by hand: a TCP conversation as a pcap file, for decoders that nobody here wrote."""
+"""Captures made by hand: a TCP conversation, or UDP datagrams, as a pcap file, for decoders that nobody here wrote."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 LINKTYPE_ETHERNET = 1
+_TCP, _UDP = 6, 17
+_CHECKSUM_AT = {_TCP: 16, _UDP: 6}
 MSS = 1400  # octets of one TCP segment
 _FIN, _SYN, _PSH, _ACK = 0x01, 0x02, 0x08, 0x10
 
@@ -31,6 +33,16 @@ def tcp_conversation(chunks: Sequence[Chunk], server_port: int, client_port: int
         conversation.packet(from_client, _FIN | _ACK)
     conversation.packet(True, _ACK)
     return conversation.pcap()
+
+
+def udp_conversation(chunks: Sequence[Chunk], server_port: int, client_port: int = 50_000) -> bytes:
+    """A pcap file of UDP datagrams, one for each chunk."""
+    ports = {True: (client_port, server_port), False: (server_port, client_port)}
+    packets = []
+    for from_client, data in chunks:
+        header = struct.pack(">HHHH", *ports[from_client], 8 + len(data), 0)
+        packets.append(_ethernet(_ipv4(from_client, header + data, _UDP)))
+    return _pcap(packets)
 
 
 class _Conversation:
@@ -61,24 +73,29 @@ class _Conversation:
 
     def pcap(self) -> bytes:
         """The file."""
-        octets = bytearray(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0xFFFF, LINKTYPE_ETHERNET))
-        for index, packet in enumerate(self._packets):
-            octets += struct.pack("<IIII", index // 1000, index % 1000 * 1000, len(packet), len(packet)) + packet
-        return bytes(octets)
+        return _pcap(self._packets)
+
+
+def _pcap(packets: Sequence[bytes]) -> bytes:
+    octets = bytearray(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0x40000, LINKTYPE_ETHERNET))
+    for index, packet in enumerate(packets):
+        octets += struct.pack("<IIII", index // 1000, index % 1000 * 1000, len(packet), len(packet)) + packet
+    return bytes(octets)
 
 
 def _ethernet(packet: bytes) -> bytes:
     return b"\x02\0\0\0\0\x01" + b"\x02\0\0\0\0\x02" + b"\x08\0" + packet
 
 
-def _ipv4(from_client: bool, segment: bytes) -> bytes:
+def _ipv4(from_client: bool, segment: bytes, protocol: int = _TCP) -> bytes:
     """192.0.2.1 is the client, 192.0.2.2 the server (RFC 5737)."""
     addresses = bytes([192, 0, 2, 1, 192, 0, 2, 2]) if from_client else bytes([192, 0, 2, 2, 192, 0, 2, 1])
-    header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0x4000, 64, 6, 0) + addresses
+    header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0x4000, 64, protocol, 0) + addresses
     header = header[:10] + struct.pack(">H", checksum(header)) + header[12:]
-    pseudo = addresses + struct.pack(">BBH", 0, 6, len(segment))
-    segment = segment[:16] + struct.pack(">H", checksum(pseudo + segment)) + segment[18:]
-    return header + segment
+    pseudo = addresses + struct.pack(">BBH", 0, protocol, len(segment))
+    at = _CHECKSUM_AT[protocol]
+    sum_ = checksum(pseudo + segment) or 0xFFFF  # RFC 768: zero would mean "none"
+    return header + segment[:at] + struct.pack(">H", sum_) + segment[at + 2 :]
 
 
 def checksum(octets: bytes) -> int:

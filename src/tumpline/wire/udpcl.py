@@ -171,6 +171,11 @@ def _check_alone(datagram: Datagram) -> None:
 
 
 def _decode_lone_transfer(data: bytes, at: int) -> tuple[Extensions, int] | None:
+    found = _lone_transfer(data, at)
+    return None if found is None else (Extensions(transfer=found[0]), found[1])
+
+
+def _lone_transfer(data: bytes, at: int) -> tuple[Transfer, int] | None:
     """The map that comes most, one with nothing but a transfer, in one go; None if it is not that."""
     if data[at : at + 2] != b"\xa1\x02" or (form := data[at + 2 : at + 3]) not in (b"\x82", b"\x84"):
         return None
@@ -186,7 +191,13 @@ def _decode_lone_transfer(data: bytes, at: int) -> tuple[Extensions, int] | None
     octets = data[here : here + length]
     if not octets or len(octets) < length or (total is not None and offset + length > total):
         return None  # the long way says what is wrong
-    return Extensions(transfer=Transfer(number, octets, total, offset)), here + length
+    return Transfer(number, octets, total, offset), here + length
+
+
+def segment_in(data: bytes) -> Transfer | None:
+    """The segment that is all of a datagram; None if it is anything else, which is for `decode_datagram_untrusted`."""
+    found = _lone_transfer(data, 0) if data[2:3] == b"\x84" else None
+    return None if found is None or found[1] != len(data) else found[0]
 
 
 def wholes_in(data: bytes) -> tuple[list[tuple[int, bytes]], int]:

@@ -49,7 +49,7 @@ class TcpclAgents:
         """Start both and join them. Raises: TumplineError with the end of a log."""
         port = _free_port()
         for name, more in ((RECEIVER, {"init_listen": [{"address": "127.0.0.1", "port": port}]}), (SENDER, {})):
-            self._start_agent(name, address, more | _tls(self.certificates, name))
+            await self._start_agent(name, address, more | _tls(self.certificates, name))
         self._bus = await BusConnection.open(address)
         established = asyncio.get_running_loop().create_future()
         rule = MatchRule(kind=Kind.SIGNAL, sender=RECEIVER)
@@ -58,20 +58,27 @@ class TcpclAgents:
         async with asyncio.timeout(_HANG_S):
             await established
 
-    def _start_agent(self, name: str, address: str, settings: dict[str, Any]) -> None:
-        config, log = self.directory / f"{name}.yaml", self.directory / f"{name}.log"
+    async def _start_agent(self, name: str, address: str, settings: dict[str, Any]) -> None:
+        process = self._launch(name, address, settings)
+        assert process.stdout is not None
+        if not await asyncio.to_thread(process.stdout.readline):  # the bus that it joins lives on this loop
+            raise TumplineError(f"{name} did not start: {self._log(name).read_text().strip()[-500:]}")
+        self._pids.append(process.pid)
+
+    def _launch(self, name: str, address: str, settings: dict[str, Any]) -> subprocess.Popen[str]:
+        config = self.directory / f"{name}.yaml"
         # YAML has JSON within it.
         config.write_text(json.dumps({"tcpcl": {"node_id": f"dtn://{name}/", "bus_service": name} | settings}))
         role = [sys.executable, "-m", "tumpline.ui.agents", "tcpcl"]
         command = [*role, "--config-file", str(config), "--bus-addr", address]
         environment = clean_environment(self.directory) | {"TMPDIR": str(self.directory)}
-        with log.open("w") as errors:
+        with self._log(name).open("w") as errors:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
         self._processes.callback(_end, process)
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            raise TumplineError(f"{name} did not start: {log.read_text().strip()[-500:]}")
-        self._pids.append(process.pid)
+        return process
+
+    def _log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
 
     async def stop(self) -> None:
         """Leave the bus."""

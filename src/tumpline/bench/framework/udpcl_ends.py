@@ -1,6 +1,6 @@
 """The two ends of a UDPCL conversation as programs of their own: endpoints without a bundle agent.
 
-    python -m tumpline.bench.framework.udpcl_ends sink '{"octets": 100}'
+    python -m tumpline.bench.framework.udpcl_ends sink '{"octets": 100, "config": {}, "node_id": "dtn://rover/"}'
 
 Each line on standard input is a task, each line on standard output its result (JSON). The sink tells its address first.
 """
@@ -23,7 +23,8 @@ from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.drivers.links._udpcl_endpoint import UdpclEndpoint
 from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.machines.udpcl.congestion import Congestion, Pace
-from tumpline.machines.udpcl.events import Event, PathMtuFound
+from tumpline.machines.udpcl.events import DtlsFailed, Event, PathMtuFound
+from tumpline.wire.eid import Eid
 
 AHEAD = 512  # bundles made before they are sent: those of some milliseconds
 
@@ -34,6 +35,7 @@ class _Host:
     def __init__(self) -> None:
         self.take: Callable[[list[bytes]], None] = _nothing
         self.went: Callable[[int], None] = _nothing
+        self.ended: Callable[[str], None] = _nothing
         self.is_searched = asyncio.Event()  # the path MTU
 
     def received(self, _: Talk, bundles: list[bytes]) -> None:
@@ -48,6 +50,8 @@ class _Host:
     def happened(self, _: Talk, event: Event) -> None:
         if isinstance(event, PathMtuFound):
             self.is_searched.set()
+        elif isinstance(event, DtlsFailed):
+            self.ended(event.text)
 
     def forgotten(self, talk: Talk, reason: str) -> None:
         """The endpoint is closed."""
@@ -58,6 +62,10 @@ class _Host:
 
 def _nothing(_: Any) -> None:
     """Until there is a task."""
+
+
+def _fail(text: str) -> None:
+    raise SystemExit(f"the conversation ended: {text}")
 
 
 async def _lines() -> asyncio.StreamReader:
@@ -71,12 +79,16 @@ def _tell(result: Any) -> None:
     print(json.dumps(result), flush=True)
 
 
-async def sink(octets: int) -> None:
+def _endpoint(config: dict[str, Any], node_id: str, host: _Host) -> UdpclEndpoint:
+    chance = random.Random(node_id).random
+    return UdpclEndpoint(msgspec.convert(config, UdpclConfig), Eid.parse(node_id), chance, host)
+
+
+async def sink(octets: int, config: dict[str, Any], node_id: str) -> None:
     """Takes and verifies; each task asks what came since the last one."""
     host, tally = _Host(), Tally(octets)
     host.take = tally.take
-    config = msgspec.convert({}, UdpclConfig)
-    endpoint = UdpclEndpoint(config, None, random.Random(1).random, host)
+    endpoint = _endpoint(config, node_id, host)
     _tell(endpoint.listen(Address("127.0.0.1", 0)))
     tasks = await _lines()
     while await tasks.readline():
@@ -85,10 +97,11 @@ async def sink(octets: int) -> None:
     endpoint.close()
 
 
-async def source(octets: int, address: str) -> None:
+async def source(octets: int, config: dict[str, Any], node_id: str, address: str) -> None:
     """Sends `count` bundles at `per_s` for each task; tells how many seconds that took."""
     host = _Host()
-    endpoint = UdpclEndpoint(msgspec.convert({}, UdpclConfig), None, random.Random(2).random, host)
+    host.ended = _fail
+    endpoint = _endpoint(config, node_id, host)
     talk = endpoint.talk_with(parse_address(address, 0), keep=True)
     async with asyncio.timeout(20):
         await host.is_searched.wait()
@@ -105,8 +118,13 @@ async def source(octets: int, address: str) -> None:
         await sending.is_over.wait()
         seconds = time.perf_counter() - began
         _tell(
-            {"seconds": seconds, "send_buffer": talk.socket.buffer_octets[1], "datagram": talk.machine.datagram_octets}
+            {
+                "seconds": seconds,
+                "send_buffer": talk.socket.buffer_octets[1],
+                "datagram": talk.machine.sizing.datagram_octets,
+            }
         )
+    host.ended = _nothing
     endpoint.close()
 
 

@@ -23,7 +23,7 @@ def _tell(result: Any) -> None:
     print(json.dumps(result), flush=True)
 
 
-def sink(octets: int) -> None:
+def sink(octets: int, **_identity: Any) -> None:
     """Takes and verifies; each task asks what came since the last one."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_OCTETS)
@@ -52,7 +52,7 @@ def _drain(sock: socket.socket, tally: Tally) -> None:
     tally.take(bundles)
 
 
-def source(octets: int, address: str) -> None:
+def source(octets: int, address: str, **_identity: Any) -> None:
     """Sends `count` bundles at `per_s` for each task; tells how many seconds that took."""
     host, _, port = address.partition(":")
     numbered = Numbered(octets)

@@ -16,7 +16,9 @@ from tumpline.errors import MalformedError, TumplineError
 from tumpline.machines.dbus.connection import no_reply_expected
 from tumpline.wire.dbus import Kind, Message, parse_signature
 
-RUNNING_MOST: Final = 1024  # calls at once; a caller that gets no answers must not make us keep ever more
+# Calls at once, and the octets of their arguments: callers must not make us keep ever more.
+RUNNING_MOST: Final = 1024
+RUNNING_OCTETS_MOST: Final = 256 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 Send = Callable[[Message, Sequence[Descriptor]], None]
@@ -31,13 +33,14 @@ class Dispatcher:
         self._uid_of = uid_of
         self._tasks = TaskOwner(_defect)
         self._running = 0
+        self._octets = 0
 
     def run(self, message: Message, fds: list[Descriptor]) -> None:
         """Answer a call, now or later."""
         call = Call(message, fds, self._uid_of)
         try:
             method = self._objects.find(message)
-            if self._running >= RUNNING_MOST:
+            if self._running >= RUNNING_MOST or self._octets > RUNNING_OCTETS_MOST:
                 raise BusError(ErrorName.LIMITS_EXCEEDED, f"{self._running} calls are being answered; try again later")
             value = method.run(call, *_arguments(message))
         except Exception as error:
@@ -45,6 +48,7 @@ class Dispatcher:
             return
         if inspect.isawaitable(value):
             self._running += 1
+            self._octets += len(message.body)
             self._tasks.start(self._wait(call, method, value), f"dbus {message.interface}.{message.member}")
         else:
             self._succeed(call, method, value)
@@ -65,6 +69,7 @@ class Dispatcher:
             self._succeed(call, method, result)
         finally:
             self._running -= 1
+            self._octets -= len(call.message.body)
 
     def _succeed(self, call: Call, method: Method, value: Any) -> None:
         try:

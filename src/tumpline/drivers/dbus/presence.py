@@ -19,6 +19,9 @@ from tumpline.machines.backoff import Backoff
 
 REJOIN_FIRST_S: Final = 0.1  # a bus that is restarted is back within a moment
 REJOIN_CAP_S: Final = 5.0  # and one that was away for long is not missed for long
+# An embedded bus whose lock is held answers within this time, or the lock is free again; meanwhile this often is looked.
+TAKEN_S: Final = 5.0
+LOOK_S: Final = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +47,10 @@ class Presence:
         self.service_name = service_name
         self._joined = joined
         self._left = left
-        self._exported: dict[str, list[Interface]] = {}
+        self._exported: dict[str, dict[str, Interface]] = {}
         self._objects = Objects()  # checks what is exported while there is no connection
         self._connection: BusConnection | None = None
+        self._entering: BusConnection | None = None
         self._hosted: EmbeddedBus | None = None
         self._backoff = Backoff(random, REJOIN_FIRST_S, REJOIN_CAP_S)
         self._is_joined = asyncio.Event()
@@ -73,12 +77,16 @@ class Presence:
 
     async def stop(self) -> None:
         """Leave the bus; the name is free for others. Idempotent."""
-        await self._tasks.stop()
-        connection, self._connection = self._connection, None
-        self._is_joined.clear()
-        if connection is not None:
-            await connection.close()
-        self._stop_hosting()
+        try:
+            await self._tasks.stop()
+        finally:  # also when whoever waits for this is cancelled
+            connection, self._connection = self._connection, None
+            self._is_joined.clear()
+            try:
+                if connection is not None:
+                    await connection.close()
+            finally:
+                self._stop_hosting()
 
     async def wait_joined(self) -> BusConnection:
         """Wait until there is a connection."""
@@ -91,16 +99,16 @@ class Presence:
     def export(self, path: str, *interfaces: Interface) -> None:
         """Put an object there, now and after each return. Raises: LocalProtocolError, MalformedError."""
         self._objects.export(path, *interfaces)
-        self._exported.setdefault(path, []).extend(interfaces)
-        if self._connection is not None:
-            self._connection.export(path, *interfaces)
+        self._exported.setdefault(path, {}).update({each.name: each for each in interfaces})
+        for connection in self._reached():
+            connection.export(path, *interfaces)
 
     def unexport(self, path: str) -> None:
         """Take the object away. Idempotent."""
         self._objects.unexport(path)
         self._exported.pop(path, None)
-        if self._connection is not None:
-            self._connection.unexport(path)
+        for connection in self._reached():
+            connection.unexport(path)
 
     def emit(self, path: str, interface: str, member: str, *arguments: Any) -> None:
         """Send a signal; while there is no bus, nobody hears it. Raises: LocalProtocolError: it is not exported."""
@@ -112,20 +120,39 @@ class Presence:
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     async def _join(self) -> None:
-        self._host()
-        connection = await BusConnection.open(self.address)
+        connection = await self._open()
+        self._entering = connection
         try:
             for path, interfaces in self._exported.items():
-                connection.export(path, *interfaces)  # before the name: whoever sees it finds them
+                connection.export(path, *interfaces.values())  # before the name: whoever sees it finds them
             if self.service_name:
                 await connection.request_name(self.service_name)
         except BaseException:
             await connection.close()
             raise
+        finally:
+            self._entering = None
         self._connection = connection
         self._backoff.reset()
         self._is_joined.set()
         self._joined(connection)
+
+    async def _open(self) -> BusConnection:
+        """Raises: BusUnavailableError."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + TAKEN_S
+        while True:
+            self._host()
+            try:
+                return await BusConnection.open(self.address)
+            except BusUnavailableError:
+                if not is_embedded(self.address) or self._hosted is not None or loop.time() > give_up:
+                    raise
+                await asyncio.sleep(LOOK_S)  # who has the lock does not listen yet, or is about to leave
+
+    def _reached(self) -> list[BusConnection]:
+        """The connection, or the one that is to be it and has no name yet."""
+        return [each for each in (self._connection, self._entering) if each is not None]
 
     def _host(self) -> None:
         """Raises: BusUnavailableError: nobody could host a bus there."""

@@ -38,7 +38,7 @@ class DtlsChannel:
     def __init__(self, session: DtlsSession, accept: Accept = _accept_all) -> None:
         """`accept` says why the peer of a session whose handshake is over is refused all the same, or ""."""
         self.failure = ""
-        self.has_heard = False  # anything at all has come from the peer
+        self.has_heard = session.is_server  # anything at all has come from the peer
         self.trouble = ""  # of the last handshake that failed while an older session went on
         self.renewals = 0  # how often another session has taken over
         self._accept = accept
@@ -46,9 +46,7 @@ class DtlsChannel:
         self._pending: DtlsSession | None = session
         self._previous: DtlsSession | None = None
         self._previous_until = 0.0
-
         self._out: list[bytes] = []
-
         self._take_out()
 
     # ---- what it is --------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from tumpline.errors import ConfigError
 from tumpline.machines.quantities import parse_rate
 from tumpline.machines.udpcl.congestion import Pace
 from tumpline.machines.udpcl.conversation import ConversationConfig, DtlsUse
+from tumpline.machines.udpcl.feedback import Spacing
 from tumpline.machines.udpcl.reassembly import Limits
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import DATAGRAM_OCTETS_MOST
@@ -77,7 +78,11 @@ class UdpclConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ecn: bool = True
     """Mark datagrams that carry bundles as ECN-capable: routers then tell of congestion before they drop."""
     ecn_feedback: bool = True
-    """Tell senders which marks came."""
+    """Tell senders which marks came ..."""
+    ecn_feedback_min_ms: Count = 20
+    """... no sooner than so many milliseconds after the last time ..."""
+    ecn_feedback_max_ms: Count = 1000
+    """... and once more after so many."""
     listen_s: Seconds = 30.0
     """How often peers are told that we take their datagrams (Sender Listen); 0 = never."""
     keepalive_s: Seconds = 15.0
@@ -101,6 +106,8 @@ class UdpclConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             problems.append(f"keepalive_s: {self.keepalive_s:g} is too often; write 15 or more, or 0 for never")
         if self.datagram_octets > self.datagram_octets_most:
             problems.append("datagram_octets: longer than datagram_octets_most; write a smaller one")
+        if self.ecn_feedback_min_ms > self.ecn_feedback_max_ms:
+            problems.append("ecn_feedback_min_ms: more than ecn_feedback_max_ms; write a smaller one")
         try:
             self.octets_s()
         except ConfigError as error:
@@ -135,5 +142,6 @@ def conversation_config(config: UdpclConfig, node_id: Eid | None) -> Conversatio
         pace=Pace(fixed_octets_s=config.octets_s()),
         marks_ecn=config.ecn,
         tells_ecn=config.ecn_feedback,
+        feedback=Spacing(config.ecn_feedback_min_ms / 1000, config.ecn_feedback_max_ms / 1000),
         dtls=DtlsUse(config.tls.effective_mode),
     )

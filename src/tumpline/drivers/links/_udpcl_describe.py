@@ -12,7 +12,7 @@ from tumpline.drivers.links._udpcl_talk import Talk
 def describe_talk(talk: Talk) -> dict[str, Any]:
     """Snapshot of one conversation."""
     machine = talk.machine
-    path_mtu, congestion = machine.path_mtu, machine.congestion
+    path_mtu, congestion = machine.sizing.path_mtu, machine.congestion
     return {
         "address": talk.address,
         "local": talk.socket.address,
@@ -20,9 +20,10 @@ def describe_talk(talk: Talk) -> dict[str, Any]:
         "state": machine.state.value,
         "security": security_of(talk),
         "version": 2 if machine.speaks_version2 else 1,
-        "datagram_octets": machine.datagram_octets,
+        "datagram_octets": machine.sizing.datagram_octets,
         "path_mtu": "not sought" if path_mtu is None else path_mtu.phase.value,
         "black_holes": 0 if path_mtu is None else path_mtu.black_holes,
+        "said_unreachable": talk.unreachable,
         "rate_bit_s": round(congestion.rate_octets_s * 8),
         "back_offs": congestion.backoffs,
         "counted_lost": congestion.lost,

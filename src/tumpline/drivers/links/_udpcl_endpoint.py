@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import heapq
-import itertools
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -24,12 +22,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from tumpline.drivers.dial import Address
+from tumpline.drivers.links._udpcl_addresses import in_use, interface_number, is_any, numeric, places
 from tumpline.drivers.links._udpcl_config import UdpclConfig, conversation_config
 from tumpline.drivers.links._udpcl_socket import Local, Received, SocketAddress, UdpSocket
 from tumpline.drivers.links._udpcl_talk import Talk
+from tumpline.drivers.links._udpcl_wakes import Wakes
 from tumpline.errors import TumplineError
 from tumpline.machines.udpcl.conversation import Conversation
-from tumpline.machines.udpcl.events import DtlsFailed, DtlsUnanswered, Event, PeerNamed, StartDtls
+from tumpline.machines.udpcl.events import DtlsFailed, DtlsUnanswered, Event, PathMtuFound, PeerNamed, StartDtls
 from tumpline.machines.udpcl.feedback import NOT_ECT
 from tumpline.machines.udpcl.reassembly import Reassembly
 from tumpline.wire.eid import Eid
@@ -82,6 +82,15 @@ class Counters:
         self.crowded_out = 0  # from strangers, when no more conversations were to be remembered
 
 
+class _Incomplete:
+    """Stands for the deadline of incomplete bundles."""
+
+    __slots__ = ("wake_at",)
+
+    def __init__(self) -> None:
+        self.wake_at: float | None = None
+
+
 class UdpclEndpoint:
     """Sockets, conversations by address, one timer. Ends with `close`."""
 
@@ -105,9 +114,8 @@ class UdpclEndpoint:
         self._listening: dict[Address, list[UdpSocket]] = {}  # as asked
         self._sockets: list[UdpSocket] = []
         self._strangers: OrderedDict[tuple[UdpSocket, SocketAddress], Talk] = OrderedDict()  # silent longest first
-        self._wakes: list[tuple[float, int, Talk]] = []
-        self._wake_numbers = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
+        self._wakes: Wakes[Talk | _Incomplete] = Wakes(self._woken)
+        self._incomplete = _Incomplete()
         self._is_paused = False
         self._blocked: dict[UdpSocket, dict[Talk, None]] = {}  # talks whose socket takes nothing more for now
 
@@ -117,10 +125,10 @@ class UdpclEndpoint:
         """Take datagrams there. `address` is numeric or a name of this machine; `both`: "::" stands for every address, of
         IPv4 too. Returns: where, with the port chosen if 0 was asked for. Raises: TumplineError with the remedy."""
         if address in self._listening:
-            raise _in_use(address, "by this endpoint itself")
+            raise in_use(address, "by this endpoint itself")
         opened: list[UdpSocket] = []
         try:
-            for family, where in _places(address, both):
+            for family, where in places(address, both):
                 if opened and address.port == 0:
                     where = (where[0], opened[0].port, *where[2:])
                 opened.append(self._open(family, where, address))
@@ -152,19 +160,24 @@ class UdpclEndpoint:
             opened = UdpSocket(family, where, config.buffers(), marks=config.ecn_feedback, ttl=config.multicast.ttl)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise _in_use(asked, "by another program") from error
+                raise in_use(asked, "by another program") from error
             raise TumplineError(f"cannot listen on {asked}: {error.strerror}; choose another `listen`") from error
         self._sockets.append(opened)
         if not self._is_paused:
             self._loop.add_reader(opened.sock, self._readable, opened)
         return opened
 
-    def _join(self, opened: list[UdpSocket], group: Group) -> None:
+    def join(self, group: Group) -> None:
+        """Take what is sent to a group, where something listens already. Raises: TumplineError."""
+        self._join([each for opened in self._listening.values() for each in opened], group)
+
+    @staticmethod
+    def _join(opened: list[UdpSocket], group: Group) -> None:
         family = socket.AF_INET6 if ":" in group.address else socket.AF_INET
         fitting = [each for each in opened if each.family == family]
         if not fitting:
             raise TumplineError(f"the group {group.address} needs a `listen` address of its own family; add one")
-        fitting[0].join(group.address, _interface(group.interface))
+        max(fitting, key=lambda each: each.is_wildcard).join(group.address, interface_number(group.interface))
 
     def _close(self, closing: UdpSocket) -> None:
         for talk in [talk for talk in self.talks.values() if talk.socket is closing]:
@@ -193,9 +206,7 @@ class UdpclEndpoint:
         for each in list(self._sockets):
             self._close(each)
         self._listening.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._wakes.close()
 
     # ---- conversations -----------------------------------------------------------------------------------------------
 
@@ -203,24 +214,26 @@ class UdpclEndpoint:
         self,
         remote: Address,
         local: Address | None = None,
-        interface: int = 0,
+        interface: str | int = "",
         *,
         keep: bool = False,
+        listen_s: float | None = None,
         name: str | None = None,
         expected: Eid | None = None,
     ) -> Talk:
         """The conversation with this numeric address, begun if there is none. `local`: from where ("" or a wildcard and
-        port 0: whatever fits). `keep` a relation with it. Its certificate is to name the DNS `name` that was resolved, and
-        the node that is `expected` there. Raises: TumplineError."""
-        family, sockaddr = _numeric(remote)
+        port 0: whatever fits); `interface`: out of which. `keep` a relation with it, and tell it every `listen_s` that we
+        listen (by default as configured). Its certificate is to name the DNS `name` that was resolved, and the node that is
+        `expected` there. Raises: TumplineError."""
+        family, sockaddr = numeric(remote)
         using = self._socket_for(family, local)
-        source = Local("" if local is None or _is_any(local.host) else local.host, interface)
+        source = Local("" if local is None or is_any(local.host) else local.host, interface_number(interface))
         talk = self.talks.get((using, sockaddr))
         if talk is None:
             talk = self._begin(using, sockaddr, source if source != Local() else None)
         self._strangers.pop((using, sockaddr), None)
         talk.reference = talk.reference._replace(host=name, node_id=expected)
-        talk.machine.want(self._loop.time(), keep=keep)
+        talk.machine.want(self._loop.time(), keep=keep, listen_s=listen_s)
         self.touch(talk)
         return talk
 
@@ -232,7 +245,7 @@ class UdpclEndpoint:
             for each in self._sockets
             if each.family == family
             and wanted.port in (0, each.port)
-            and (_is_any(wanted.host) or each.is_wildcard or each.host == wanted.host)
+            and (is_any(wanted.host) or each.is_wildcard or each.host == wanted.host)
         ]
         if fitting:
             return max(fitting, key=lambda each: (each.host == wanted.host, each.is_wildcard))
@@ -254,7 +267,7 @@ class UdpclEndpoint:
         key = (talk.socket, talk.remote)
         self.talks.pop(key, None)
         self._strangers.pop(key, None)
-        self.reassembly.forget_peer(key)
+        self.reassembly.forget_peer(talk.machine.transfers_of)
         self._fail(talk, reason)
         if talk.channel is not None:
             talk.channel.close()
@@ -265,7 +278,7 @@ class UdpclEndpoint:
         self._host.forgotten(talk, reason)
 
     def _fail(self, talk: Talk, reason: str) -> None:
-        tokens = [token for batch in talk.backlog for token in batch.tokens] + talk.machine.give_back()
+        tokens = [token for batch in talk.backlog for token in batch.tokens] + talk.machine.outbox.give_back()
         talk.backlog.clear()
         if tokens:
             self._host.failed(talk, tokens, reason)
@@ -303,10 +316,23 @@ class UdpclEndpoint:
                 break
             if read.datagrams:
                 self._take(from_socket, read, touched, now)
+        if not touched:
+            self._look_at_errors(from_socket, now)  # what woke us, if no datagram did
         for talk, bundles in touched.items():
             if bundles and not talk.is_over:
                 self._host.received(talk, bundles)
             self.touch(talk)
+        self._arm_reassembly()
+
+    def _look_at_errors(self, from_socket: UdpSocket, now: float) -> None:
+        """What ICMP says of datagrams that we sent. Only sizes are acted on: anybody on the way can say the rest."""
+        for remote, too_long in from_socket.errors():
+            talk = self.talks.get((from_socket, remote))
+            if talk is not None and too_long:
+                talk.machine.path_too_long(too_long, now)
+                self.touch(talk)
+            elif talk is not None:
+                talk.unreachable += 1
 
     def _take(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]], now: float) -> None:
         key = from_socket, read.remote
@@ -316,7 +342,7 @@ class UdpclEndpoint:
                 return
         talk = self.talks.get(key)
         if talk is None:
-            talk = self._stranger(from_socket, read)
+            talk = self._stranger(from_socket, read, touched)
             if talk is None:
                 return
         elif key in self._strangers:
@@ -332,21 +358,24 @@ class UdpclEndpoint:
         else:
             known += bundles
 
-    def _stranger(self, from_socket: UdpSocket, read: Received) -> Talk | None:
+    def _stranger(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]) -> Talk | None:
         """A conversation with somebody new, if what came has a meaning and there is room for one more."""
         first = read.datagrams[0][:1]
         kind = kind_of(first[0]) if first else None
         if kind is None or kind in (Kind.PADDING, Kind.BUNDLE6, Kind.DTLS):
             self.counts.garbage += len(read.datagrams)
             return None
-        return self._begin_stranger(from_socket, read)
+        return self._begin_stranger(from_socket, read, touched)
 
-    def _begin_stranger(self, from_socket: UdpSocket, read: Received) -> Talk | None:
+    def _begin_stranger(self, from_socket: UdpSocket, read: Received, touched: dict[Talk, list[bytes]]) -> Talk | None:
         if len(self.talks) >= self.config.limits.conversations:
             self.counts.crowded_out += 1
             if not self._strangers:
                 return None
-            self.forget(next(iter(self._strangers.values())), "others came")
+            eldest = next(iter(self._strangers.values()))
+            if bundles := touched.pop(eldest, None):
+                self._host.received(eldest, bundles)
+            self.forget(eldest, "others came")
         talk = self._begin(from_socket, read.remote, _reply_from(read))
         self._strangers[from_socket, read.remote] = talk
         return talk
@@ -382,6 +411,8 @@ class UdpclEndpoint:
                     continue
             elif isinstance(event, DtlsUnanswered):
                 talk.channel = None
+            elif isinstance(event, PathMtuFound) and talk.channel is not None:
+                self._secure.sized(talk, event.is_confirmed, now)
             self._host.happened(talk, event)
             if isinstance(event, DtlsFailed):
                 self.forget(talk, event.text)  # a new handshake is a new conversation
@@ -392,7 +423,7 @@ class UdpclEndpoint:
             return
         for batch in talk.machine.poll(now):
             if channel is not None:
-                batch = batch._replace(datagrams=channel.seal(batch.datagrams, talk.machine.path_octets))
+                batch = batch._replace(datagrams=channel.seal(batch.datagrams, talk.machine.sizing.path_octets))
             talk.backlog.append(batch)
 
     def _write(self, talk: Talk, now: float) -> None:
@@ -423,7 +454,7 @@ class UdpclEndpoint:
         if talk.channel is None:
             return talk.machine.message_too_long(datagrams, octets, now)
         # What is encrypted cannot be cut again: this one is lost as the network would have lost it.
-        talk.machine.message_too_long([], octets - talk.channel.overhead_octets, now)
+        talk.machine.message_too_long([], octets, now)
         return datagrams[1:]
 
     def _wait_for_room(self, talk: Talk) -> None:
@@ -446,32 +477,23 @@ class UdpclEndpoint:
             at = forget_at if at is None else min(at, forget_at)
         if talk.channel is not None and (again := talk.channel.next_timeout()) is not None:
             at = again if at is None else min(at, again)
-        if at is None or (talk.wake_at is not None and talk.wake_at <= at):
-            return  # the timer that there is comes first, and looks again
-        talk.wake_at = at
-        heapq.heappush(self._wakes, (at, next(self._wake_numbers), talk))
-        if self._wakes[0][2] is talk:
-            self._set_timer()
+        if at is not None:
+            self._wakes.set(talk, at)
 
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(self._wakes[0][0], self._wake) if self._wakes else None
+    def _woken(self, sleeper: Talk | _Incomplete, now: float) -> None:
+        if isinstance(sleeper, Talk):
+            self._wake_talk(sleeper, now)
+        else:
+            self.reassembly.handle_timeout(now)
+            self._arm_reassembly()
 
-    def _wake(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        due: list[Talk] = []
-        while self._wakes and self._wakes[0][0] <= now:
-            at, _, talk = heapq.heappop(self._wakes)
-            if talk.wake_at == at and not talk.is_over:
-                talk.wake_at = None
-                due.append(talk)
-        for talk in due:
-            self._wake_talk(talk, now)
-        self._set_timer()
+    def _arm_reassembly(self) -> None:
+        if (at := self.reassembly.next_timeout()) is not None:
+            self._wakes.set(self._incomplete, at)
 
     def _wake_talk(self, talk: Talk, now: float) -> None:
+        if talk.is_over:
+            return
         machine = talk.machine
         last = max(machine.last_heard_at, machine.last_used_at)
         if not machine.is_kept and machine.is_idle and now >= last + self.config.limits.forget_s:
@@ -507,12 +529,15 @@ class UdpclEndpoint:
         def find() -> Talk | None:
             return self.talks.get(key)
 
-        read = security.greet(from_socket, read, find, lambda: find() or self._begin_stranger(from_socket, read))
+        def begin() -> Talk | None:
+            return find() or self._begin_stranger(from_socket, read, touched)
+
+        rest = security.greet(from_socket, read, find, begin)
         talk = find()
         if talk is not None and talk.channel is not None:
             security.look(talk, self._loop.time())
             touched.setdefault(talk, [])
-        return read
+        return rest
 
     def _decrypt(self, talk: Talk, channel: DtlsChannel, read: Received, now: float) -> list[bytes]:
         """Records go through the channel; plain text beside them is refused, and counted, by the machine."""
@@ -534,63 +559,6 @@ def _security(config: UdpclConfig, node_id: Eid | None, host: EndpointHost) -> S
     from tumpline.drivers.links._udpcl_security import Security
 
     return Security(config, node_id, host.notice)
-
-
-def _places(address: Address, both: bool) -> list[tuple[socket.AddressFamily, SocketAddress]]:
-    """Where to bind for an address as people write it. Raises: TumplineError."""
-    if both and _is_any(address.host):
-        address = address._replace(host="::")
-    try:
-        found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise TumplineError(f"cannot listen on {address}: {error.strerror}; write a numeric address") from error
-    family, _, _, _, sockaddr = found[0]
-    places: list[tuple[socket.AddressFamily, SocketAddress]] = []
-    if not (both and address.host == "::") or _can_v6():
-        places.append((family, sockaddr))
-    if both and address.host == "::":
-        places.append((socket.AF_INET, ("0.0.0.0", address.port)))
-    return places
-
-
-def _can_v6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-def _in_use(address: Address, by: str) -> TumplineError:
-    return TumplineError(f"{address} is in use {by}; choose another address in `listen`, or end what uses it")
-
-
-def _interface(name: str) -> int:
-    """Raises: TumplineError."""
-    if not name:
-        return 0
-    try:
-        return socket.if_nametoindex(name)
-    except OSError as error:
-        names = ", ".join(name for _, name in socket.if_nameindex())
-        raise TumplineError(f"there is no network interface {name}; there are: {names}") from error
-
-
-def _numeric(address: Address) -> tuple[socket.AddressFamily, SocketAddress]:
-    """Raises: TumplineError."""
-    try:
-        found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        )
-    except OSError as error:
-        raise TumplineError(f"{address} is no numeric address; resolve the name first") from error
-    family, _, _, _, sockaddr = found[0]
-    return family, sockaddr
-
-
-def _is_any(host: str) -> bool:
-    return host in ("", "::", "0.0.0.0", "*")
 
 
 def _reply_from(read: Received) -> Local | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from tumpline.drivers.dial import display_address
@@ -19,20 +19,43 @@ SocketAddress = tuple[Any, ...]  # as the socket module has it: (host, port) or 
 
 # Linux; the socket module of Python 3.11 has no names for these.
 _UDP_SEGMENT, _UDP_GRO = 103, 104
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _IP_PKTINFO = 8
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
 _IPV6_MULTICAST_ALL, _IP_MULTICAST_ALL = 29, 49
-_IP_RECVTOS = 13
+_IP_RECVTOS, _IP_RECVERR, _IPV6_RECVERR = 13, 11, 25
+_MSG_ERRQUEUE = 0x2000
 _MTU_DISCOVERY = {
     socket.AF_INET: (socket.IPPROTO_IP, _IP_MTU_DISCOVER),
     socket.AF_INET6: (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER),
+}
+_ERRORS_WANTED = {
+    socket.AF_INET: (socket.IPPROTO_IP, _IP_RECVERR),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, _IPV6_RECVERR),
 }
 _SEGMENTS_MOST: Final = 64  # UDP_MAX_SEGMENTS of the oldest kernels that have it
 _RUN_OCTETS_MOST: Final = 65_000  # below the longest UDP datagram on either IP
 _READ_OCTETS: Final = 1 << 16
 _CMSG_OCTETS: Final = 256  # room for GRO's size, the mark and the local address
+# struct sock_extended_err: errno, origin, type, code, pad, info (a router's MTU), data
+_EXTENDED_ERROR = struct.Struct("IBBBBII")
+_ORIGIN_LOCAL = 1
+_ERRORS_MOST: Final = 64  # in a wake-up
+_HEADERS_OCTETS = {socket.AF_INET: 28, socket.AF_INET6: 48}  # of IP and UDP, without options
 _INT, _PKTINFO4, _PKTINFO6 = struct.Struct("i"), struct.Struct("i4s4s"), struct.Struct("16sI")
-_ASYNCHRONOUS = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET})
+# What the system tells late, of a datagram that went (EMSGSIZE also of one that does not).
+_ASYNCHRONOUS = frozenset(
+    {
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ECONNRESET,
+        errno.EMSGSIZE,
+        errno.EACCES,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+    }
+)
 
 
 class Received(NamedTuple):
@@ -60,6 +83,9 @@ class Sent(NamedTuple):
     is_blocked: bool = False
     too_long: int = 0  # its octets, if it does not pass the interface
     error: str = ""
+
+
+NOTHING: Final = Received((), [], 0, None, False)  # an error was told in the place of a datagram
 
 
 class Buffers(NamedTuple):
@@ -99,21 +125,34 @@ class UdpSocket:
         sock, is_v6 = self.sock, self.family == socket.AF_INET6
         if is_v6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+            self._try(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)  # Linux 4.20
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
         sock.setsockopt(*_MTU_DISCOVERY[self.family], _PMTUDISC_PROBE)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers.receive)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers.send)
+        sock.setsockopt(*_ERRORS_WANTED[self.family], 1)
+        self._ask_buffer(_SO_RCVBUFFORCE, socket.SO_RCVBUF, buffers.receive)
+        self._ask_buffer(_SO_SNDBUFFORCE, socket.SO_SNDBUF, buffers.send)
         if marks and is_v6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
         elif marks:
             sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
         self._multicast_options(ttl)
+        self._try(socket.IPPROTO_UDP, _UDP_GRO, 1)  # Linux 5.0; without it datagrams come one by one
+
+    def _ask_buffer(self, beyond: int, option: int, octets: int) -> None:
+        """Beyond the system's bound (net.core.rmem_max, wmem_max) if we may, else up to it."""
         try:
-            sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
-        except OSError:
-            pass  # a kernel before 5.0: datagrams come one by one
+            self.sock.setsockopt(socket.SOL_SOCKET, beyond, octets)
+        except PermissionError:
+            self.sock.setsockopt(socket.SOL_SOCKET, option, octets)
+
+    def _try(self, level: int, option: int, value: int) -> None:
+        """What old kernels do not have, and one can do without."""
+        try:
+            self.sock.setsockopt(level, option, value)
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:
+                raise
 
     def _multicast_options(self, ttl: int | None) -> None:
         """What we send to a group does not come back; how far it goes is said by whoever configured it."""
@@ -180,7 +219,7 @@ class UdpSocket:
             return None
         except OSError as error:
             if error.errno in _ASYNCHRONOUS:
-                return Received((), [], 0, None, False)
+                return NOTHING
             raise
         size, mark, local = octets, 0, None
         for level, kind, data in ancillary:
@@ -199,6 +238,21 @@ class UdpSocket:
         if octets <= size:
             return [bytes(scratch[:octets])]
         return [bytes(scratch[at : min(at + size, octets)]) for at in range(0, octets, size)]
+
+    def errors(self) -> Iterator[tuple[SocketAddress, int]]:
+        """What ICMP said since the last time: about datagrams to whom, and if they were too long, the least length (of UDP
+        payload) that is known not to pass, else 0."""
+        for _ in range(_ERRORS_MOST):
+            try:
+                _, ancillary, _, remote = self.sock.recvmsg(0, _CMSG_OCTETS, _MSG_ERRQUEUE)
+            except OSError:
+                return  # nothing more, or the error itself is told a second time
+            for level, kind, data in ancillary:
+                if (level, kind) == _ERRORS_WANTED[self.family]:
+                    number, origin, *_, mtu, _ = _EXTENDED_ERROR.unpack_from(data)
+                    if origin != _ORIGIN_LOCAL:
+                        too_long = number == errno.EMSGSIZE and mtu > _HEADERS_OCTETS[self.family]
+                        yield remote, mtu - _HEADERS_OCTETS[self.family] + 1 if too_long else 0
 
     @staticmethod
     def _local(level: int, kind: int, data: bytes) -> Local | None:

@@ -10,7 +10,9 @@ from typing import Any
 
 from tumpline.drivers.dial import Address, DialError, parse_address, resolve
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec
+from tumpline.drivers.links._dialler import SETTLED_S
 from tumpline.drivers.links._tls_config import asks_for_proof
+from tumpline.drivers.links._udpcl_addresses import ANY_V4, first_routed
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.drivers.links._udpcl_describe import describe_talk, describe_tls, security_of
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
@@ -32,6 +34,8 @@ from tumpline.machines.udpcl.events import (
     PathMtuFound,
     PathMtuShrank,
     PeerNamed,
+    PeerSilent,
+    SpokeVersion2,
 )
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import PORT
@@ -64,6 +68,7 @@ class _Wanted:
         self.backoff = backoff
         self.talk: Talk | None = None
         self.failure = ""
+        self.retry_at = 0.0
         self.ended = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
@@ -75,6 +80,7 @@ class _Wanted:
             "connected": self.talk is not None,
             "failures": self.backoff.attempts,
             "last_failure": self.failure,
+            "retry_in_s": round(max(0.0, self.retry_at - asyncio.get_running_loop().time()), 3),
         }
 
 
@@ -111,10 +117,12 @@ class UdpclLink:
         config = self._config
         self._endpoint = UdpclEndpoint(config, self._context.node_id, self._context.random, self)
         try:
-            groups = [Group(*each.partition("%")[::2]) for each in config.multicast.groups]
-            for index, text in enumerate(_as_list(config.listen)):
-                where = parse_address(text, PORT)
-                self._endpoint.listen(where, groups if index == 0 else (), both=True)
+            places = [parse_address(text, PORT) for text in _as_list(config.listen)]
+            for where in places:
+                # "::" is every address, unless those of IPv4 have an entry of their own.
+                self._endpoint.listen(where, both=Address(ANY_V4, where.port) not in places)
+            for group in config.multicast.groups:
+                self._endpoint.join(Group(*group.partition("%")[::2]))
             for text in _as_list(config.connect):
                 self.connect(text)
         except BaseException:
@@ -160,22 +168,29 @@ class UdpclLink:
         """Look the name up, and begin; begin again when the conversation was ended by something else than us."""
         while True:
             try:
-                found = await resolve(parse_address(wanted.address, PORT))
+                where, interface = _without_interface(parse_address(wanted.address, PORT))
+                found = await resolve(where)
                 wanted.ended.clear()
-                self._begin(wanted, found[0][1])
+                began = asyncio.get_running_loop().time()
+                self._begin(wanted, first_routed(found), interface)
                 await wanted.ended.wait()
+                if asyncio.get_running_loop().time() - began >= SETTLED_S:
+                    wanted.backoff.reset()
             except DialError as error:
                 wanted.failure = str(error)
             delay_s = wanted.backoff.next_delay_s()
+            wanted.retry_at = asyncio.get_running_loop().time() + delay_s
             fields = {"address": wanted.address, "reason": wanted.failure, "retry_s": round(delay_s, 3)}
             self.host.notice("connection_failed", link=self.name, **fields)
             await asyncio.sleep(delay_s)
 
-    def _begin(self, wanted: _Wanted, sockaddr: SocketAddress) -> None:
+    def _begin(self, wanted: _Wanted, sockaddr: SocketAddress, interface: str) -> None:
         asked = parse_address(wanted.address, PORT)
         name = asked.host if asked.is_name else None
         numeric = Address(str(sockaddr[0]), int(sockaddr[1]))
-        talk = wanted.talk = self.endpoint.talk_with(numeric, keep=True, name=name, expected=wanted.peer)
+        talk = wanted.talk = self.endpoint.talk_with(
+            numeric, interface=interface, keep=True, name=name, expected=wanted.peer
+        )
         path = talk.owner
         if talk.is_over:
             self._ended(talk, talk.machine.failure)
@@ -215,10 +230,10 @@ class UdpclLink:
         """As much goes to the conversation as it can soon send."""
         path: _Path = talk.owner
         given: list[tuple[int, bytes]] = []
-        room = AHEAD_OCTETS - talk.machine.queued_octets
+        room = AHEAD_OCTETS - talk.machine.outbox.queued_octets
         while path.units and room > 0:
             unit = path.units.popleft()
-            data = self._read(path, unit)
+            data = self._read(talk, path, unit)
             if data is None:
                 continue
             path.unsent[unit.seq] = unit
@@ -227,7 +242,7 @@ class UdpclLink:
         if given:
             self.endpoint.send(talk, given)
 
-    def _read(self, path: _Path, unit: Unit) -> bytes | None:
+    def _read(self, talk: Talk, path: _Path, unit: Unit) -> bytes | None:
         """The encoded bundle; None: it cannot be sent, and the host was told."""
         try:
             data = unit.head + read_range(unit.payload, 0, unit.payload.length) + unit.tail
@@ -236,7 +251,7 @@ class UdpclLink:
             self.host.notice("transfer_failed", link=self.name, path=path.number, reason=str(error))
             self.host.lost(path.number, [unit.seq])
             return None
-        if data and len(data) <= self._config.bundle_octets:
+        if data and len(data) <= self._mru_octets(talk):
             return data
         release(unit)
         self.host.refused(path.number, unit.seq, RefuseReason.NOT_ACCEPTABLE)
@@ -254,7 +269,7 @@ class UdpclLink:
                 release(unit)
                 self.host.lost(path, [seq])
                 return
-        if seq in talk.owner.unsent and talk.machine.cancel(seq):
+        if seq in talk.owner.unsent and talk.machine.outbox.cancel(seq):
             self.failed(talk, [seq], "cancelled")
 
     def acknowledge(self, path: int, transfers: Sequence[int]) -> None:
@@ -322,12 +337,12 @@ class UdpclLink:
 
     def happened(self, talk: Talk, event: Event) -> None:
         """What a conversation learned."""
-        if isinstance(event, PeerNamed):
-            if talk.owner is None:
-                self._path(talk, None, outbound=False)
-            else:
+        if isinstance(event, PeerNamed | SpokeVersion2 | PathMtuFound | PathMtuShrank):
+            if talk.owner is not None:
                 self.host.path_up(self._info(talk, talk.owner))
-        elif isinstance(event, DtlsDone | DtlsUnanswered):
+            elif isinstance(event, PeerNamed):
+                self._path(talk, None, outbound=False)
+        if isinstance(event, DtlsDone | DtlsUnanswered):
             self._begun(talk)
         elif isinstance(event, DtlsFailed):
             self._refused(talk, event.text)
@@ -337,6 +352,8 @@ class UdpclLink:
         elif isinstance(event, PathMtuShrank):
             fields = {"datagram_octets": event.datagram_octets}
             self.host.notice("path_mtu_shrank", link=self.name, address=talk.address, **fields)
+        elif isinstance(event, PeerSilent) and talk.owner is not None and not talk.machine.is_kept:
+            self.endpoint.forget(talk, "the peer stopped saying that it listens")
 
     def forgotten(self, talk: Talk, reason: str) -> None:
         """A conversation is over."""
@@ -401,13 +418,24 @@ class UdpclLink:
             address=talk.address,
             authenticated=proved is not None if is_proof_asked else self._is_trusted(path),
             security=security_of(talk),
-            mru_octets=self._config.bundle_octets,
-            segment_octets=talk.machine.datagram_octets,
+            mru_octets=self._mru_octets(talk),
+            segment_octets=talk.machine.sizing.datagram_octets,
             outbound=path.outbound,
         )
 
     def _is_trusted(self, path: _Path) -> bool:
         return path.expected is not None or self._config.trust_node_ids
+
+    def _mru_octets(self, talk: Talk) -> int:
+        most = talk.machine.bundle_octets_most
+        return self._config.bundle_octets if most is None else min(most, self._config.bundle_octets)
+
+
+def _without_interface(address: Address) -> tuple[Address, str]:
+    """The interface behind a percent sign. Of link-local addresses it is a part: they mean nothing without it."""
+    host, _, interface = address.host.partition("%")
+    is_local = host.lower().startswith(("fe80:", "ff02:"))
+    return (address, "") if is_local else (Address(host, address.port), interface)
 
 
 def _as_list(value: str | list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tumpline.lab.older.shape import PORT, OlderConfig, OlderFile
 
@@ -18,9 +18,16 @@ _UDPCL_MTU: Final = 1400
 _ALL_BP_NODES4, _ALL_BP_NODES6 = "224.0.1.20", "FF05::114"
 
 
-def yaml_of(older: OlderFile, name: str, node_ids: Iterable[str], found: Mapping[str, list[str]]) -> dict[str, Any]:
-    """The YAML of one node. `node_ids`: its own, the first is told to neighbours; `found`: neighbours by name, with patterns
-    (EID patterns) of what goes there beside what is written."""
+class Found(NamedTuple):
+    """What goes to a neighbour beside what is written: EID patterns, and how and where."""
+
+    cl_type: str
+    address: str
+    patterns: list[str]
+
+
+def yaml_of(older: OlderFile, name: str, node_ids: Iterable[str], found: Mapping[str, Found]) -> dict[str, Any]:
+    """The YAML of one node. `node_ids`: its own, the first is told to neighbours; `found`: neighbours by name."""
     config = older.nodes[name].config
     own = list(node_ids)
     return {
@@ -43,14 +50,15 @@ def _common(role: str, node_id: str) -> dict[str, Any]:
 
 
 def _udpcl(older: OlderFile, name: str, config: OlderConfig, node_id: str) -> dict[str, Any]:
-    groups = [{"addr": _ALL_BP_NODES6, "iface": net} for net in older.nodes[name].nets if older.nets[net].subnet6]
-    listen = [
-        {"address": "0.0.0.0", "multicast_member": [{"addr": _ALL_BP_NODES4}]},
-        {"address": "::", "multicast_member": groups},
+    nets = older.nodes[name].nets  # each is an interface of that name
+    groups4 = [
+        {"addr": _ALL_BP_NODES4, "iface": net} for net in nets if older.nets[net].subnet4 or older.nets[net].subnet
     ]
+    groups6 = [{"addr": _ALL_BP_NODES6, "iface": net} for net in nets if older.nets[net].subnet6]
+    listen = [{"address": "0.0.0.0", "multicast_member": groups4}, {"address": "::", "multicast_member": groups6}]
     return {
         **_common("udpcl", node_id),
-        "dtls_enable_tx": False,
+        "dtls_enable_tx": config.dtls_enable_tx,
         "mtu_default": _UDPCL_MTU,
         "init_listen": listen if config.udpcl_listen else [],
         "polling": [
@@ -85,11 +93,16 @@ def _sending(config: OlderConfig) -> list[dict[str, Any]]:
     ]
 
 
-def _found(found: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+def _found(found: Mapping[str, Found]) -> list[dict[str, Any]]:
     return [
-        {"eid_pattern": _regex(pattern), "next_nodeid": f"dtn://{other}/", "cl_type": "tcpcl", "address": other}
-        for other, patterns in found.items()
-        for pattern in patterns
+        {
+            "eid_pattern": _regex(pattern),
+            "next_nodeid": f"dtn://{other}/",
+            "cl_type": each.cl_type,
+            "address": each.address,
+        }
+        for other, each in found.items()
+        for pattern in each.patterns
     ]
 
 

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tumpline.errors import ConfigError
-from tumpline.lab.older.apart import yaml_of
+from tumpline.lab.older.apart import Found, yaml_of
 from tumpline.lab.older.neighbours import discovered
-from tumpline.lab.older.shape import POLLING_MS, PORT, OlderFile, OlderNode, TxRoute
+from tumpline.lab.older.shape import POLLING_MS, PORT, OlderConfig, OlderFile, OlderNode, TxRoute
 from tumpline.lab.older.who import Who, node_ids
+from tumpline.machines.routing._regex import compile_bounded
 from tumpline.node.config.older.patterns import Plain, node_of, pattern_of, plain_of
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.registry import did_you_mean
+from tumpline.node.units import format_duration
 
 _LAYERS = {"btpu": "BTP-U", "ltpcl": "LTP"}
 UDPCL: Final = "udpcl"
@@ -38,8 +40,11 @@ class Agent:
     polled_s: float | None = None  # ... so often
     udpcl: dict[str, Any] = field(default_factory=dict)  # its link, if there is one
 
-    def table(self, tls: bool) -> dict[str, Any]:
+    def table(self, config: OlderConfig) -> dict[str, Any]:
         """As `AgentSection` reads it."""
+        tls = config.tls_enable or (config.dtls_enable_tx and bool(self.udpcl))
+        if tls and not config.tls_enable:
+            self.links["tls"] = {"mode": "off"}  # the keys are for datagrams alone
         more: dict[str, Any] = {"node": {"aliases": self.aliases}} if self.aliases else {}
         if self.links or self.udpcl:
             more["links"] = [self.links, *([self.udpcl] if self.udpcl else [])]
@@ -50,12 +55,13 @@ class Agent:
             ]
         return {"connect": self.connect, "routes": self.routes, "tls": tls, "key_log": tls, "config": more}
 
-    def udpcl_link(self, listens: bool) -> dict[str, Any]:
+    def udpcl_link(self, config: OlderConfig) -> dict[str, Any]:
         """As `[[links]]` has it: what senders say of themselves makes routes, as it does there."""
-        often = {} if self.polled_s is None else {"listen_s": self.polled_s}
-        listen = [f"[::]:{PORT}"] if listens else []
+        often = {} if self.polled_s is None else {"listen_s": format_duration(round(self.polled_s * 1000))}
+        secured = {"tls": {"mode": "optional"}} if config.dtls_enable_tx else {}
+        listen = [f"[::]:{PORT}"] if config.udpcl_listen else []
         connect = [each for each in self.polled if each not in self.udp_peers.values()]  # those are told anyway
-        return {"kind": UDPCL, "listen": listen, "connect": connect, "trust_node_ids": True, **often}
+        return {"kind": UDPCL, "listen": listen, "connect": connect, "trust_node_ids": True, **often, **secured}
 
 
 def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bool = False) -> dict[str, Any]:
@@ -66,11 +72,10 @@ def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bo
         name: {"subnet4": net.subnet4 or net.subnet, "subnet6": net.subnet6, "mtu": net.mtu}
         for name, net in older.nets.items()
     }
-    conversion = _Conversion(older, problems, remarks)
+    conversion = _Conversion(older, problems, remarks, apart)
     agents = conversion.agents()
     nodes: dict[str, dict[str, Any]] = {
-        name: {"nets": _ports(node), "agent": agents[name].table(node.config.tls_enable)}
-        for name, node in older.nodes.items()
+        name: {"nets": _ports(node), "agent": agents[name].table(node.config)} for name, node in older.nodes.items()
     }
     if apart:
         for name in older.nodes:
@@ -86,11 +91,13 @@ def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bo
 def _apart(older: OlderFile, name: str, agents: Mapping[str, Agent]) -> dict[str, Any]:
     """By neighbour what goes there: itself, and what discovery would have found."""
     own = agents[name]
-    found = {other: [f"dtn://{other}/**"] for other in own.connect}
+    found = {other: Found("tcpcl", other, [f"dtn://{other}/**"]) for other in own.connect}
     for route in own.routes:
         other = route["via"].removeprefix("dtn://").strip("/")
         if route["priority"] == _FOUND_PRIORITY:
-            found.setdefault(other, []).append(route["to"])
+            at = own.udp_peers.get(other)
+            way = Found("tcpcl", other, []) if at is None else Found(UDPCL, at.rpartition(":")[0], [])
+            found.setdefault(other, way).patterns.append(route["to"])
     return yaml_of(older, name, node_ids(older, name), found)
 
 
@@ -100,10 +107,11 @@ def _ports(node: OlderNode) -> list[str] | dict[str, dict[str, str]]:
 
 
 class _Conversion:
-    def __init__(self, older: OlderFile, problems: Problems, remarks: Problems) -> None:
+    def __init__(self, older: OlderFile, problems: Problems, remarks: Problems, apart: bool) -> None:
         self._older = older
         self._problems = problems
         self._remarks = remarks
+        self._apart = apart
         self._who = Who(older)
         self.found_ways: list[tuple[str, str]] = []
         self._agents = {name: Agent() for name in older.nodes}
@@ -137,7 +145,7 @@ class _Conversion:
                 own = alias in node_ids(self._older, name)
                 if route.action == "deliver" and alias is not None:
                     self._agents[name].aliases += [] if own else [alias]
-                elif route.action != "forward" or own:
+                elif not self._apart and (route.action != "forward" or own):
                     self._problems.add(
                         (*path, index),
                         f"this agent delivers what is for its node IDs and forwards the rest; remove {route.action} of "
@@ -154,7 +162,7 @@ class _Conversion:
                 # There the first match wins, here the most specific: the two differ only for what is never reached.
                 if any(each.covers(plain) for each in earlier):
                     self._remarks.add(here, "never used: a route before it matches all that this one does; left out")
-                elif target is not None:
+                elif target is not None and not self._apart:
                     self._route(name, plain, route, index, here)
             earlier += plains
             if target is not None and not self._by_udp(name, target, route, here):
@@ -197,11 +205,6 @@ class _Conversion:
         config = node.config
         safe = "safe" in config.apps
         told = [
-            (
-                config.dtls_enable_tx,
-                "dtls_enable_tx",
-                "DTLS of UDPCL is not there yet; TLS of TCPCLv4 is as tls_enable says",
-            ),
             (bool(config.btpu_listen), "btpu_listen", "BTP-U is not there yet; neighbours are reached by TCPCLv4"),
             (bool(config.btpu_polling), "btpu_polling", "BTP-U is not there yet; nothing is polled"),
             (safe, "apps", "safe: SAFE is not there yet; bundles are exchanged without its security associations"),
@@ -243,7 +246,7 @@ class _Conversion:
         for name, node in nodes.items():
             agent = self._agents[name]
             if datagrams and (node.config.udpcl_listen or agent.udp_peers or agent.polled):
-                agent.udpcl = agent.udpcl_link(node.config.udpcl_listen)
+                agent.udpcl = agent.udpcl_link(node.config)
             if not node.config.tcpcl_listen:
                 agent.links["listen"] = []
                 if not agent.connect and not agent.udpcl:
@@ -273,9 +276,16 @@ class _Conversion:
 
     def _plain(self, regex: str, path: Path) -> list[Plain]:
         try:
-            return plain_of(regex)
+            if self._apart:
+                compile_bounded(regex)  # three agents match the expression itself: it need not be a beginning
         except ConfigError as error:
             self._problems.add(path, str(error))
+            return []
+        try:
+            return plain_of(regex)
+        except ConfigError as error:
+            if not self._apart:
+                self._problems.add(path, str(error))
             return []
 
     def _next_hop(self, name: str, route: TxRoute, path: Path) -> str | None:

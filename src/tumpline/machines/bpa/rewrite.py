@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import count
 
 from tumpline.wire.bundle7 import (
     LENIENT,
@@ -21,6 +22,7 @@ from tumpline.wire.bundle7 import (
 from tumpline.wire.eid import Eid
 
 BUNDLE_START = b"\x9f"  # RFC 9171 §4.1: an array of indefinite length
+NUMBER_MOST = (1 << 64) - 1  # of CBOR's unsigned integers, and so of block numbers and ages
 FIRST_BLOCK_NUMBER = 2  # RFC 9171 §4.1: 0 is the primary block's, 1 the payload block's
 # Bundles of one path mostly carry the same extension blocks: what becomes of them is worked out once.
 MAX_SEEN = 1024
@@ -37,7 +39,7 @@ def _next_hop_count(block: CanonicalBlock) -> CanonicalBlock:
 def _older(block: CanonicalBlock, residence_ms: int) -> CanonicalBlock:
     """RFC 9171 §5.4 Step 4: increased by the time the bundle was here."""
     age_ms = decode_bundle_age(block.data, canonical=False) + residence_ms
-    return bundle_age_block(age_ms, block.number, block.crc_type, block.flags)
+    return bundle_age_block(min(age_ms, NUMBER_MOST), block.number, block.crc_type, block.flags)
 
 
 def decode_stored(octets: bytes) -> BundleHead:
@@ -89,8 +91,12 @@ class Rewriter:
 
 
 def free_number(blocks: tuple[CanonicalBlock, ...]) -> int:
-    """A block number that no block of the bundle has."""
-    return max((block.number for block in blocks), default=1) + 1
+    """A block number that no block of the bundle has: behind the others, but where there is none, among them."""
+    after = max((block.number for block in blocks), default=1) + 1
+    if after <= NUMBER_MOST:
+        return after
+    taken = {block.number for block in blocks}
+    return next(number for number in count(FIRST_BLOCK_NUMBER) if number not in taken)
 
 
 def is_repetitive(blocks: tuple[CanonicalBlock, ...]) -> bool:

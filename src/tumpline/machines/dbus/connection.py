@@ -118,6 +118,11 @@ class ClientConnection:
         """The identity that the bus told, once it has."""
         return self._auth.guid
 
+    @property
+    def missing(self) -> int:
+        """Octets that are still to come of a message under way: how much is worth reading at once."""
+        return self._stream.missing
+
     # ---- facts -------------------------------------------------------------------------------------------------------
 
     def receive(self, data: memoryview, fds: Sequence[Handle] = ()) -> None:
@@ -244,10 +249,13 @@ class ClientConnection:
 
     def _join(self, message: Message) -> None:
         values = message.body_values()
-        if message.kind == Kind.ERROR or message.signature != "s" or not is_unique_name(values[0]):
-            raise RemoteProtocolError(f"Hello is answered by {message.error_name or values!r}")
-        self.state = State.OPEN
-        self._events.append(Joined(values[0]))
+        if message.kind == Kind.ERROR:
+            self.end(f"{message.error_name}: {', '.join(map(str, values))}")
+        elif message.signature != "s" or not is_unique_name(values[0]):
+            raise RemoteProtocolError(f"Hello is answered by {values!r}")
+        else:
+            self.state = State.OPEN
+            self._events.append(Joined(values[0]))
 
     def _next_serial(self) -> int:
         while True:

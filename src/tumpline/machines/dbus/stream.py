@@ -31,11 +31,10 @@ class Received(NamedTuple):
 class MessageStream:
     """Cuts a stream into messages. Memory: what has come of one message, however long it claims to be."""
 
-    __slots__ = ("_fds", "_most", "_partial")
+    __slots__ = ("_fds", "_partial", "octets_most")
 
     def __init__(self, octets_most: int) -> None:
-        """`octets_most`: of one message."""
-        self._most = octets_most
+        self.octets_most = octets_most  # of one message
         self._partial = bytearray()
         self._fds: deque[Handle] = deque()
 
@@ -52,6 +51,16 @@ class MessageStream:
             release([fd for received in found for fd in received.fds])
             raise
         return found
+
+    @property
+    def octets(self) -> int:
+        """What has come of a message that is not whole."""
+        return len(self._partial)
+
+    @property
+    def missing(self) -> int:
+        """What is still to come of a message whose length is known."""
+        return self._length(self._partial) - len(self._partial) if len(self._partial) >= FIRST_OCTETS else 0
 
     def discard(self) -> None:
         """The stream has ended: descriptors without a message are released."""
@@ -76,8 +85,8 @@ class MessageStream:
 
     def _length(self, first: bytearray | memoryview) -> int:
         octets = message_octets(first)
-        if octets > self._most:
-            raise MalformedError(f"D-Bus message of {octets} octets, at most {self._most} are taken here")
+        if octets > self.octets_most:
+            raise MalformedError(f"D-Bus message of {octets} octets, at most {self.octets_most} are taken here")
         return octets
 
     def _whole(self, data: Buffer) -> Received:
@@ -100,11 +109,12 @@ class _Piece(NamedTuple):
 class Outbox:
     """What is to be written, in order. Bounded: who reads too slowly is to be let go."""
 
-    __slots__ = ("_pieces", "octets", "octets_most")
+    __slots__ = ("_pieces", "fds", "octets", "octets_most")
 
     def __init__(self, octets_most: int) -> None:
         self.octets_most = octets_most
         self.octets = 0
+        self.fds = 0
         self._pieces: deque[_Piece] = deque()
 
     def put_message(self, message: Message, fds: Sequence[Handle] = ()) -> bool:
@@ -121,6 +131,7 @@ class Outbox:
         for fd in fds:
             fd.retain()
         self.octets += octets
+        self.fds += len(fds)
         self._pieces.append(_Piece(head, tuple(fds)))
         if body:
             self._pieces.append(_Piece(body, ()))
@@ -142,6 +153,7 @@ class Outbox:
         self.octets -= octets
         while octets:
             piece = self._pieces.popleft()
+            self.fds -= len(piece.fds)
             release(piece.fds)
             if octets < len(piece.octets):
                 self._pieces.appendleft(_Piece(memoryview(piece.octets)[octets:], ()))
@@ -153,7 +165,7 @@ class Outbox:
         for piece in self._pieces:
             release(piece.fds)
         self._pieces.clear()
-        self.octets = 0
+        self.octets = self.fds = 0
 
 
 def release(fds: Iterable[Handle]) -> None:

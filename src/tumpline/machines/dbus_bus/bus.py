@@ -20,7 +20,7 @@ from tumpline.machines.dbus_bus.names import NameRegistry, OwnerChanged
 from tumpline.wire.dbus import ErrorName, Flags, Kind, Message, check_values_untrusted, encode_head, parse_signature
 from tumpline.wire.dbus.match import ARGUMENTS_MOST, Arguments
 
-COUNTED_OCTETS: Final = 1 << 20  # a queue that is shorter is not counted among all queues
+COUNTED_OCTETS: Final = 1 << 20  # a client for which less is held does not cause all to be counted
 
 
 class Over(NamedTuple):
@@ -72,6 +72,8 @@ class Bus:
                 self._messages(client, client.stream.receive(data, fds))
             else:
                 self._authenticate(client, data, fds)
+            if self._holds_too_much(client):
+                self._let_go(client, "the bus holds too much for its clients to take a message that is this long")
         except (MalformedError, RemoteProtocolError) as error:
             self._let_go(client, f"it broke the rules of D-Bus: {error}")
         self._settle()
@@ -129,6 +131,7 @@ class Bus:
         self._greeted += 1
         client.unique_name = f":1.{self._greeted - 1}"
         self._by_unique[client.unique_name] = client
+        client.stream.octets_most = self.config.message_octets_most
         del self._joining[client.number]
         return client.unique_name
 
@@ -147,14 +150,18 @@ class Bus:
     # ---- messages of clients -----------------------------------------------------------------------------------------
 
     def _authenticate(self, client: Client, data: memoryview, fds: Sequence[Handle]) -> None:
-        answer = client.auth.receive(data)
+        rest = b""
+        try:
+            answer = client.auth.receive(data)
+            rest = client.auth.lines.rest() if client.auth.is_done else b""
+        finally:
+            if not rest:
+                release(fds)  # only messages may have some
         if answer:
             client.outbox.put_pieces(answer)
             self._written[client.number] = None
-        if client.auth.is_done:
-            self._messages(client, client.stream.receive(memoryview(client.auth.lines.rest()), fds))
-        else:
-            release(fds)
+        if rest:
+            self._messages(client, client.stream.receive(memoryview(rest), fds))
 
     def _messages(self, client: Client, found: list[Received]) -> None:
         try:
@@ -266,15 +273,20 @@ class Bus:
         """Queue a message. False: there is no room."""
         if target.is_over:
             return True  # it gets nothing any more, and is not blamed for that
-        if target.outbox.octets > COUNTED_OCTETS and self._queued_octets() > self.config.queued_octets_most:
+        if self._holds_too_much(target):
+            return False
+        if target.outbox.fds and target.outbox.fds + len(fds) > self.config.outgoing_fds_most:
             return False
         if not target.outbox.put_pieces(encode_head(message), message.body, fds):
             return False
         self._written[target.number] = None
         return True
 
-    def _queued_octets(self) -> int:
-        return sum(each.outbox.octets for each in self._clients.values())
+    def _holds_too_much(self, client: Client) -> bool:
+        """Whether all that is held passes its bound, and this one has a share in that."""
+        if client.octets <= COUNTED_OCTETS:
+            return False
+        return sum(each.octets for each in self._clients.values()) > self.config.held_octets_most
 
     def _own(self, target: Client, message: Message) -> None:
         """A message of the bus itself."""

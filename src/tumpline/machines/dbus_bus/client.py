@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tumpline.machines.dbus.auth import ServerAuth
 from tumpline.machines.dbus.stream import MessageStream, Outbox
-from tumpline.machines.dbus_bus.config import BusConfig, Credentials
+from tumpline.machines.dbus_bus.config import GREETING_OCTETS_MOST, BusConfig, Credentials
 from tumpline.wire.dbus import MatchRule, Message
 from tumpline.wire.dbus.match import Arguments
 
@@ -22,7 +22,7 @@ class Client:
         self.credentials = credentials
         self.unique_name = ""  # until Hello
         self.auth = ServerAuth(config.guid, credentials.uid)
-        self.stream = MessageStream(config.message_octets_most)
+        self.stream = MessageStream(GREETING_OCTETS_MOST)
         self.outbox = Outbox(config.outgoing_octets_most)
         self.join_by = now + config.joining_s
         self.is_over = False
@@ -30,6 +30,16 @@ class Client:
         self.awaits: dict[int, int] = {}  # serial of a call: the client that is to answer
         self.owes: set[tuple[int, int]] = set()  # client that called, serial of its call
         self._serial = 0
+
+    @property
+    def octets(self) -> int:
+        """What is held for it, and of it."""
+        return self.outbox.octets + self.stream.octets
+
+    @property
+    def missing(self) -> int:
+        """Octets that are still to come of a message under way: how much is worth reading at once."""
+        return self.stream.missing
 
     def next_serial(self) -> int:
         """For a message of the bus itself."""

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from tumpline.wire.dbus import MESSAGE_OCTETS_MOST
 
 ROOT: Final = 0
+GREETING_OCTETS_MOST: Final = 4096  # a Hello; who has not said it yet, may be anybody
 
 
 class Credentials(NamedTuple):
@@ -32,7 +33,8 @@ class BusConfig(NamedTuple):
     replies_most: int = 16_384  # calls that wait for their answers
     message_octets_most: int = MESSAGE_OCTETS_MOST
     outgoing_octets_most: int = MESSAGE_OCTETS_MOST  # waiting for a client that does not read; one message always fits
-    queued_octets_most: int = 4 * MESSAGE_OCTETS_MOST  # of all clients together
+    outgoing_fds_most: int = 128  # waiting likewise; those of one message always fit
+    held_octets_most: int = 4 * MESSAGE_OCTETS_MOST  # for and of all clients together: in queues, in parts of messages
 
     def admits(self, uid: int) -> bool:
         """Whether a user may use this bus."""

@@ -25,9 +25,9 @@ class Config(NamedTuple):
 
     link: str  # the link's name, for paths
     trusting: bool  # what a peer claims to be counts without proof
-    units_most: int = 64  # handed to one contact and not ended: the older agent keeps them all in memory
+    units_most: int = 512  # handed to one contact and not ended: the older agent keeps them all in memory
     octets_most: int = 32 << 20
-    takes_most: int = 16  # received bundles of one contact on their way from the agent into the store
+    takes_most: int = 512  # received bundles of one contact on their way from the agent into the store
     take_octets_most: int = 48 << 20  # of all these together, held in memory
     mru_octets: int = 1 << 40
     stall_s: float = 120.0  # without any sign of life of a contact that has something to send
@@ -114,6 +114,15 @@ class Core:
         call = self._calls.pop(token, None)
         if call is not None:
             call[1](failure, now)
+
+    def settled(self, token: int) -> None:
+        """Neither answer nor failure will be told of this one: it has ended otherwise."""
+        self._calls.pop(token, None)
+
+    @property
+    def calls(self) -> int:
+        """How many are under way."""
+        return len(self._calls)
 
     # ---- what the agent can do ---------------------------------------------------------------------------------------
 

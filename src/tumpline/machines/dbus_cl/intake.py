@@ -61,6 +61,7 @@ class Intake:
         self._known: set[str] = set()  # told of, and still the agent's
         self._taking: dict[int, Item] = {}
         self._shown: dict[int, Item] = {}  # to the node, which has not answered yet
+        self._refusing: dict[int, Item] = {}  # their senders are being told that the node does not keep them
         self._held: dict[int, Item] = {}  # the node had no room: to be shown again
         self._is_open = False
         self._is_closed = False
@@ -73,7 +74,12 @@ class Intake:
     @property
     def is_idle(self) -> bool:
         """Nothing is to be fetched, and nothing that was waits for an answer."""
-        return not (self._is_asking or self._waiting or self._taking or self._shown or self._held)
+        return not (self._is_asking or self._waiting or self._taking or self._here)
+
+    @property
+    def _here(self) -> int:
+        """How many have been fetched and not answered."""
+        return len(self._shown) + len(self._held) + len(self._refusing)
 
     @property
     def waiting(self) -> int:
@@ -124,7 +130,7 @@ class Intake:
         if now < self._resume_at or not self._is_open or self._is_asking:
             return
         core, most = self._core, self._core.config.takes_most
-        while self._waiting and len(self._taking) + len(self._shown) + len(self._held) < most:
+        while self._waiting and len(self._taking) + self._here < most:
             item = self._waiting[0]
             item.way = core.way(self._interface, POP, item.octets, DATA_OCTETS_MOST)
             item.in_memory = max(item.octets, 0) if item.way is Way.DATA else 0
@@ -148,6 +154,7 @@ class Intake:
     def popped(self, token: int, octets: int) -> None:
         """Its octets are here; the agent has forgotten it."""
         item = self._taking.pop(token)
+        self._core.settled(token)
         self._known.discard(item.id)
         in_memory = octets if item.way is Way.DATA else 0
         self._core.taken_octets += in_memory - item.in_memory
@@ -177,15 +184,43 @@ class Intake:
         self._core.effects.append(Present(item.token, self._over(item.origin)))
 
     def no_room(self, token: int, now: float) -> None:
-        """The node cannot take it now. What was not fetched stays the agent's."""
+        """The node cannot take it now. What was not fetched stays the agent's, or its sender's."""
         item = self._taking.pop(token, None)
-        self._pause(now)
         if item is None:
-            self._held[token] = self._shown.pop(token)
+            self.refused(token, RefuseReason.NO_RESOURCES, now)
             return
+        self._core.settled(token)
         self._forget(token, item, now)
+        if self._core.can(self._interface, REFUSE):
+            self._refuse(item, RefuseReason.NO_RESOURCES, self._stays)
+        else:
+            self._stays(item, now)
+
+    def _stays(self, item: Item, now: float) -> None:
+        """It waits with the agent until there may be room."""
+        self._pause(now)
         if self._is_open:
             self._waiting.appendleft(item)
+
+    def _refuse(self, item: Item, reason: RefuseReason, otherwise: Callable[[Item, float], None]) -> None:
+        """Have its sender told, which then keeps it. Of one that came before we held any it is too late for that."""
+
+        def done(_values: tuple[Any, ...], now: float) -> None:
+            self._release(item, now)
+
+        def failed(_failure: Failure, now: float) -> None:
+            otherwise(item, now)
+
+        self._core.call(self._source, self._interface, REFUSE, done, failed, "ss", (item.id, reason.value))
+
+    def _release(self, item: Item, now: float) -> None:
+        """Whatever of it is here goes."""
+        self._known.discard(item.id)
+        if item.token in self._refusing:
+            del self._refusing[item.token]
+            self._core.effects.append(Discard(item.token))
+            self._forget(item.token, item, now)
+        self._go_on(now)
 
     def _forget(self, token: int, item: Item, now: float) -> None:
         """Nothing of it is here any more."""
@@ -206,29 +241,36 @@ class Intake:
     def acknowledged(self, token: int, now: float) -> None:
         """The node keeps it."""
         self._backoff.reset()
-        self._answered(token, "", now)
+        self._answered(token, now)
 
     def refused(self, token: int, reason: RefuseReason, now: float) -> None:
         """The node does not keep it: not now, or never."""
-        is_final = reason in (RefuseReason.COMPLETED, RefuseReason.NOT_ACCEPTABLE)
-        if is_final or self._core.can(self._interface, REFUSE):
-            self._answered(token, reason.value, now)
-        elif token in self._shown:
-            self._held[token] = self._shown.pop(token)
-            self._pause(now)
+        item = self._shown.get(token)
+        if item is None:
+            return
+        if self._is_open and self._core.can(self._interface, REFUSE):
+            self._refusing[token] = self._shown.pop(token)
+            self._refuse(item, reason, self._kept if _is_passing(reason) else self._release)
+        elif _is_passing(reason):
+            self._kept(item, now)
+        else:
+            self._answered(token, now)
 
-    def _answered(self, token: int, refusal: str, now: float) -> None:
-        """The node is done with it; an agent that can pass on its answer is told."""
+    def _kept(self, item: Item, now: float) -> None:
+        """Nobody else has it: it is shown again later."""
+        self._shown.pop(item.token, None)
+        self._refusing.pop(item.token, None)
+        self._held[item.token] = item
+        self._pause(now)
+
+    def _answered(self, token: int, now: float) -> None:
         item = self._shown.pop(token, None)
         if item is None:
             return
         core = self._core
         core.effects.append(Discard(token))
-        if self._is_open and core.can(self._interface, REFUSE if refusal else ACCEPT):
-            if refusal:
-                core.tell(self._source, self._interface, REFUSE, "ss", item.id, refusal)
-            else:
-                core.tell(self._source, self._interface, ACCEPT, "s", item.id)
+        if self._is_open and core.can(self._interface, ACCEPT):
+            core.tell(self._source, self._interface, ACCEPT, "s", item.id)
         self._forget(token, item, now)
         self._go_on(now)
 
@@ -239,13 +281,19 @@ class Intake:
 
     def drop_all(self) -> None:
         """The link stops: what is here goes."""
-        for token in (*self._taking, *self._shown, *self._held):
+        for token in (*self._taking, *self._shown, *self._held, *self._refusing):
             self._core.effects.append(Discard(token))
             del self._core.takers[token]
         self._taking.clear()
         self._shown.clear()
         self._held.clear()
+        self._refusing.clear()
         self._core.timers.cancel(self._timer)
+
+
+def _is_passing(reason: RefuseReason) -> bool:
+    """Whether it may be taken another time."""
+    return reason in (RefuseReason.NO_RESOURCES, RefuseReason.RETRANSMIT)
 
 
 def _nothing(values: tuple[Any, ...], now: float) -> None:

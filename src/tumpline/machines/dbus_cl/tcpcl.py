@@ -19,6 +19,7 @@ AGENT: Final = "org.ietf.dtn.tcpcl.Agent"
 PARENT_PATH: Final = "/org/ietf/dtn/tcpcl"
 AGENT_PATH: Final = f"{PARENT_PATH}/Agent"
 _CHILD: Final = re.compile(r"<node\s+name\s*=\s*[\"'](Contact[0-9]{1,19})[\"']")
+HOLD: Final = "recv_bundle_hold"  # ours only: senders hear what the node says of their bundles, and not before
 CONTACTS_MOST: Final = 4096  # that an agent tells of: more is no agent
 SETTLED_S: Final = 5.0  # a session that lasted so long was no failure
 
@@ -77,6 +78,8 @@ class TcpclUser(AgentUser):
 
     def _described(self, values: tuple[Any, ...], now: float) -> None:
         self._core.learn(AGENT, str(values[0]) if values else "")
+        if self._core.can(AGENT, HOLD):
+            self._core.tell(AGENT_PATH, AGENT, HOLD, "b", True)
         self._not_described(Failure("", ""), now)
 
     def _not_described(self, failure: Failure, now: float) -> None:  # noqa: ARG002
@@ -122,6 +125,8 @@ class TcpclUser(AgentUser):
         for dial in self.dials.values():
             dial.is_calling = False
             self._core.timers.cancel(("dial", dial.address))
+        for contact in list(self._over):
+            contact.forsake(now)
         for contact in list(self.contacts.values()):
             contact.over(reason, now)
 

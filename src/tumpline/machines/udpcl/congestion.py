@@ -13,15 +13,16 @@ from typing import Final, NamedTuple
 
 from tumpline.wire.udpcl import EcnCounts
 
-BURST_S: Final = (
-    0.008  # of the rate may go at once: timers wake a millisecond late, and a batch costs less than its parts
-)
+# Of the rate may go at once: timers wake a millisecond late, and a batch costs less than its parts.
+BURST_S: Final = 0.008
 WAKE_S: Final = 0.001  # of the rate: no timer for less
 GAIN: Final = 1 / 16  # RFC 8257 §3.3: of the share of marked datagrams
 LOSS_FACTOR: Final = 0.7  # as CUBIC's (RFC 9438 §4.6)
-GROWTH: Final = 0.02  # of the rate at each answer once it has been too fast
+GROWTH: Final = 0.03  # of the rate at each answer once it has been too fast
 LAG_S_FIRST: Final = 0.1  # until the first answer
-LAG_SLACK_S: Final = 0.05  # the peer tells counts 20 ms apart; loops have their own pace
+LAGS_S: Final = 10.0  # paths change: what was least is forgotten after one to two such spans
+# After the least lag: the peer tells counts 20 ms apart, loops of busy machines are late themselves, and a queue fills.
+LATE_S: Final = 0.06
 STALL_S: Final = 1.0  # the peer tells its counts once a second at least
 SAMPLES: Final = 512  # of how much was sent when
 SAMPLE_S: Final = 0.01
@@ -42,9 +43,10 @@ class Congestion:
 
     def __init__(self, pace: Pace, now: float) -> None:
         self.rate_octets_s = pace.first_octets_s if pace.fixed_octets_s is None else pace.fixed_octets_s
-        self.lost = 0  # datagrams that never were counted
+        self.lost = 0  # datagrams that were not counted in time
         self.marked = 0  # datagrams that met congestion
         self.backoffs = 0
+        self.doubts = 0  # how often it seemed that what was sent did not come
         self._pace = pace
         self._credit = 0.0
         self._credit_at = now - BURST_S
@@ -54,7 +56,11 @@ class Congestion:
         self._came = 0
         self._ce = 0
         self._alpha = 1.0  # RFC 8257 §3.3: the first mark counts in full
-        self._lag_s = LAG_S_FIRST
+        self._lag_s = LAG_S_FIRST  # the least of the last two spans
+        self._lag_before_s = self._lag_least_s = float("inf")  # of the span before, and of the one that lasts
+        self._lags_until = now
+        self._arriving_octets_s = 0.0
+        self._datagram_octets = 0.0  # of marked ones, on average of late
         self._is_doubling = True
         self._is_used = False  # as much was sent as was allowed, since the last answer
         self._held_until = now  # one back-off for what befell one flight
@@ -73,18 +79,19 @@ class Congestion:
 
     def ready_at(self, octets: int) -> float:
         """When as much is allowed that a datagram of this length may go, in a batch that is worth a timer."""
-        wanted = min(max(1.0, self.rate_octets_s * WAKE_S), octets)
+        wanted = self.rate_octets_s * max(WAKE_S, min(octets / self.rate_octets_s, BURST_S))
         return self._credit_at + max(0.0, wanted - self._credit) / self.rate_octets_s
 
     def sent(self, octets: int, datagrams: int, is_marked: bool, now: float) -> None:
         """A batch went."""
         self._credit -= octets
         self._is_used |= self._credit < self.rate_octets_s * BURST_S / 2
-        if not is_marked or self._pace.fixed_octets_s is not None:
+        if not is_marked:
             return
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_S:
             self._samples.append((now, self._sent))
         self._sent += datagrams
+        self._datagram_octets += (octets / datagrams - self._datagram_octets) * (GAIN if self._datagram_octets else 1.0)
         if self._unanswered_since is None:
             self._unanswered_since = now
 
@@ -92,75 +99,90 @@ class Congestion:
 
     def answered(self, counts: EcnCounts, now: float) -> None:
         """The peer told its counts."""
-        if self._pace.fixed_octets_s is not None:
-            return
         total = sum(counts) % _MODULUS
-        if self._base is None:
-            self._base, self._ce = (total - self._sent) % _MODULUS, counts.ce
+        if self._base is None:  # the peer counts from 0, unless it knew us before
+            self._base, self._ce = (0, 0) if total <= self._sent else ((total - self._sent) % _MODULUS, counts.ce)
         came = (total - self._base) % _MODULUS
-        if came > self._sent:  # more of the first ones were under way than we thought
+        if came > self._sent:  # what we took for lost has come
+            self.lost -= min(self.lost, came - self._sent)
             self._base, came = (total - self._sent) % _MODULUS, self._sent
         arrived, marked = came - self._came, (counts.ce - self._ce) % _MODULUS
         if arrived < 0 or marked > arrived:
             return  # an older answer that was overtaken
         self._came, self._ce = came, counts.ce
         if arrived:
+            self._measure(arrived, now)
             self._answered_at, self._unanswered_since = now, None if came >= self._sent else now
-            self._measure_lag(came, now)
             self._adapt(arrived, marked, now)
 
-    def path_failed(self, now: float) -> None:
-        """Probes of a size that had passed were not confirmed: losses of another kind."""
-        if self._pace.fixed_octets_s is None:
-            self._back_off(LOSS_FACTOR, now)
+    def path_failed(self) -> None:
+        """Datagrams of the size used so far do not pass any more: nothing is known of the path that they take now."""
+        self._set_rate(min(self.rate_octets_s, self._pace.first_octets_s))
 
-    def _measure_lag(self, came: int, now: float) -> None:
-        """How long ago as many had been sent as have come: a round trip and the peer's patience, and losses."""
-        lag_s = now - next((at for at, sent in reversed(self._samples) if sent < came), now)
+    def _measure(self, arrived: int, now: float) -> None:
+        """How much arrives in a second; and how long ago as many had been sent as have come: a round trip, the peer's
+        patience, and whatever waits in queues."""
+        if self._answered_at is not None and now > self._answered_at:
+            self._arriving_octets_s = arrived * self._datagram_octets / (now - self._answered_at)
+        lag_s = now - next((at for at, sent in reversed(self._samples) if sent < self._came), now)
         if lag_s > 0:
-            self._lag_s = min(lag_s, self._lag_s * 1.05 + 0.001)  # the least of late; it may grow, slowly
+            if now >= self._lags_until:
+                self._lags_until, self._lag_before_s, self._lag_least_s = now + LAGS_S, self._lag_least_s, lag_s
+            self._lag_least_s = min(self._lag_least_s, lag_s)
+            self._lag_s = min(self._lag_least_s, self._lag_before_s)
 
     def _adapt(self, arrived: int, marked: int, now: float) -> None:
         self._alpha += GAIN * (marked / arrived - self._alpha) if (self.marked or marked) else 0.0
         self.marked += marked
-        lost = self._newly_lost(now)
-        if lost:
-            self._back_off(LOSS_FACTOR, now)
+        if self._is_late(now):
+            self._back_off(max(0.5, min(LOSS_FACTOR, self._arriving_octets_s / self.rate_octets_s)), now)
         elif marked:
             self._back_off(1 - self._alpha / 2, now)
         elif self._is_used:
             self._grow()
         self._is_used = False
 
-    def _newly_lost(self, now: float) -> int:
-        """Datagrams sent long enough ago to have been counted."""
-        then = now - 2 * self._lag_s - LAG_SLACK_S
+    def _is_late(self, now: float) -> bool:
+        """Whether datagrams were not counted though they were sent long enough ago: they are lost, or wait in a queue that
+        is about to overflow."""
+        then = now - self._lag_s - LATE_S
         due = next((sent for at, sent in reversed(self._samples) if at <= then), 0)
-        lost = max(0, due - self._came)
-        if lost:
-            self.lost += lost
-            assert self._base is not None
-            self._base = (self._base - lost) % _MODULUS  # from here on they count as come
-            self._came += lost
-        return lost
+        late = due - self._came
+        if late <= 0:
+            return False
+        self.lost += late
+        self.doubts += 1
+        assert self._base is not None
+        self._base = (self._base - late) % _MODULUS  # from here on they count as come
+        self._came += late
+        return True
 
     def _back_off(self, factor: float, now: float) -> None:
         self._is_doubling = False
         if now < self._held_until:
             return
         self._held_until = now + self._lag_s
-        self.backoffs += 1
-        self.rate_octets_s = max(self._pace.least_octets_s, self.rate_octets_s * factor)
+        self._set_rate(max(self._pace.least_octets_s, self.rate_octets_s * factor))
 
     def _grow(self) -> None:
+        """Never far beyond what arrives: what was sent but waits somewhere is no sign that more may go."""
         factor = 2.0 if self._is_doubling else 1 + GROWTH
-        self.rate_octets_s = min(self._pace.most_octets_s, self.rate_octets_s * factor)
+        most = max(self._pace.first_octets_s, 2 * self._arriving_octets_s, self.rate_octets_s)
+        self._set_rate(min(self._pace.most_octets_s, most, self.rate_octets_s * factor))
+
+    def _set_rate(self, octets_s: float) -> None:
+        """A rate that was configured stays, whatever the peer tells."""
+        if self._pace.fixed_octets_s is None:
+            self.backoffs += octets_s < self.rate_octets_s
+            self.rate_octets_s = octets_s
 
     def _check_stall(self, now: float) -> None:
-        """Answers came before and do not come any more, though we send."""
-        if self._answered_at is None or self._unanswered_since is None:
+        """Nothing is answered though we send: where answers came before, we are slower and slower."""
+        since = self._unanswered_since
+        if since is None or now - since <= STALL_S + 2 * self._lag_s:
             return
-        if now - self._unanswered_since > STALL_S + 2 * self._lag_s:
-            self._unanswered_since = now
-            self._held_until = now
+        self.doubts += 1
+        self._unanswered_since = self._held_until = now
+        if self._answered_at is not None:
             self._back_off(0.5, now)
+            self._is_doubling = True  # what stopped them may end as it began

@@ -11,7 +11,6 @@ conversation again, for good without plain text; `dtls_failed` ends it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -25,19 +24,18 @@ from tumpline.machines.udpcl.events import (
     DtlsFailed,
     DtlsUnanswered,
     Event,
-    PathMtuFound,
     PathMtuShrank,
     PeerListening,
     PeerNamed,
     PeerSilent,
+    SpokeVersion2,
     StartDtls,
 )
-from tumpline.machines.udpcl.feedback import ECT_1, NOT_ECT, Feedback
+from tumpline.machines.udpcl.feedback import ECT_1, NOT_ECT, Feedback, Spacing
 from tumpline.machines.udpcl.listening import PeerPresence, Repeating
-from tumpline.machines.udpcl.path_mtu import PathMtu, Phase, Timing
+from tumpline.machines.udpcl.outbox import Outbox
 from tumpline.machines.udpcl.reassembly import Reassembly
-from tumpline.machines.udpcl.segmentation import DATAGRAM_OCTETS_LEAST, Segmenter
-from tumpline.wire.dtls import PLAINTEXT_OCTETS_MOST
+from tumpline.machines.udpcl.sizing import Sizing
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import (
     KEEPALIVE,
@@ -46,12 +44,12 @@ from tumpline.wire.udpcl import (
     decode_datagram_untrusted,
     encode_extensions,
     kind_of,
+    segment_in,
     wholes_in,
 )
 
-POLL_OCTETS: Final = (
-    128 << 10
-)  # given at once: a receiver with the system's own buffer must not be overrun by one batch
+# Given at once: one batch must not overrun a receiver whose buffer is the system's own.
+POLL_OCTETS: Final = 128 << 10
 DTLS_S: Final = 30.0  # for a handshake with all its repetitions, whatever its driver does
 CONTROL_MOST: Final = 64  # control items that wait; of more the newest is dropped: all are told again
 SUPPORTED: Final = (1, 7)  # an integer range: keys 1 to 8
@@ -89,6 +87,7 @@ class ConversationConfig(NamedTuple):
     pace: Pace = Pace()
     marks_ecn: bool = True
     tells_ecn: bool = True
+    feedback: Spacing = Spacing()
     dtls: DtlsUse = DtlsUse.OFF
 
 
@@ -138,72 +137,44 @@ class Conversation:
         self.speaks_version2 = False  # the peer has sent an extension map
         self.events: list[Event] = []
         self.counts = Counters()
-        self.queued_octets = 0
+        self.outbox = Outbox()
         self.last_heard_at = now
         self.last_used_at = now
         self.congestion = Congestion(config.pace, now)
-        self.feedback = Feedback()
-        self.path_mtu: PathMtu | None = None
+        self.feedback = Feedback(config.feedback)
+        self.sizing = Sizing(config.datagram_octets, config.datagram_octets_most, chance)
         self._reassembly = reassembly
-        self._peer = peer
-        self._chance = chance
-        self._segmenter = Segmenter()
+        self.transfers_of: Hashable = peer  # whose transfers are put together, for the reassembly
         self._confirming = Confirming()
         self._presence = PeerPresence()
-        self._queue: deque[tuple[int, bytes]] = deque()
-        self._made: deque[bytes] = deque()  # datagrams of `_made_tokens`, not sent yet
-        self._made_tokens: list[int] = []
         self._control: list[bytes] = []
-        self._overhead_octets = 0
         self._dtls_until = 0.0
-        self._phase_told: Phase | None = None
+        self._doubts = 0  # of the congestion controller, as looked into
         self._listen = Repeating(0, now)
         self._keepalive = Repeating(0, now)
 
     # ---- what the owner wants ----------------------------------------------------------------------------------------
 
-    def want(self, now: float, *, keep: bool = False) -> None:
-        """We chose to speak with this address; `keep` a relation with it."""
+    def want(self, now: float, *, keep: bool = False, listen_s: float | None = None) -> None:
+        """We chose to speak with this address; `keep` a relation with it, and tell every `listen_s` that we listen (by
+        default as configured; from now on)."""
         begins = not self.is_wanted
         self.is_wanted = True
-        if keep and not self.is_kept:
+        if keep and (not self.is_kept or listen_s is not None):
             self.is_kept = True
-            self._listen = Repeating(self.config.listen_s if self.config.version == 2 else 0, now)
+            interval_s = self.config.listen_s if listen_s is None else listen_s
+            self._listen = Repeating(interval_s, now)
             self._keepalive = Repeating(self.config.keepalive_s, now + self.config.keepalive_s)
             self._begin_path_mtu(now)
         # Draft: DTLS Initiation is the first message to a unicast peer when DTLS is enabled.
         if begins and self.config.dtls is not DtlsUse.OFF and self.state is State.PLAIN:
             self.start_dtls(now)
 
-    def release(self) -> None:
-        """The relation is not kept any longer; it may be forgotten."""
-        self.is_kept = False
-        self._listen, self._keepalive = Repeating(0, 0), Repeating(0, 0)
-        self.path_mtu = None
-
     def offer(self, token: int, bundle: bytes, now: float) -> None:
-        """Send this bundle after the others; `token` comes back in a batch."""
-        self._queue.append((token, bundle))
-        self.queued_octets += len(bundle)
+        """Send this bundle after the others; `token` comes back in a batch. Whoever sends bundles there has chosen to."""
+        self.is_wanted = True
+        self.outbox.offer(token, bundle)
         self.last_used_at = now
-
-    def cancel(self, token: int) -> bool:
-        """Do not send it. False: it has begun, or is unknown."""
-        for entry in self._queue:
-            if entry[0] == token:
-                self._queue.remove(entry)
-                self.queued_octets -= len(entry[1])
-                return True
-        return False
-
-    def give_back(self) -> list[int]:
-        """The tokens of all that was not sent; it is not sent any more."""
-        tokens = [*self._made_tokens, *(token for token, _ in self._queue)]
-        self._queue.clear()
-        self._made.clear()
-        self._made_tokens = []
-        self.queued_octets = 0
-        return tokens
 
     def announce(self, listen_ms: int) -> None:
         """Send one Sender Listen now ("polling")."""
@@ -211,26 +182,22 @@ class Conversation:
 
     def search_path_mtu(self, now: float, steps: int | None = None) -> None:
         """Find out now how long datagrams may be; `PathMtuFound` tells. `steps`: how finely the sizes are divided."""
-        self._start_path_mtu(now, steps)
+        self.sizing.search(now, steps)
 
     @property
-    def datagram_octets(self) -> int:
-        """The longest datagram that is sent now, before encryption."""
-        if self.state is not State.SECURED:
-            return max(DATAGRAM_OCTETS_LEAST, self.path_octets)
-        # Encrypted, it is one record; of records that are shorter than the path allows, several fit one datagram.
-        records = -(-self.path_octets // (PLAINTEXT_OCTETS_MOST + self._overhead_octets))
-        return max(DATAGRAM_OCTETS_LEAST, self.path_octets // records - self._overhead_octets)
+    def may_tell(self) -> bool:
+        """Whether the peer may be sent extension maps. RFC 7122 knows none: the peer would take them for garbage."""
+        return self.config.version == 2 or self.speaks_version2
 
     @property
-    def path_octets(self) -> int:
-        """The longest datagram that is sent now, after encryption."""
-        return self.config.datagram_octets if self.path_mtu is None else self.path_mtu.datagram_octets
+    def bundle_octets_most(self) -> int | None:
+        """The longest bundle that can be sent, None if any can. RFC 7122 §3.2: one that fits a datagram."""
+        return None if self.may_tell else self.sizing.datagram_octets
 
     @property
     def is_idle(self) -> bool:
         """Nothing waits to be sent."""
-        return not (self._queue or self._made or self._control)
+        return not (self.outbox or self._control)
 
     @property
     def listens_until(self) -> float | None:
@@ -264,14 +231,15 @@ class Conversation:
         the peer has restarted, and remembers nothing. `names_itself`: our certificate does not say alone who we are."""
         self.state = State.SECURED
         self.certificate = certificate
-        self._overhead_octets = overhead_octets
+        self.sizing.overhead_octets = overhead_octets
         self.is_wanted = True  # the cookie has proved the address
+        self.node_id = None  # what was said before was said plainly, or by whoever was there before
         if is_renewed:
-            self._reassembly.forget_peer(self._peer)
-            self.feedback = Feedback()
+            self._reassembly.forget_peer(self.transfers_of)
+            self.transfers_of = (self.transfers_of, now)  # its numbers begin again, and mean other transfers
+            self.feedback = Feedback(self.config.feedback)
             self.congestion = Congestion(self.config.pace, now)
-        made, self._made = self._made, deque()
-        self._made.extend(self._segmenter.cut_again(made, self.datagram_octets))
+        self.outbox.shorten(self.sizing.datagram_octets)
         self._tell_name(names_itself)
         self.events.append(DtlsDone(is_renewed))
 
@@ -336,6 +304,11 @@ class Conversation:
         return bundles
 
     def _extensions(self, data: bytes, bundles: list[bytes], now: float, is_multicast: bool, is_secured: bool) -> None:
+        if (segment := segment_in(data)) is not None:
+            self._showed_version2(now)
+            whole = self._reassembly.receive(self.transfers_of, segment, now)
+            bundles += [] if whole is None else [whole]
+            return
         wholes, after = wholes_in(data)
         try:
             maps = _maps_behind(data, after)
@@ -344,10 +317,10 @@ class Conversation:
             return
         self._showed_version2(now)
         if wholes:
-            bundles += self._reassembly.receive_whole(self._peer, wholes, now)
+            bundles += self._reassembly.receive_whole(self.transfers_of, wholes, now)
         for each in maps:
             if each.transfer is not None:
-                bundle = self._reassembly.receive(self._peer, each.transfer, now)
+                bundle = self._reassembly.receive(self.transfers_of, each.transfer, now)
                 if bundle is not None:
                     bundles.append(bundle)
             if each != Extensions(transfer=each.transfer):
@@ -356,6 +329,7 @@ class Conversation:
     def _showed_version2(self, now: float) -> None:
         if not self.speaks_version2:
             self.speaks_version2 = True
+            self.events.append(SpokeVersion2())
             self._begin_path_mtu(now)
 
     def _items(self, told: Extensions, now: float, is_multicast: bool, is_secured: bool) -> None:
@@ -372,9 +346,9 @@ class Conversation:
                 self._tell(Extensions(support=SUPPORTED, node_id=self.config.node_id))
         if told.probe is not None and not is_multicast:
             self._confirming.receive(told.probe, now)
-        if told.confirmation is not None and self.path_mtu is not None:
-            self.path_mtu.confirmed(told.confirmation, now)
-            self._tell_path_mtu()
+        if told.confirmation is not None:
+            self.sizing.confirmed(told.confirmation, now)
+            self._told_of_sizing()
         if told.ecn_counts is not None and not is_multicast:
             self.congestion.answered(told.ecn_counts, now)
         if told.unknown and not is_multicast:
@@ -389,9 +363,12 @@ class Conversation:
             control = self._answers()
             if control:
                 batches.append(Batch(control, NOT_ECT, []))
-        if (self._queue or self._made) and self.state in (State.PLAIN, State.SECURED):
+        if self.outbox and self.state in (State.PLAIN, State.SECURED):
             allowed = self.congestion.allowance(now)
-            if allowed > 0 and self.congestion.ready_at(self.datagram_octets) <= now:
+            if self.congestion.doubts > self._doubts:
+                self._doubts = self.congestion.doubts
+                self.sizing.suspect(now)
+            if allowed > 0 and self.congestion.ready_at(self.sizing.datagram_octets) <= now:
                 batches.append(self._data(min(allowed, POLL_OCTETS), now))
         for batch in batches:
             self.counts.datagrams_sent += len(batch.datagrams)
@@ -416,49 +393,29 @@ class Conversation:
 
     def _data(self, most_octets: int, now: float) -> Batch:
         """Datagrams of bundles: one at least, and about as many octets as are allowed."""
-        made = self._made
-        if not made:
-            made.extend(self._make(most_octets))
-        datagrams: list[bytes] = []
-        octets = 0
-        while made and octets < most_octets:
-            datagrams.append(made.popleft())
-            octets += len(datagrams[-1])
-        tokens: list[int] = []
-        if not made:
-            tokens, self._made_tokens = self._made_tokens, []
-            self.counts.bundles_sent += len(tokens)
+        datagrams, tokens = self.outbox.take(most_octets, self.sizing.datagram_octets, joins=self.speaks_version2)
+        self.counts.bundles_sent += len(tokens)
         mark = ECT_1 if self.config.marks_ecn else NOT_ECT
-        self.congestion.sent(octets, len(datagrams), bool(mark), now)
+        self.congestion.sent(sum(map(len, datagrams)), len(datagrams), bool(mark), now)
         return Batch(datagrams, mark, tokens)
-
-    def _make(self, most_octets: int) -> list[bytes]:
-        bundles: list[bytes] = []
-        octets = 0
-        while self._queue and octets < most_octets:
-            token, bundle = self._queue.popleft()
-            octets += len(bundle)
-            bundles.append(bundle)
-            self._made_tokens.append(token)
-        self.queued_octets -= octets
-        return self._segmenter.datagrams(bundles, self.datagram_octets, joins=self.speaks_version2)
 
     def message_too_long(self, datagrams: Sequence[bytes], octets: int, now: float) -> list[bytes]:
         """The system says that a datagram of `octets` does not pass. What is to be sent in the place of `datagrams`: the
         same bundles in shorter ones; probes are not sent again."""
-        if self.path_mtu is None:
-            self._start_path_mtu(now, None)
-        assert self.path_mtu is not None
-        self.path_mtu.message_too_long(octets + self._overhead_octets, now)
-        self._tell_path_mtu()
-        return self._segmenter.cut_again(datagrams, min(self.datagram_octets, octets - 1))
+        self.sizing.message_too_long(octets, now)
+        self._told_of_sizing()
+        return self.outbox.cut_again(datagrams, min(self.sizing.datagram_octets, octets - 1))
+
+    def path_too_long(self, octets: int, now: float) -> None:
+        """A router says so, of a datagram that went. Whoever can read our datagrams could say it: it makes no size shorter
+        than the base (RFC 8899 §4.6.1), and what is longer is tried again."""
+        if octets > self.config.datagram_octets:
+            self.sizing.message_too_long(octets, now)
+            self._told_of_sizing()
 
     def _tell(self, extensions: Extensions) -> None:
-        if extensions == Extensions() or len(self._control) >= CONTROL_MOST:
-            return
-        if self.config.version == 1 and not self.speaks_version2:
-            return  # RFC 7122: the peer would take a map for garbage
-        self._control.append(encode_extensions(extensions))
+        if self.may_tell and extensions != Extensions() and len(self._control) < CONTROL_MOST:
+            self._control.append(encode_extensions(extensions))
 
     def _advertisement(self, listen_ms: int) -> Extensions:
         return Extensions(support=SUPPORTED, listen_ms=listen_ms, node_id=self.config.node_id)
@@ -477,8 +434,8 @@ class Conversation:
             self._listen.due_at,
             self._keepalive.due_at,
             self._presence.until,
-            None if self.path_mtu is None else self.path_mtu.next_timeout(),
-            self.congestion.ready_at(self.datagram_octets) if self._queue or self._made else None,
+            self.sizing.next_timeout() if self.may_tell else None,
+            self.congestion.ready_at(self.sizing.datagram_octets) if self.outbox else None,
         ]
         return min((at for at in times if at is not None), default=None)
 
@@ -505,40 +462,21 @@ class Conversation:
 
     def _begin_path_mtu(self, now: float) -> None:
         """By itself only to a peer that can answer and with which a relation is kept."""
-        if self.is_kept and self.speaks_version2 and self.config.discovers_path_mtu and self.path_mtu is None:
-            self._start_path_mtu(now, None)
-
-    def _start_path_mtu(self, now: float, steps: int | None) -> None:
-        config = self.config
-        timing = Timing(config.datagram_octets, max(config.datagram_octets_most, config.datagram_octets))
-        if steps:
-            span = timing.most_octets - timing.base_octets
-            timing = timing._replace(step_octets=max(1, span // steps))
-        self.path_mtu = PathMtu(int(self._chance() * (1 << 32)), now, timing)
-        self._phase_told = None
+        is_wanted = self.is_kept and self.speaks_version2 and self.config.discovers_path_mtu
+        if is_wanted and self.sizing.path_mtu is None:
+            self.sizing.search(now)
 
     def _probe(self, now: float) -> None:
-        if self.path_mtu is None:
-            return
-        before = self.path_mtu.black_holes
-        probe = self.path_mtu.handle_timeout(now)
-        if self.path_mtu.black_holes > before:
-            self.congestion.path_failed(now)
-        self._tell_path_mtu()
-        if probe is not None and self.state in (State.PLAIN, State.SECURED):
-            self._control.append(probe[: len(probe) - self._overhead_octets])
+        if self.may_tell and (probe := self.sizing.probe(now)) is not None:
+            self._control.append(probe)
+        self._told_of_sizing()
 
-    def _tell_path_mtu(self) -> None:
-        """What has become of the search, once."""
-        assert self.path_mtu is not None
-        phase, told = self.path_mtu.phase, self._phase_told
-        if phase is told:
-            return
-        self._phase_told = phase
-        if phase in (Phase.COMPLETE, Phase.ERROR):
-            self.events.append(PathMtuFound(self.path_mtu.datagram_octets, phase is Phase.COMPLETE))
-        elif phase is Phase.BASE and told is not None:
-            self.events.append(PathMtuShrank(self.path_mtu.datagram_octets))
+    def _told_of_sizing(self) -> None:
+        for event in self.sizing.events:
+            self.events.append(event)
+            if isinstance(event, PathMtuShrank):
+                self.congestion.path_failed()
+        self.sizing.events.clear()
 
 
 def _maps_behind(data: bytes, after: int) -> tuple[Extensions, ...]:

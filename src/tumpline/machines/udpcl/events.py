@@ -15,6 +15,10 @@ class PeerNamed(NamedTuple):
     is_secured: bool
 
 
+class SpokeVersion2(NamedTuple):
+    """The peer has sent its first extension map: it understands them, so bundles of any length may be sent to it."""
+
+
 class PeerListening(NamedTuple):
     """A Sender Listen came: datagrams to the peer's address are taken for three intervals from now on."""
 
@@ -62,6 +66,7 @@ class DtlsFailed(NamedTuple):
 
 Event = (
     PeerNamed
+    | SpokeVersion2
     | PeerListening
     | PeerSilent
     | PathMtuFound

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from tumpline.wire.udpcl import EcnCounts
 
@@ -13,12 +13,20 @@ NOT_ECT, ECT_1, ECT_0, CE = 0, 1, 2, 3  # RFC 3168 §5: the two low bits of TOS 
 _MODULUS = 1 << 32
 
 
+class Spacing(NamedTuple):
+    """Seconds between two tellings."""
+
+    immediate_s: float = IMMEDIATE_S
+    periodic_s: float = PERIODIC_S
+
+
 class Feedback:
     """Of one conversation: `count` what comes, send what `due` gives."""
 
-    __slots__ = ("_counts", "_due_at", "_is_changed", "_repeats", "_told_at")
+    __slots__ = ("_counts", "_due_at", "_is_changed", "_repeats", "_spacing", "_told_at")
 
-    def __init__(self) -> None:
+    def __init__(self, spacing: Spacing | None = None) -> None:
+        self._spacing = spacing or Spacing()
         self._counts = [0, 0, 0, 0]  # by mark
         self._due_at: float | None = None
         self._is_changed = False
@@ -36,7 +44,7 @@ class Feedback:
         self._counts[mark] += datagrams
         if not self._is_changed:
             self._is_changed = True
-            self._due_at = max(now, self._told_at + IMMEDIATE_S)
+            self._due_at = max(now, self._told_at + self._spacing.immediate_s)
 
     def next_timeout(self) -> float | None:
         """When `due` has something to send."""
@@ -49,5 +57,5 @@ class Feedback:
         self._repeats = 0 if self._is_changed else self._repeats + 1
         self._is_changed = False
         self._told_at = now
-        self._due_at = now + PERIODIC_S if self._repeats < REPEATS_MOST else None
+        self._due_at = now + self._spacing.periodic_s if self._repeats < REPEATS_MOST else None
         return self.counts

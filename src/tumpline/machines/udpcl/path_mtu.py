@@ -14,6 +14,7 @@ from tumpline.wire.udpcl import Confirmation, Datagram, Extensions, Kind, Probe,
 from tumpline.wire.udpcl_range import certain
 
 MAX_PROBES: Final = 3  # RFC 8899 §5.1.2: default; so many unanswered ones of one size are a failure
+SUSPECT_S: Final = 5.0  # between two looks because something was lost
 REMEMBERED: Final = 2 * MAX_PROBES  # probes whose late confirmation still counts
 
 
@@ -53,6 +54,7 @@ class PathMtu:
         self._tries = 0
         self._too_long = self.timing.most_octets + 1  # the least size known not to pass
         self._raise_at = 0.0
+        self._suspect_from = now
         self._deadline = now
 
     def next_timeout(self) -> float:
@@ -93,6 +95,14 @@ class PathMtu:
             self._fall_back(now)
         elif octets <= self._size:
             self._search(now)
+
+    def suspect(self, now: float) -> None:
+        """Datagrams of the size found seem not to come (RFC 8899 §4.3): look now, not at the next check. On a path that loses
+        some anyway that costs a probe now and then."""
+        is_checking = self.phase is not Phase.COMPLETE or self._tries
+        if not is_checking and self.datagram_octets > self._base and now >= self._suspect_from:
+            self._suspect_from = now + SUSPECT_S
+            self._deadline = min(self._deadline, now)
 
     def _probe(self, now: float) -> bytes:
         self._tries += 1

@@ -11,11 +11,13 @@ from tumpline.machines.effects import Arrival, RefuseReason
 from tumpline.machines.tcpcl4.events import TransferStarted
 from tumpline.node.cla.events import AgentEvent, ReceiveFinished, ReceiveProgressed, ReceiveStarted
 from tumpline.node.cla.holdings import (
+    HELD_OCTETS,
     PROGRESS_S,
     SUCCESS,
     TRANSFERS_MOST,
     UNACKNOWLEDGED,
     Holdings,
+    UnknownTransferError,
 )
 from tumpline.node.cla.received import Received
 
@@ -56,6 +58,7 @@ class Incoming(Received):
         self._starting: TransferStarted | None = None  # what `reserve` is asked for right after
         self._arriving: _Arriving | None = None
         self._drop_result = ""  # what is told of `_arriving` if it is dropped
+        self._held: dict[str, int] = {}  # whose senders wait to hear what whoever takes them makes of them
 
     @property
     def is_idle(self) -> bool:
@@ -105,7 +108,7 @@ class Incoming(Received):
             reason = self._reason_against(number)
             if reason is not None:
                 return reason
-            if not self._holdings.received.take(payload.length):
+            if not self._holdings.received.take(payload.length + HELD_OCTETS):
                 return RefuseReason.NO_RESOURCES
             self._tell(ReceiveStarted(self._contact, number, payload.length))
         else:
@@ -114,7 +117,31 @@ class Incoming(Received):
         self._tell(ReceiveFinished(self._contact, number, payload.length, SUCCESS))
         return None
 
+    # ---- those that are answered by whoever takes them ---------------------------------------------------------------
+
+    def hold(self, transfer: int) -> None:
+        """The sender of this one, which has just arrived, hears of it when it is answered."""
+        self._held[str(transfer)] = transfer
+
+    def answer(self, number: str, *, drops: bool) -> int:
+        """Whoever took it (or will) has said what becomes of it. `drops`: if it waits here still, it goes. Returns: the
+        transfer. Raises: UnknownTransferError (its sender has its answer already)."""
+        transfer = self._held.pop(number, None)
+        if transfer is None:
+            raise UnknownTransferError(f"the sender of bundle {number!r} has its answer, or there is no such bundle")
+        if drops and number in self._received and number not in self._in_hand:
+            self._remove(number)
+        return transfer
+
+    def let_go(self) -> tuple[list[int], list[int]]:
+        """Nobody answers any more: transfers that still wait here, and those that somebody took without a word."""
+        held, self._held = self._held, {}
+        kept = [transfer for number, transfer in held.items() if number in self._received]
+        return kept, [transfer for number, transfer in held.items() if number not in self._received]
+
+    # ---- bounds ------------------------------------------------------------------------------------------------------
+
     def _reason_against(self, number: str) -> RefuseReason | None:
-        if number in self._received:
+        if number in self._received or number in self._held:
             return RefuseReason.NOT_ACCEPTABLE  # RFC 9174 §5.2.1: IDs are unique; the first one of this waits here
         return RefuseReason.NO_RESOURCES if len(self._received) >= TRANSFERS_MOST else None

@@ -54,7 +54,7 @@ class Outgoing:
         self._sending: dict[int, _Sending] = {}
         self._last = 0  # number
         self._files = 0  # of those that are held, how many hold a descriptor
-        self._path = -1  # until transfers can be sent
+        self.path = -1  # until transfers can be sent
         self._is_ending = False
 
     @property
@@ -98,19 +98,19 @@ class Outgoing:
         self._sending[number] = sending
         if self._is_ending:  # who asked is told the number first
             asyncio.get_running_loop().call_soon(self.lost, number)
-        elif self._path >= 0:
+        elif self.path >= 0:
             self._offer(number, sending)
         return str(number)
 
     def _offer(self, number: int, sending: _Sending) -> None:
         sending.offered = True
-        self._link.offer(self._path, Unit(number, b"", sending.payload, b""))
+        self._link.offer(self.path, Unit(number, b"", sending.payload, b""))
 
     # ---- what the session tells --------------------------------------------------------------------------------------
 
     def up(self, path: int) -> None:
         """Transfers may be sent over this path: those that waited for it are."""
-        self._path = path
+        self.path = path
         for number, sending in self._sending.items():
             self._offer(number, sending)
 

@@ -20,7 +20,7 @@ from tumpline.machines.tcpcl4.config import SessionConfig
 from tumpline.machines.tcpcl4.events import Event, SessionEnding
 from tumpline.node.cla.contact import Contact, Parameters
 from tumpline.node.cla.events import AgentEvent, ConnectionClosed, ConnectionOpened, ContactRemoved
-from tumpline.node.cla.holdings import Holdings
+from tumpline.node.cla.holdings import CLOSED_MOST, Holdings
 from tumpline.node.cla.incoming import Incoming
 from tumpline.node.cla.outgoing import Outgoing
 from tumpline.node.cla.received import process_umask
@@ -48,6 +48,7 @@ class TcpclAgent:
         self._of_path: dict[int, Contact] = {}
         self._next_contact = 0
         self._next_path = 0
+        self._is_holding = False
         self._is_ending = False
         self._ended = asyncio.Event()
         self._last_takes: asyncio.TimerHandle | None = None
@@ -146,6 +147,29 @@ class TcpclAgent:
         """Take a received bundle as a new file. Raises: UnknownTransferError, OSError: it stays here then."""
         await contact.incoming.pop_file(number, path, 0o666 & ~self.umask)
 
+    def hold(self, holds: bool) -> None:
+        """From now on senders hear that a transfer has come when it is answered; or, again, when it has come. What was taken
+        without an answer until then is to be sent again."""
+        self._is_holding = holds
+        if holds:
+            return
+        for path, contact in self._of_path.items():
+            kept, taken = contact.incoming.let_go()
+            if kept:
+                self._link.acknowledge(path, kept)
+            for transfer in taken:
+                self._link.refuse(path, transfer, RefuseReason.RETRANSMIT)
+
+    def accept(self, contact: Contact, number: str) -> None:
+        """Its sender hears that it has come. Raises: UnknownTransferError (it has its answer)."""
+        transfer = contact.incoming.answer(number, drops=True)
+        self._link.acknowledge(contact.outgoing.path, [transfer])
+
+    def refuse(self, contact: Contact, number: str, reason: RefuseReason) -> None:
+        """Its sender hears that it is not kept. Raises: UnknownTransferError (it has its answer)."""
+        transfer = contact.incoming.answer(number, drops=True)
+        self._link.refuse(contact.outgoing.path, transfer, reason)
+
     def offer(self, path: int, unit: Unit) -> None:
         """Send it (for Outgoing)."""
         self._link.offer(path, [unit])
@@ -200,8 +224,9 @@ class TcpclAgent:
         _log.info("contact %d: closed", contact.number)
         if self.settings.stop_on_close and not self._of_connection:
             self.shutdown()
-        if not contact.incoming.queue:
+        if not len(contact.incoming):
             self._remove(contact)
+        self._end_if_done()
 
     # ---- LinkHost ----------------------------------------------------------------------------------------------------
 
@@ -221,18 +246,29 @@ class TcpclAgent:
 
     def reserve(self, path: int, octets: int) -> Sink | RefuseReason:
         """A large transfer comes."""
-        return self._of_path[path].incoming.reserve(octets)
+        return RefuseReason.NO_RESOURCES if self._is_full else self._of_path[path].incoming.reserve(octets)
 
     def received(self, path: int, arrivals: Sequence[Arrival]) -> None:
         """Kept or refused, at once."""
         incoming, kept = self._of_path[path].incoming, []
         for arrival in arrivals:
-            reason = incoming.arrived(arrival)
-            if reason is None:
-                kept.append(arrival.transfer)
+            if arrival.payload is None and self._is_full:  # a large one was taken when it began
+                reason: RefuseReason | None = RefuseReason.NO_RESOURCES
             else:
+                reason = incoming.arrived(arrival)
+            if reason is not None:
                 self._link.refuse(path, arrival.transfer, reason)
-        self._link.acknowledge(path, kept)
+            elif self._is_holding:
+                incoming.hold(arrival.transfer)
+            else:
+                kept.append(arrival.transfer)
+        if kept:
+            self._link.acknowledge(path, kept)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether too many closed connections wait for somebody to take what came over them."""
+        return len(self.contacts) - len(self._of_connection) >= CLOSED_MOST
 
     def acked(self, path: int, seqs: Sequence[int]) -> None:
         """The peer has them."""

@@ -234,11 +234,10 @@ class BusSection(Section, frozen=True):
     """D-Bus: this node as objects on a bus, for programs of the older demo agent and others."""
 
     kind: Annotated[str, Meta(extra={"check": check_bus})] = "off"
-    """off, system, session, embedded (a bus of our own), or the address of a bus: "unix:path=/run/other/bus"."""
+    """off, system, session, embedded (a bus of our own: who comes first hosts it), or an address such as
+    "unix:path=/run/other/bus" or "embedded:path=/run/other/bus"."""
     service: Annotated[str, Meta(extra={"check": check_bus_name})] | None = None
     """The name to own there, "org.example.Agent". Default: none; the objects then have the connection's name only."""
-    socket: Path | None = None
-    """Where an embedded bus is. Default: $XDG_RUNTIME_DIR/tumpline/bus."""
     files: Literal["own", "any"] = "own"
     """Whose calls may name files of this machine, which the agent then reads or writes: those of the agent's own user and
     root (own), or of everybody whom the bus lets through (any)."""

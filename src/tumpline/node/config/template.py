@@ -29,7 +29,7 @@ EXAMPLES = {
     "peer": "dtn://rover/",
     "rate": "128 kbit/s",
     "service": "org.example.Agent",
-    "socket": "tumpline.sock",
+    "socket": "control.sock",
     "start": "+30s",
     "state_dir": "state",
     "token_file": "control.token",

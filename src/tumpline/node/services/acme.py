@@ -221,14 +221,14 @@ class Acme:
         record = self._challenger.ask(question, self._ctx.now())
         token = question.token_bundle
         verdict = self._waiting[token] = asyncio.get_running_loop().create_future()
+        self._turn()  # the window is open, whether or not the store is slow
         adu = _adu(question.node, source, self._config.send_type, record, round(question.interval_s * 1000))
         try:
             bundle = await self._ctx.send(adu._replace(wants_ack=True))
         except BaseException:
             self._challenger.cancel(token)
-            del self._waiting[token]
+            self._waiting.pop(token, None)
             raise
-        self._turn()
         return AcmeSent(bundle, token_to_text(token), question.interval_s), verdict
 
     def _question(self, request: AcmeRequest) -> Question:

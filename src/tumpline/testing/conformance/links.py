@@ -192,6 +192,7 @@ async def both_directions(pair: Pair) -> None:
     pair.link_b.offer(pair.path_b, [unit])
     await pair.all_ended()
     await pair.b.until(lambda: not pair.b.waiting)
+    await pair.a.until(lambda: bool(pair.a.arrivals), "an arrival")
     assert (pair.b.data, pair.a.data) == ([b"from a"], [b"from b"])
 
 

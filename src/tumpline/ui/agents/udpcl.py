@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tumpline.node.config.older.udpcl_agent import udpcl_settings
+from tumpline.node.config.older.agents import udpcl_settings
 from tumpline.ui.agents.command import run_cla
 from tumpline.ui.agents.settings import udpcl_section
 from tumpline.ui.dbus.udpcl import serve_udpcl

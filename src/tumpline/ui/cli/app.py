@@ -159,6 +159,7 @@ TREE: tuple[Verb | Family, ...] = (
             Verb("test", "lab_trial:run_trials", "Check what laboratories expect."),
         ),
     ),
+    Verb("bus", "bus:bus", "Host a D-Bus message bus."),
     Verb("bench", "bench:bench", "Figures beside the plainest program's."),
 )
 

@@ -10,26 +10,11 @@ from typing import Any
 from tumpline.errors import ConfigError, MalformedError
 from tumpline.ui.cli.common import DEFAULT, Common, FileOrDash
 from tumpline.ui.cli.output import Output, octets, pairs
-from tumpline.wire.admin import StatusReport, decode_admin_untrusted
-from tumpline.wire.bundle7 import (
-    LENIENT,
-    STRICT,
-    BlockFlags,
-    BlockType,
-    Bundle,
-    BundleFlags,
-    CanonicalBlock,
-    CrcType,
-    PrimaryBlock,
-    decode_bundle_age,
-    decode_bundle_untrusted,
-    decode_hop_count,
-    decode_previous_node,
-)
+from tumpline.wire.bundle7 import LENIENT, STRICT, Bundle, decode_bundle_untrusted
+from tumpline.wire.describe import describe
 
 _DTN_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # RFC 9171 §4.2.6
 _MAX_FILE_OCTETS = 1 << 30  # a bundle is decoded in memory here; larger ones are looked at in the store
-_PREVIEW_OCTETS = 32
 
 
 def decode(what: FileOrDash, /, *, common: Common = DEFAULT) -> int:
@@ -46,7 +31,7 @@ def decode(what: FileOrDash, /, *, common: Common = DEFAULT) -> int:
         bundle = decode_bundle_untrusted(data, STRICT)
     except MalformedError as error:
         bundle, problem = decode_bundle_untrusted(data, LENIENT), str(error)
-    value = describe_bundle(bundle, len(data))
+    value = _value(bundle, len(data))
     if problem is not None:
         value["problem"] = problem
     Output(common).result(value, _shown(value))
@@ -75,31 +60,10 @@ def _unhexed(data: bytes) -> bytes:
         return data
 
 
-def describe_bundle(bundle: Bundle, length: int) -> dict[str, Any]:
-    """The bundle as values that JSON can carry."""
-    return {
-        "length_octets": length,
-        "primary": _primary(bundle.primary),
-        "blocks": [_block(block) for block in bundle.blocks],
-        "payload": _payload(bundle),
-    }
-
-
-def _primary(primary: PrimaryBlock) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "flags": _names(BundleFlags, primary.flags),
-        "crc": _name(CrcType, primary.crc_type),
-        "destination": str(primary.destination),
-        "source": str(primary.source),
-        "report_to": str(primary.report_to),
-        "created": _time(primary.created_ms),
-        "created_ms": primary.created_ms,
-        "sequence": primary.sequence,
-        "lifetime_ms": primary.lifetime_ms,
-    }
-    if primary.fragment_offset is not None:
-        value |= {"fragment_offset": primary.fragment_offset, "total_adu_length": primary.total_adu_length}
-    return value
+def _value(bundle: Bundle, length: int) -> dict[str, Any]:
+    value = describe(bundle)
+    value["primary"]["created"] = _time(bundle.primary.created_ms)
+    return {"length_octets": length} | value
 
 
 def _time(dtn_ms: int) -> str | None:
@@ -110,75 +74,6 @@ def _time(dtn_ms: int) -> str | None:
         return (_DTN_EPOCH + timedelta(milliseconds=dtn_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except OverflowError:
         return "beyond the year 9999"
-
-
-def _block(block: CanonicalBlock) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "type": block.type,
-        "name": _name(BlockType, block.type),
-        "number": block.number,
-        "flags": _names(BlockFlags, block.flags),
-        "crc": _name(CrcType, block.crc_type),
-        "length_octets": len(block.data),
-    }
-    try:
-        return value | _content(block)
-    except MalformedError as error:
-        return value | {"problem": str(error), "hex": block.data.hex()}
-
-
-def _content(block: CanonicalBlock) -> dict[str, Any]:
-    if block.type == BlockType.PREVIOUS_NODE:
-        return {"previous_node": str(decode_previous_node(block.data))}
-    if block.type == BlockType.BUNDLE_AGE:
-        return {"age_ms": decode_bundle_age(block.data)}
-    if block.type == BlockType.HOP_COUNT:
-        limit, count = decode_hop_count(block.data)
-        return {"hop_limit": limit, "hop_count": count}
-    return {"hex": block.data.hex()}
-
-
-def _payload(bundle: Bundle) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "flags": _names(BlockFlags, bundle.payload_flags),
-        "crc": _name(CrcType, bundle.payload_crc_type),
-        "length_octets": len(bundle.payload),
-        "begins_hex": bundle.payload[:_PREVIEW_OCTETS].hex(),
-    }
-    if bundle.primary.flags & BundleFlags.ADMIN:
-        try:
-            value["administrative_record"] = _record(decode_admin_untrusted(bundle.payload))
-        except MalformedError as error:
-            value["problem"] = str(error)
-    return value
-
-
-def _record(record: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = record._asdict()
-    name = "status report" if isinstance(record, StatusReport) else "unknown"
-    return {
-        "record": name,
-        **{key: shown if isinstance(shown, int | tuple | None) else str(shown) for key, shown in fields.items()},
-    }
-
-
-def _constants(names: type[Any]) -> dict[str, int]:
-    return {name: value for name, value in vars(names).items() if name.isupper() and isinstance(value, int)}
-
-
-def _names(names: type[Any], flags: int) -> list[str]:
-    known = [
-        (name.lower().replace("_", " "), bit) for name, bit in _constants(names).items() if bit and flags & bit == bit
-    ]
-    unknown = flags & ~sum(bit for _, bit in known)
-    return [name for name, _ in known] + ([f"unknown {unknown:#x}"] if unknown else [])
-
-
-def _name(names: type[Any], number: int) -> str:
-    return next(
-        (name.lower().replace("_", " ") for name, value in _constants(names).items() if value == number),
-        f"unknown {number}",
-    )
 
 
 def _shown(value: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tumpline.drivers.dbus import BusError, Call, Interface, Method
+from tumpline.drivers.dbus import BusError, Call, ErrorName, Interface, Method
 from tumpline.errors import ConfigError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, Octets, Payload
 from tumpline.machines.effects import Adu, Delivery
@@ -23,8 +23,8 @@ from tumpline.node.control.service import service
 from tumpline.node.registry import did_you_mean
 from tumpline.node.services._patience import send
 from tumpline.node.services.endpoints import Endpoints, Registration
-from tumpline.ui.dbus.access import FAILED, INVALID_ARGS, open_file, require_own_user, take_file
 from tumpline.ui.dbus.bp import Emit
+from tumpline.ui.dbus.named_files import open_file, require_own_user, take_file
 from tumpline.wire.bundle7 import BundleFlags
 from tumpline.wire.dbus import Variant
 from tumpline.wire.eid import Eid
@@ -104,7 +104,7 @@ class DataObject:
 
     async def send_file(self, call: Call, to: str, path: str, options: Options | None = None) -> str:
         """The same for a file, which the agent opens."""
-        await require_own_user(call, self._files)
+        await require_own_user(call, "send_fd", self._files)
         return await self._send_open(adu_of(to, options), open_file(path))
 
     async def send_fd(self, call: Call, to: str, index: int, options: Options | None = None) -> str:
@@ -162,9 +162,9 @@ class DataObject:
         """Take no more. What was not popped stays stored, and waits for the next one."""
         registration = self._open.get(demux)
         if registration is None:
-            raise BusError(INVALID_ARGS, f"the endpoint {demux!r} is not registered here")
+            raise BusError(ErrorName.INVALID_ARGS, f"the endpoint {demux!r} is not registered here")
         if self._writing.keys() & registration.out.keys():
-            raise BusError(FAILED, f"an ADU of {demux!r} is being popped: try again when it is")
+            raise BusError(ErrorName.FAILED, f"an ADU of {demux!r} is being popped: try again when it is")
         del self._open[demux]
         registration.close()
 
@@ -184,7 +184,8 @@ class DataObject:
         registration, delivery = self._waiting(number)
         if delivery.payload.length > MESSAGE_OCTETS:
             raise BusError(
-                FAILED, f"ADU {number} has {delivery.payload.length} octets: take it by recv_pop_fd or recv_pop_file"
+                ErrorName.FAILED,
+                f"ADU {number} has {delivery.payload.length} octets: take it by recv_pop_fd or recv_pop_file",
             )
         data = registration.read(delivery)
         registration.done([delivery.seq])
@@ -192,7 +193,7 @@ class DataObject:
 
     async def pop_file(self, call: Call, number: str, path: str) -> None:
         """The payload as a new file, which is there when it is whole; the node forgets it."""
-        await require_own_user(call, self._files)
+        await require_own_user(call, "recv_pop_fd", self._files)
         await self._pop(*self._waiting(number), partial(self._write_new, path))
 
     async def pop_fd(self, call: Call, number: str, index: int) -> None:
@@ -208,7 +209,9 @@ class DataObject:
         try:
             await asyncio.shield(writing)
         except OSError as error:
-            raise BusError(FAILED, f"ADU {delivery.seq} could not be written, and stays: {error.strerror}") from error
+            raise BusError(
+                ErrorName.FAILED, f"ADU {delivery.seq} could not be written, and stays: {error.strerror}"
+            ) from error
 
     def _written(self, registration: Registration, seq: int, writing: asyncio.Future[None]) -> None:
         del self._writing[seq]
@@ -220,7 +223,7 @@ class DataObject:
         for registration in self._open.values():
             if seq in registration.out and seq not in self._writing:
                 return registration, registration.out[seq]
-        raise BusError(INVALID_ARGS, f"no ADU {number!r} waits here: recv_get_queue lists those that do")
+        raise BusError(ErrorName.INVALID_ARGS, f"no ADU {number!r} waits here: recv_get_queue lists those that do")
 
     def _write(self, file: int, payload: Payload) -> None:
         """In a thread."""

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from tumpline.drivers.dbus import BusError, Call, Interface, Method
+from tumpline.drivers.dbus import BusError, Call, ErrorName, Interface, Method
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import TumplineError
 from tumpline.machines.effects import Notice
@@ -28,7 +28,6 @@ PING: Final = "org.tumpline.bp.Ping"  # on the agent's object: what became of `p
 
 LAYERS: Final = ("tcpcl", "udpcl")
 PING_TIMEOUT_S: Final = 60.0
-NOT_SUPPORTED: Final = "org.freedesktop.DBus.Error.NotSupported"
 
 Emit = Callable[..., None]
 """(path, interface, member, *arguments): send a signal, if the bus is there."""
@@ -76,7 +75,9 @@ class BpAgent:
     async def cl_attach(self, _call: Call, layer: str, name: str) -> None:
         """Use a convergence-layer agent on this bus as a link. Once it is attached, again changes nothing."""
         if layer not in LAYERS:
-            raise BusError(NOT_SUPPORTED, f"cltype {layer!r} is not attached here: write {' or '.join(LAYERS)}")
+            raise BusError(
+                ErrorName.NOT_SUPPORTED, f"cltype {layer!r} is not attached here: write {' or '.join(LAYERS)}"
+            )
         links = self._agent.snapshot()["links"]
         if any(link.get("kind") == "dbus_cl" and link.get("service") == name for link in links):
             return

@@ -1,6 +1,7 @@
 """The TCPCL agent on a bus, under the older agent's names: `/org/ietf/dtn/tcpcl/Agent`, `/org/ietf/dtn/tcpcl/Contact{N}`.
 
-Beside its methods there are `send_bundle_fd` and `recv_bundle_pop_fd`: octets of any number, for callers of any user.
+Beside its methods there are `send_bundle_fd` and `recv_bundle_pop_fd`: octets of any number, for callers of any user; and
+`recv_bundle_hold`, `recv_bundle_accept`, `recv_bundle_refuse`, by which a node tells senders what became of their bundles.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
-from tumpline.drivers.dbus import BusError, Call, ErrorName, Interface, Method, Variant
+from tumpline.drivers.dbus import BusConnection, BusError, Call, ErrorName, Interface, Method, Variant
 from tumpline.drivers.dbus.presence import Presence
 from tumpline.drivers.dial import Address
-from tumpline.drivers.spool import file_to_send, open_to_send
+from tumpline.drivers.spool import file_to_send, open_to_send, raise_file_limit
 from tumpline.machines.contract import FileRange
+from tumpline.machines.effects import RefuseReason
 from tumpline.node.cla import events
 from tumpline.node.cla.contact import Contact
 from tumpline.node.cla.holdings import QueueFullError
 from tumpline.node.cla.settings import TcpclAgentSettings
 from tumpline.node.cla.tcpcl import TcpclAgent
+from tumpline.ui.dbus.holders import Holders
 from tumpline.ui.dbus.named_files import require_own_user, told
 
 AGENT_PATH: Final = "/org/ietf/dtn/tcpcl/Agent"
@@ -31,7 +34,10 @@ _INT_MOST: Final = (1 << 31) - 1  # numbers are of type i, as the older agent's 
 
 
 class Bus(Protocol):
-    """Where objects are shown: a BusConnection, or a Presence that outlives it."""
+    """Where objects are shown: a Presence, or another way to a connection."""
+
+    @property
+    def connection(self) -> BusConnection | None: ...
 
     def export(self, path: str, *interfaces: Interface) -> None: ...
 
@@ -58,8 +64,10 @@ async def serve_tcpcl(settings: TcpclAgentSettings, started: Callable[[TcpclAgen
     done). `started` is called when it has its name, which comes last: who sees the name knows that the agent listens.
 
     Raises: TumplineError with the remedy (no bus, name taken, port in use ...)."""
-    presence = Presence(settings.bus_address, settings.bus_service)
-    agent = TcpclOnBus(settings, presence).agent
+    raise_file_limit()
+    presence = Presence(settings.bus_address, settings.bus_service, left=lambda _reason: on_bus.left())
+    on_bus = TcpclOnBus(settings, presence)
+    agent = on_bus.agent
     try:
         await agent.start()
         await presence.start()
@@ -67,8 +75,10 @@ async def serve_tcpcl(settings: TcpclAgentSettings, started: Callable[[TcpclAgen
             started(agent)
             await agent.ended()
     finally:
-        await agent.close()
-        await presence.stop()
+        try:
+            await agent.close()
+        finally:
+            await presence.stop()
 
 
 @contextmanager
@@ -99,6 +109,7 @@ class TcpclOnBus:
         self.agent = TcpclAgent(settings, self._tell)
         self._bus = bus
         self._contacts = ContactMethods(self.agent)
+        self._holders = Holders(bus, self.agent.hold)
         self._signals: dict[type[Any], Callable[[Any], None]] = {
             events.ConnectionOpened: self._opened,
             events.ConnectionClosed: lambda event: self._of_agent("connection_closed", event.contact),
@@ -124,6 +135,7 @@ class TcpclOnBus:
                 "listen": Method(self._listen, "sq", "", where),
                 "listen_stop": Method(self._listen_stop, "sq", "", where),
                 "connect": Method(self._connect, "sq", "o", where),
+                "recv_bundle_hold": Method(self._hold, "b", "", ("hold",)),
             },
             {"connection_opened": "o", "connection_closed": "o"},
         )
@@ -142,6 +154,17 @@ class TcpclOnBus:
     async def _connect(self, _call: Call, address: str, port: int) -> str:
         contact = await self.agent.connect(Address(address, port))
         return contact_path(contact.number)
+
+    async def _hold(self, call: Call, holds: bool) -> None:
+        """While the caller is on the bus, senders hear that a bundle has come when it is accepted (or refused)."""
+        if holds:
+            await self._holders.add(call.sender)
+        else:
+            self._holders.remove(call.sender)
+
+    def left(self) -> None:
+        """The bus is gone."""
+        self._holders.clear()
 
     # ---- signals -----------------------------------------------------------------------------------------------------
 
@@ -194,6 +217,8 @@ class ContactMethods:
                 "recv_bundle_pop_data": of(self._pop_data, "s", "ay", "transfer_id", "data"),
                 "recv_bundle_pop_file": of(self._pop_file, "ss", "", "transfer_id", "path"),
                 "recv_bundle_pop_fd": of(self._pop_fd, "s", "h", "transfer_id", "file"),
+                "recv_bundle_accept": of(self._accept, "s", "", "transfer_id"),
+                "recv_bundle_refuse": of(self._refuse, "ss", "", "transfer_id", "reason"),
             },
             _CONTACT_SIGNALS,
         )
@@ -250,6 +275,19 @@ class ContactMethods:
             return call.give_fd(fd)
         finally:
             os.close(fd)
+
+    def _accept(self, contact: Contact, _call: Call, number: str) -> None:
+        self._agent.accept(contact, number)
+
+    def _refuse(self, contact: Contact, _call: Call, number: str, reason: str) -> None:
+        try:
+            why = RefuseReason(reason)
+        except ValueError:
+            known = ", ".join(each.value for each in RefuseReason)
+            raise BusError(
+                ErrorName.INVALID_ARGS, f"{reason!r} is no reason to refuse; write one of: {known}"
+            ) from None
+        self._agent.refuse(contact, number, why)
 
 
 _CONTACT_SIGNALS: Final = {

@@ -6,7 +6,7 @@ made here goes out little-endian, and a message that is passed on keeps the orde
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,6 @@ from tumpline.wire.dbus.values import (
     VALUES_MOST,
     Buffer,
     Reader,
-    Variant,
     byte_order,
     decode_values_untrusted,
     encode_values,
@@ -124,6 +123,10 @@ _REQUIRED: Final = {
 _BYTE, _SIGNATURE_TYPE = Type("y"), Type("g")
 _TYPES: Final = {field: parse_single(code) for field, code in _FIELD_TYPES.items()}
 _VARIANT: Final = Type("v")
+_KEYS: Final = {field: field.name.lower() for field in Field}
+# How each known field begins: its code, and the signature of its value as variants have it.
+_BEGINNINGS: Final = {field: bytes([field, 1, ord(code), 0]) for field, code in _FIELD_TYPES.items()}
+_PREFIXES: Final = {_BEGINNINGS[Field(field)]: (Field(field), kind) for field, kind in _TYPES.items()}
 
 
 def message_octets(first: bytes | bytearray | memoryview) -> int:
@@ -154,7 +157,7 @@ def decode_message_untrusted(data: Buffer) -> Message:
     end = FIRST_OCTETS + fields_octets
     head = bytes(data[: len(data) - body_octets])
     reader = Reader(head, FIRST_OCTETS, end, big_endian=big_endian, values_most=FIELDS_MOST_VALUES)
-    fields = _read_fields(reader)
+    fields = _read_fields(reader, head)
     if any(head[end:]):
         raise MalformedError("D-Bus padding behind the header is not zero")
     for needed in _REQUIRED.get(kind, ()):  # type: ignore[call-overload]
@@ -162,26 +165,37 @@ def decode_message_untrusted(data: Buffer) -> Message:
             raise MalformedError(f"D-Bus {Kind(kind).name} without {needed.name}")
     if body_octets and not fields.get(Field.SIGNATURE):
         raise MalformedError(f"D-Bus body of {body_octets} octets without signature")
-    named = {Field(code).name.lower(): value for code, value in fields.items()}
+    named = {_KEYS[field]: value for field, value in fields.items()}
     return Message(kind, serial, **named, body=data[len(data) - body_octets :], flags=flags, big_endian=big_endian)
 
 
-def _read_fields(reader: Reader) -> dict[int, Any]:
+def _read_fields(reader: Reader, head: bytes) -> dict[Field, Any]:
     """The header fields that are known; others are read, and ignored as the specification wants."""
-    fields: dict[int, Any] = {}
+    fields: dict[Field, Any] = {}
     while reader.at < reader.end:
         reader.align(8)
-        code, (signature, value) = reader.read(_BYTE), reader.read(_VARIANT)
-        if not code or code in fields:
-            raise MalformedError(f"D-Bus header field {code} is invalid, or there twice")
-        if code not in _TYPES:
+        known = _PREFIXES.get(head[reader.at : reader.at + 4])
+        if known is None:
+            _skip_field(reader, fields)
             continue
-        if signature != _FIELD_TYPES[code]:
-            raise MalformedError(f"D-Bus header field {Field(code).name} has type {signature!r}")
-        if code in _RULES and not _RULES[code](value):
-            raise MalformedError(f"D-Bus header field {Field(code).name} cannot be {str(value)[:100]!r}")
-        fields[code] = value
+        field, kind = known
+        reader.at += 4
+        value = reader.read(kind)
+        if field in fields:
+            raise MalformedError(f"D-Bus header field {field.value} is invalid, or there twice")
+        if field in _RULES and not _RULES[field](value):
+            raise MalformedError(f"D-Bus header field {field.name} cannot be {str(value)[:100]!r}")
+        fields[field] = value
     return fields
+
+
+def _skip_field(reader: Reader, fields: Container[int]) -> None:
+    """Read a field that is not known. Raises: MalformedError: it should be."""
+    code, (signature, _) = reader.read(_BYTE), reader.read(_VARIANT)
+    if not code or code in fields:
+        raise MalformedError(f"D-Bus header field {code} is invalid, or there twice")
+    if code in _TYPES:
+        raise MalformedError(f"D-Bus header field {Field(code).name} has type {signature!r}")
 
 
 def encode_message(message: Message) -> bytes:
@@ -194,8 +208,8 @@ def encode_head(message: Message) -> bytes:
     big_endian = message.big_endian
     out = bytearray(FIRST_OCTETS)
     structs = byte_order(big_endian)
-    for field in Field:
-        value = getattr(message, field.name.lower())
+    for field, key in _KEYS.items():
+        value = getattr(message, key)
         if value:
             _write_field(out, field, value, structs)
     fields_octets = len(out) - FIRST_OCTETS
@@ -215,8 +229,8 @@ def _write_field(out: bytearray, field: Field, value: Any, structs: dict[str, St
     if field in _RULES and not _RULES[field](value):
         raise MalformedError(f"D-Bus header field {field.name} cannot be {str(value)[:100]!r}")
     pad(out, 8)
-    out.append(field)
+    out += _BEGINNINGS[field]
     try:
-        write_value(out, _VARIANT, Variant(_FIELD_TYPES[field], value), structs)
+        write_value(out, _TYPES[field], value, structs)
     except ValueError as error:
         raise MalformedError(f"D-Bus header field {field.name}: {error}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,9 @@ def udpcl_table(section: UdpclSection) -> dict[str, Any]:
         "trust_node_ids": not _secured(section),  # as sessions without TLS are
         "ecn": section.ecn_init,
         "ecn_feedback": section.ecn_feedback,
+        "tls": _dtls(section),
+        "ecn_feedback_min_ms": section.ecn_feedback_min,
+        "ecn_feedback_max_ms": section.ecn_feedback_max,
         "multicast": {"groups": _groups(section), "ttl": section.multicast.ttl},
         **sizes,
     }
@@ -107,8 +110,28 @@ def _tls(section: TcpclSection) -> dict[str, Any]:
         "allow_uri_san": True,  # its certificates named nodes so
         "min_version": section.tls_version or "1.2",
         "ciphers": section.tls_ciphers or "",
-        **{key: str(Path.cwd() / Path(each).expanduser()) for key, each in files.items() if each},
+        **_paths(files),
     }
+
+
+def _dtls(section: UdpclSection) -> dict[str, Any]:
+    """There, DTLS was never spoken; here it is where there is a certificate, and plainly with who knows none."""
+    if not _secured(section):
+        return {"mode": "off"}
+    files = {"ca": section.dtls_ca_file, "cert": section.dtls_cert_file, "key": section.dtls_key_file}
+    return {
+        "mode": "required" if section.require_tls else "optional",
+        "authenticate": "check" if section.dtls_ca_file else "none",
+        "allow_uri_san": True,
+        "min_version": section.dtls_version or "1.2",
+        "ciphers": section.dtls_ciphers or "",
+        **_paths(files),
+    }
+
+
+def _paths(files: Mapping[str, str | None]) -> dict[str, str]:
+    """Relative ones start from the working directory, as they did."""
+    return {key: str(Path.cwd() / Path(each).expanduser()) for key, each in files.items() if each}
 
 
 def _authenticate(section: TcpclSection) -> str:

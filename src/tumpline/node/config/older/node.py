@@ -25,7 +25,8 @@ from tumpline.node.registry import Registry, load_registry
 from tumpline.wire.eid import Eid
 
 # Of the exchange that validates node IDs: RFC 9891, and what older agents took before there was a number.
-_ACME_TYPES: Final = (255, 65536)
+_ACME: Final = {"record_types": [255, 65536], "send_type": 65536}
+_NAME_MOST: Final = 64  # it becomes the name of a socket
 _LOWEST: Final = ("debug", "info", "warning", "error")
 
 
@@ -99,14 +100,16 @@ class _Node:
         return {
             "node": {
                 "id": str(self._id),
-                "name": file_name(str(self._id)),
+                "name": _name(self._id),
                 "aliases": list(_aliases(bp.rx_route_table, self._id)),
                 "reports": True,  # the older agent sends those that bundles ask for
+                # Its challenges (RFC 9891) ask for a deletion report, which RFC 9171 §4.2.3 forbids.
+                "strictness": {"check_flags": False},
             },
             "routing": {"kind": "regex_table", "receive": _receive(bp), "send": _send(bp)},
             "links": links,
             "peers": peers,
-            "services": {"echo": {}, "sink": {}, "acme": {"record_types": list(_ACME_TYPES)}},
+            "services": {"echo": {}, "sink": {}, "acme": _ACME},
             "bus": self._bus(),
             "log": {"level": self._level(), "format": "older"},
         }
@@ -163,11 +166,15 @@ class _OwnLinks(_Node):
         return links
 
     def _unnamed(self) -> None:
-        """Names on the bus that only agents of their own can have."""
+        """What only agents of their own can have."""
         for layer, section in (("tcpcl", self._older.tcpcl), ("udpcl", self._older.udpcl)):
             if section is not None and section.bus_service:
                 words = f"not owned: in one process only bp is on the bus; run {layer}-agent and bp-agent for both"
                 self._problems.remarks.add((layer, "bus_service"), words)
+        for index, polling in enumerate(self._older.udpcl.polling if self._older.udpcl is not None else ()):
+            if polling.local_address is not None or polling.local_port is not None:
+                words = "told from where this node listens, whatever local_address and local_port are; run udpcl-agent for them"
+                self._problems.remarks.add(("udpcl", "polling", index), words)
 
     def _missing(self, layer: str) -> str:
         return f"this file has no section {layer}; write {layer}: for its defaults"
@@ -207,6 +214,11 @@ def attached(older: OlderConfiguration) -> dict[str, str]:
     sections = {"tcpcl": older.tcpcl, "udpcl": older.udpcl}
     own = {layer: each.bus_service for layer, each in sections.items() if each is not None and each.bus_service}
     return own | (older.bp.cl_attach if older.bp is not None else {})
+
+
+def _name(node_id: Eid) -> str:
+    """What --node calls it: as the node ID says, within what a name may be."""
+    return file_name(str(node_id)).lstrip("_-")[:_NAME_MOST] or "node"
 
 
 def _without_peers(links: list[dict[str, Any]], peers: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from tumpline.errors import ConfigError
 from tumpline.node.config.checker import Checker
 from tumpline.node.config.older.absent import refuse_absent
+from tumpline.node.config.older.earlier import from_earlier
 from tumpline.node.config.older.sections import SECTIONS, BpSection, TcpclSection, UdpclSection
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.config.yaml import parse
@@ -21,6 +22,15 @@ from tumpline.node.registry import did_you_mean
 
 MAX_OCTETS = 4 << 20  # what is larger was not written by people
 _NULL_SAYS = frozenset({"idle_time"})  # keys whose null is not "as if it were not there"
+_EXTREMES = {"ecn_feedback_min": "soonest", "ecn_feedback_max": "latest"}
+# Keys of a route that nothing follows from: the older agent never read `mtu`.
+_FROM_WHERE = "bundles leave from where the agent listens"
+_NOT_OF_ROUTES = {
+    "mtu": "sessions tell what they can take, and the path MTU is found out",
+    "local_if": _FROM_WHERE,
+    "local_address": _FROM_WHERE,
+    "local_port": _FROM_WHERE,
+}
 _FORBIDDEN = ("1.0", "1.1")  # RFC 8996: TLS 1.0 and 1.1, and DTLS 1.0, MUST NOT be used
 
 Typed = TypeVar("Typed", TcpclSection, UdpclSection)
@@ -68,6 +78,8 @@ class _Reader:
             self._problems.add((), f"this is no table; write sections: {', '.join(SECTIONS)}")
             return {}
         data = self._usual_forms(without_nulls(data))
+        if isinstance(data.get("bp"), dict):
+            data["bp"] = from_earlier(data["bp"], self._remarks)
         for name in data.keys() - SECTIONS.keys():
             self._problems.add((name,), f"there is no such section; {did_you_mean(name, SECTIONS)}")
         sections = {name: self._section(data[name], kind, name) for name, kind in SECTIONS.items() if name in data}
@@ -127,6 +139,11 @@ class _Reader:
 
     def _dtls(self, section: UdpclSection) -> None:
         self._version(("udpcl", "dtls_version"), section.dtls_version)
+        for key, usual in (("ecn_feedback_min", 20), ("ecn_feedback_max", 1000)):
+            if getattr(section, key) != usual:
+                self._remarks.add(
+                    ("udpcl", key), f"passed over: counts are told every {usual} ms at the {_EXTREMES[key]}; remove it"
+                )
         if not section.dtls_enable_tx and not section.require_tls:
             return
         self._ciphers(("udpcl", "dtls_ciphers"), section.dtls_ciphers)
@@ -183,10 +200,9 @@ class _Reader:
                 self._problems.add(
                     path, "address is missing: UDPCL learns no address by itself; write address: 192.0.2.7"
                 )
-            if route.mtu is not None and route.cl_type == "tcpcl":
-                self._remarks.add(
-                    (*path, "mtu"), "passed over: over TCPCL each session tells what it can take; remove it"
-                )
+            for key, why in _NOT_OF_ROUTES.items():
+                if getattr(route, key) is not None:
+                    self._remarks.add((*path, key), f"passed over: {why}; remove it")
 
 
 def _is_right(key: str, value: Any, kind: type[Any]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from tumpline.drivers.dbus import BusError, Call
-from tumpline.ui.dbus import access
+from tumpline.ui.dbus import named_files
 
 
 class Caller:
@@ -37,10 +37,12 @@ async def test_only_the_agent_s_user_and_root(
 ) -> None:
     monkeypatch.setattr(os, "getuid", lambda: agent)
     if allowed:
-        await access.require_own_user(call_of(caller), policy)
+        await named_files.require_own_user(call_of(caller), "send_fd", policy)
         return
-    with pytest.raises(BusError, match=rf"user {caller} may not name files that user {agent} opens") as refused:
-        await access.require_own_user(call_of(caller), policy)
+    with pytest.raises(
+        BusError, match=rf"user {caller} may not name files that user {agent} opens: .* use send_fd"
+    ) as refused:
+        await named_files.require_own_user(call_of(caller), "send_fd", policy)
     assert refused.value.name == "org.freedesktop.DBus.Error.AccessDenied"
 
 
@@ -48,7 +50,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     pipe, file = tmp_path / "pipe", tmp_path / "file"
     os.mkfifo(pipe)
     file.write_text("x")
-    opened = access.open_file(str(file))
+    opened = named_files.open_file(str(file))
     assert os.read(opened, 2) == b"x"
     os.close(opened)
     before: list[Any] = os.listdir("/proc/self/fd")
@@ -58,7 +60,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         (tmp_path / "no", "No such file"),
     ):
         with pytest.raises(BusError, match=why):
-            access.open_file(str(path))
+            named_files.open_file(str(path))
     with pytest.raises(BusError, match="null"):
-        access.open_file("a\0b")
+        named_files.open_file("a\0b")
     assert os.listdir("/proc/self/fd") == before, "nothing stays open"
