@@ -234,6 +234,24 @@ async def test_descriptors_cross_the_bus(served: tuple[BusConnection, Agent], cl
     os.close(answer.fds[0])
 
 
+async def test_a_call_that_is_cancelled_leaves_no_descriptor(
+    served: tuple[BusConnection, Agent], client: BusConnection
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    message = Message(1, 0, PATH, IFACE, "Lend", destination=NAME)
+    for turns in range(30):  # before it is sent, while it is away, in the turn of its answer
+        calling = asyncio.gather(client.call_message(message))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        calling.cancel()
+        answer: Any
+        for answer in await asyncio.gather(calling, return_exceptions=True):
+            if isinstance(answer, list):
+                os.close(answer[0].fds[0])
+    await client.call(NAME, PATH, IFACE, "Nothing")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 async def test_a_name_has_one_owner(served: tuple[BusConnection, Agent], client: BusConnection) -> None:
     with pytest.raises(BusError) as caught:
         await client.request_name(NAME)
@@ -357,3 +375,16 @@ async def test_calls_that_run_are_bounded(
                 await refused
             assert caught.value.name == "org.freedesktop.DBus.Error.LimitsExceeded"
             assert [(await each)[0] for each in calls if each is not refused] == [(3,), (3,)]
+
+
+async def test_many_who_wait_hold_no_octets(
+    served: tuple[BusConnection, Agent], client: BusConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumpline.drivers.dbus.connection.BUSY_OCTETS", 2 * MIB)
+    data, most = bytes(MIB), 0
+    calls = asyncio.gather(*(client.call(NAME, PATH, IFACE, "Length", "ay", data) for _ in range(20)))
+    while not calls.done():
+        most = max(most, client._machine.outbox.octets)
+        await asyncio.sleep(0)
+    assert await calls == [(MIB,)] * 20
+    assert MIB < most < 4 * MIB

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -139,6 +140,25 @@ async def test_only_a_socket_that_nobody_answers_at_is_replaced(tmp_path: Path) 
     with pytest.raises(BusUnavailableError, match=r"no bus can be hosted at .+: address already in use"):
         EmbeddedBus.start(address)
     assert [each.name for each in tmp_path.iterdir()] == ["bus"]
+
+
+async def test_without_descriptors_it_looks_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bus = EmbeddedBus.start(f"unix:path={tmp_path}/b")
+    loop, limits = asyncio.get_running_loop(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        free = os.dup(client.fileno())
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        try:
+            client.connect(f"{tmp_path}/b")
+            while "cannot accept: Too many open files" not in caplog.text:
+                await asyncio.sleep(0.01)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        await loop.sock_sendall(client, b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() + b"\r\n")
+        assert (await loop.sock_recv(client, 100)).startswith(b"OK ")
+    bus.close()
 
 
 @pytest.mark.parametrize(

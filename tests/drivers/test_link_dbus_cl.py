@@ -238,6 +238,20 @@ async def test_an_agent_that_dies_in_the_middle_loses_nothing_of_the_node(agents
     await pair.stop()
 
 
+async def test_a_unit_whose_payload_is_gone_is_refused_for_good(agents: Agents) -> None:
+    _, _, pair = await linked(agents)
+    file = MemoryFile(b"x" * 1000)
+    for length in (2000, 200_000, DATA_OCTETS_MOST + 1):  # in the message, read by a thread, as a file
+        pair.offer(pair.file_unit(file, length))
+    (kept,) = pair.offer(pair.unit(b"kept"))
+    await pair.a.until(lambda: not pair.a.waiting)
+    assert sorted(pair.a.ended.values()) == ["acked", "not acceptable", "not acceptable", "not acceptable"]
+    assert pair.a.ended[kept] == "acked"
+    await pair.stop()
+    assert file.readers == 1
+    file.release()
+
+
 async def test_the_agents_may_come_and_go_in_any_order(agents: Agents) -> None:
     pair = OlderPair(agents)
     await pair.start_b()

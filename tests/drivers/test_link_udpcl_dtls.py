@@ -1,8 +1,10 @@
 """UDPCL links that speak DTLS: the suite of all links, identities, refusals, restarts, who does without."""
 
 import asyncio
+import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tumpline.drivers.dtls.session import DtlsSession
 from tumpline.drivers.links._tls_config import TlsConfig, tls_files
 from tumpline.drivers.links.udpcl import SPEC, UdpclLink
 from tumpline.errors import TumplineError
+from tumpline.machines.udpcl.events import PathMtuFound
 from tumpline.testing.certificates import Authority
 from tumpline.testing.conformance.links import (
     NODE_A,
@@ -69,6 +72,13 @@ async def begun(config_a: dict[str, Any], config_b: dict[str, Any], peer: Eid | 
     pair.a.acknowledge = pair.link_a.acknowledge
     pair.link_a.connect(pair.address, peer)
     return pair
+
+
+async def seen(condition: Callable[[], bool]) -> None:
+    """For what no host is told."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
 
 
 async def told(host: RecordingHost, text: str) -> None:
@@ -151,6 +161,28 @@ def test_configuration_says_what_is_missing() -> None:
         msgspec.convert({"tls": {"mode": "optional", "cert": "a.pem"}}, SPEC.config)
 
 
+# ---- sizes -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_path_mtu_is_found_through_dtls(ca: Authority) -> None:
+    """Loopback takes the longest datagrams; those of probes hold several records."""
+    pair = await begun(tls(ca, "a"), tls(ca, "b"))
+    await pair.meet()
+    await told(pair.a, "path_mtu_found")
+    ((_, found),) = [notice for notice in pair.a.notices if notice[0] == "path_mtu_found"]
+    assert found["is_confirmed"]
+    assert found["datagram_octets"] > 65_000
+    assert isinstance(pair.link_a, UdpclLink)
+    (talk,) = pair.link_a.endpoint.talks.values()
+    sizing = talk.machine.sizing
+    assert sizing.path_octets == found["datagram_octets"]
+    assert 4 * (sizing.datagram_octets + sizing.overhead_octets) <= sizing.path_octets
+    sent = [os.urandom(60_000) for _ in range(20)]
+    pair.offer(*(pair.unit(data) for data in sent))
+    await pair.b.until(lambda: len(pair.b.arrivals) == len(sent), "all arrivals")
+    assert sorted(pair.b.data) == sorted(sent)
+
+
 # ---- who does without ------------------------------------------------------------------------------------------------
 
 
@@ -161,9 +193,7 @@ async def test_plain_text_is_refused_where_dtls_is_required(ca: Authority) -> No
     await pair.a.until(lambda: not pair.a.waiting, "its end")
     assert isinstance(pair.link_b, UdpclLink)
     talks = pair.link_b.endpoint.talks
-    async with asyncio.timeout(10):
-        while not any(talk.machine.counts.plain_refused for talk in talks.values()):
-            await asyncio.sleep(0)
+    await seen(lambda: any(talk.machine.counts.plain_refused for talk in talks.values()))
     assert not pair.b.arrivals
     assert not pair.b.live
 
@@ -216,6 +246,31 @@ async def test_a_client_hello_alone_begins_a_handshake_and_costs_nothing(ca: Aut
         assert pair.b.up[pair.path_b].peer == NODE_A
 
 
+async def test_no_address_takes_all_handshakes(ca: Authority) -> None:
+    pair = pair_of({}, tls(ca, "b") | {"limits": {"max_handshakes": 8}})
+    await pair.start_b()
+    assert isinstance(pair.link_b, UdpclLink)
+    contexts = DtlsContexts(tls_files(msgspec.convert(tls(ca, "a")["tls"], TlsConfig)))
+    host, _, port = pair.address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    with ExitStack() as stack:
+        for _ in range(4):  # as far as the cookie that comes back, and no further
+            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            sock.setblocking(False)
+            sock.connect((host, int(port)))
+            client = DtlsSession.client(contexts, b"", 1200, loop.time())
+            async with asyncio.timeout(10):
+                sock.send(client.datagrams()[0])
+                client.feed(await loop.sock_recv(sock, 65_536), loop.time())
+                sock.send(client.datagrams()[0])
+                if len(pair.link_b.endpoint.talks) < 2:
+                    await loop.sock_recv(sock, 65_536)
+        await seen(lambda: len(pair.link_b.endpoint.talks) == 2)  # type: ignore[attr-defined]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(pair.link_b.endpoint.talks) == 2, "a quarter of 8"
+
+
 async def test_a_peer_that_was_killed_comes_back(ca: Authority) -> None:
     """It says no goodbye, and comes from the same port; what went before is forgotten, the path stays."""
     config_a = tls(ca, "a") | {"listen": "127.0.0.1:0"}
@@ -252,6 +307,27 @@ async def test_a_peer_that_said_goodbye_is_greeted_again(ca: Authority) -> None:
     await pair.a.until(lambda: bool(pair.a.live), "another path")
     pair.offer(pair.unit(b"again"))
     await pair.b.until(lambda: pair.b.data == [b"again"], "its arrival")
+
+
+async def test_a_listener_that_was_killed_is_found_again(ca: Authority) -> None:
+    """It remembers nothing and begins nothing; that it confirms nothing any more is what we see of it."""
+    pair = await begun(tls(ca, "a"), tls(ca, "b"))
+    await pair.meet()
+    await told(pair.a, "path_mtu_found")
+    assert isinstance(pair.link_a, UdpclLink)
+    assert isinstance(pair.link_b, UdpclLink)
+    for talk in pair.link_b.endpoint.talks.values():
+        talk.channel = None  # killed: nothing is said
+    await pair.link_b.stop(graceful=False)
+    await pair.restart_b()
+    (talk,) = pair.link_a.endpoint.talks.values()
+    talk.machine.events.append(PathMtuFound(1200, is_confirmed=False))
+    pair.link_a.endpoint.touch(talk)
+    await pair.b.until(lambda: bool(pair.b.live), "a path at the new b")
+    await seen(lambda: talk.renewals == 1)
+    pair.offer(pair.unit(b"again"))
+    await pair.b.until(lambda: pair.b.data == [b"again"], "its arrival")
+    assert not pair.a.down
 
 
 async def test_who_pretends_to_be_the_peer_ends_nothing(ca: Authority, tmp_path: Path) -> None:

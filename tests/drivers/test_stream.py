@@ -163,3 +163,10 @@ def test_any_range_of_a_unit(in_file: bool) -> None:
             octets = [os.pread(p.fd, p.length, p.offset) if isinstance(p, FileSlice) else bytes(p) for p in pieces]
             assert b"".join(octets) == whole[offset : offset + length]
     os.close(file.fd)
+
+
+async def test_an_empty_piece_holds_up_nothing(ends: Ends) -> None:
+    ends.left.queue([b"", memoryview(b""), b"first", b"", b"second", b""])
+    assert await ends.carry(11) == b"firstsecond"
+    assert ends.left.write()
+    assert ends.left.drained()

@@ -18,6 +18,7 @@ EXAMPLES = {
     "node": 600,
     "describe": 700,
     "bundle7_head": 700,
+    "dtls": 1_000,
     "bundle7_whole": 1_000,
     "bundle7_tail": 1_500,
 }

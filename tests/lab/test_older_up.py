@@ -75,3 +75,12 @@ def test_the_verbs_of_lab_take_such_a_file(tmp_path: Path) -> None:
     finally:
         lab("down", EXAMPLE)
     assert "3 of 3 as expected" in lab("test", EXAMPLE).stdout
+
+
+def test_datagrams_are_secured_where_the_file_says_so() -> None:
+    text = EXAMPLE.read_text().replace(
+        "      tls_enable: true\n", "      tls_enable: true\n      dtls_enable_tx: true\n"
+    )
+    with Lab.of(text, name=unique("dtls")) as lab:
+        ping(lab, "harbour", "dtn://hut/")
+        assert '"security":"DTLSv1.2"' in lab.exec("hut", ["tumpline", "peers", "--json"]).stdout

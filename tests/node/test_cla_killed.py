@@ -32,6 +32,7 @@ POLL_S = 0.02
 STOP_S = 20.0
 SMALL, LARGE, LARGE_EVERY = 100, 150_000, 30
 MOVED_MOST = 40  # deliveries between the stream's return after a kill and the next kill
+pytestmark = pytest.mark.timeout(300)
 
 NODE = """\
 [node]

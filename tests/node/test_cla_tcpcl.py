@@ -29,7 +29,7 @@ from tumpline.node.cla.events import (
     SendStarted,
     SessionStateChanged,
 )
-from tumpline.node.cla.holdings import QueueFullError, UnknownTransferError
+from tumpline.node.cla.holdings import HELD_OCTETS, QueueFullError, UnknownTransferError
 from tumpline.node.cla.settings import TcpclAgentSettings
 from tumpline.testing.certificates import Authority
 from tumpline.testing.cla import HANG_S, HandPeer, Recorded, settle
@@ -319,7 +319,7 @@ async def test_segments_follow_the_settings(tmp_path: Path, target_s: float) -> 
 
 async def test_a_full_spool_refuses(tmp_path: Path) -> None:
     client, server, contact, peer = await pair(
-        tmp_path, passive={"spool_octets_most": 300_000, "memory_octets_most": 1000}
+        tmp_path, passive={"spool_octets_most": 300_000, "memory_octets_most": 1000 + HELD_OCTETS}
     )
     results: list[str] = []
     for octets in (200_000, 200_000, 1000, 1000, 400_000):
@@ -406,6 +406,59 @@ async def test_what_was_received_can_be_taken_after_the_connection(tmp_path: Pat
     assert server.of(ContactRemoved) == []
     assert await peer.incoming.pop_data("1") == b"kept"
     assert server.of(ContactRemoved) == [ContactRemoved(0)]
+
+
+async def test_a_bundle_that_could_not_be_taken_outlives_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def full_disk(*_: Any) -> None:
+        begun.set()
+        await over.wait()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tumpline.node.cla.received.write_file", full_disk)
+    client, server, contact, peer = await pair(tmp_path)
+    contact.outgoing.send_data(b"kept")
+    await client.until(SendFinished)
+    async with asyncio.TaskGroup() as group:
+        taking = group.create_task(taken(server, peer))
+        await begun.wait()
+        assert peer.incoming.queue == []
+        client.agent.close_contact(contact)
+        await server.until(ConnectionClosed)
+        over.set()
+    assert isinstance(taking.result(), OSError)
+    assert await server.agent.contacts[0].incoming.pop_data("1") == b"kept"
+    assert server.of(ContactRemoved) == [ContactRemoved(0)]
+
+
+async def taken(server: Recorded, peer: Contact) -> OSError | None:
+    """Why a bundle could not be written."""
+    try:
+        await server.agent.pop_file(peer, "1", "anywhere")
+    except OSError as error:
+        return error
+    return None
+
+
+async def test_closed_connections_that_nobody_empties_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumpline.node.cla.tcpcl.CLOSED_MOST", 1)
+    client, server, contact, peer = await pair(tmp_path)
+    contact.outgoing.send_data(b"first")
+    await client.until(SendFinished)
+    client.agent.close_contact(contact)
+    await server.until(ConnectionClosed)
+    again = await client.agent.connect(parse_address(server.agent.listening[0], 4556))
+    for number, data in enumerate((b"small", bytes(200_000)), 2):
+        again.outgoing.send_data(data)
+        assert (await client.until(SendFinished, number)).result == "no resources"
+    assert await peer.incoming.pop_data("1") == b"first"
+    again.outgoing.send_data(b"third")
+    assert (await client.until(SendFinished, 4)).result == "success"
 
 
 async def test_a_transfer_cut_in_the_middle_is_told_and_gives_its_room_back(tmp_path: Path) -> None:

@@ -203,6 +203,28 @@ async def test_a_record_of_16_kib_needs_nothing_behind_it(tmp_path: Path) -> Non
     assert ack == wire.encode_ack(wire.Acknowledgment(3, 1, 16_000))
 
 
+async def test_tls_needs_nothing_that_newer_pythons_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """11: from Python 3.12 on there is no ssl.match_hostname, and no TLS session of the older agent."""
+    monkeypatch.delattr(ssl, "match_hostname", raising=False)
+    monkeypatch.delattr(ssl, "wrap_socket", raising=False)
+    ca = Authority(tmp_path)
+    server = await started(tmp_path, listen=ANYWHERE, tls=mutual(ca, "server"))
+    client = await started(tmp_path, tls=mutual(ca, "client"))
+    where = parse_address(f"localhost:{parse_address(server.agent.listening[0], 0).port}", 0)
+    contact = await client.agent.connect(where)
+    await client.established()
+    assert contact.is_secure
+    parameters = client.agent.parameters(contact)
+    assert parameters is not None
+    assert parameters.authn_dnsid == "localhost"
+
+
+def mutual(ca: Authority, name: str) -> TlsConfig:
+    """Only with certificates, which must name the host."""
+    files = ca.issue(name, hosts=["localhost"], ips=["127.0.0.1"])
+    return TlsConfig(mode="required", authenticate="host", ca=files["ca"], cert=files["cert"], key=files["key"])
+
+
 def context() -> ssl.SSLContext:
     """Of a client that trusts anybody."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

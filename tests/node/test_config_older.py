@@ -7,7 +7,7 @@ from typing import Any
 import msgspec.inspect as mi
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tumpline.drivers.dial import Address
@@ -112,6 +112,14 @@ def test_a_file_is_a_whole_node(tmp_path: Path) -> None:
     assert [each.partition(".yaml:")[2] for each in made.remarks] == [
         "5: tcpcl.bus_service: not owned: in one process only bp is on the bus; run tcpcl-agent and bp-agent for both"
     ]
+
+
+@pytest.mark.parametrize(
+    ("node_id", "name"),
+    [("ipn:12.0", "ipn-12"), ("dtn://~x/", "x"), (f"dtn://{'n' * 100}/", "n" * 64), ("dtn://a.b_c/", "a.b_c")],
+)
+def test_a_node_is_called_as_its_id_says(tmp_path: Path, node_id: str, name: str) -> None:
+    assert node(tmp_path, f"bp: {{node_id: '{node_id}'}}").name == name
 
 
 def test_it_can_be_shown_in_our_own_words(tmp_path: Path) -> None:
@@ -248,6 +256,29 @@ def test_a_route_by_a_layer_that_is_not_there(tmp_path: Path) -> None:
         "cl_type: this file has no section tcpcl; write tcpcl: for its defaults"
         in problems(tmp_path, text % "tcpcl")[0]
     )
+
+
+def test_keys_of_which_nothing_follows_are_remarked(tmp_path: Path) -> None:
+    route = "{eid_pattern: '.*', next_nodeid: 'ipn:7.0', cl_type: udpcl, address: '::1', mtu: 800, local_if: 2, local_port: 4556}"
+    made = node(
+        tmp_path,
+        f"""\
+udpcl:
+  ecn_feedback_min: 10
+  polling: [{{address: '::1', local_port: 4556}}]
+bp:
+  node_id: dtn://server/
+  tx_route_table: [{route}]
+""",
+    )
+    places = [each.partition(".yaml:")[2].split(": ")[:2] for each in made.remarks]
+    assert places == [
+        ["2", "udpcl.ecn_feedback_min"],
+        ["6", "bp.tx_route_table[0].mtu"],
+        ["6", "bp.tx_route_table[0].local_if"],
+        ["6", "bp.tx_route_table[0].local_port"],
+        ["3", "udpcl.polling[0]"],
+    ]
 
 
 def test_nothing_said_is_not_asked_for(tmp_path: Path) -> None:
@@ -499,6 +530,7 @@ _VALUES = st.recursive(
 _KEYS = [(name, key) for name, kind in SECTIONS.items() for key in kind.__struct_fields__]
 
 
+@settings(deadline=None)  # files, on a machine that others use
 @given(said=st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=8))
 def test_whatever_is_written_becomes_a_node_or_sentences(
     said: dict[tuple[str, str], Any], tmp_path_factory: pytest.TempPathFactory

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -21,9 +22,11 @@ from tumpline.drivers.dbus.presence import Presence
 from tumpline.drivers.dial import Address, parse_address
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.errors import TumplineError
+from tumpline.node.cla.holdings import HELD_OCTETS
 from tumpline.node.cla.udpcl import UdpclAgent
 from tumpline.node.cla.udpcl_settings import Poll, UdpclAgentSettings
 from tumpline.testing.buses import dbus_daemon, dbus_send
+from tumpline.testing.certificates import Authority
 from tumpline.ui.dbus.udpcl import AGENT, AGENT_PATH, UdpclOnBus, serve_udpcl
 from tumpline.wire.cbor import encode_uint
 from tumpline.wire.dbus import Kind
@@ -77,10 +80,13 @@ class Bench:
         self._names: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.agents: dict[str, UdpclAgent] = {}
 
     async def start(self, name: str, link: dict[str, Any] | None = None, **settings: Any) -> UdpclAgent:
         found: asyncio.Future[UdpclAgent] = asyncio.get_running_loop().create_future()
-        config = UdpclConfig(**{"listen": "127.0.0.1:0", "listen_s": 0.0, "keepalive_s": 0.0, **(link or {})})
+        config = msgspec.convert(
+            {"listen": "127.0.0.1:0", "listen_s": 0.0, "keepalive_s": 0.0, **(link or {})}, UdpclConfig
+        )
         given = {"spool_directory": self.directory, "node_id": f"dtn://{name[4]}/", **settings}
         made = UdpclAgentSettings(link=config, bus_address=self.address, bus_service=name, **given)
         task = asyncio.get_running_loop().create_task(serve_udpcl(made, found.set_result), name=f"serve {name}")
@@ -89,7 +95,7 @@ class Bench:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             await task  # why it did not start
-        agent = found.result()
+        agent = self.agents[name] = found.result()
         (self._names[name],) = await self.bus.call(
             "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetNameOwner", "s", name
         )
@@ -236,7 +242,7 @@ async def test_a_large_bundle_goes_in_segments_and_waits_in_a_file(bench: Bench)
 
 async def test_what_nobody_takes_is_bounded(bench: Bench) -> None:
     await bench.start(A)
-    b = await bench.start(B, memory_octets_most=1000, spool_octets_most=300_000)
+    b = await bench.start(B, memory_octets_most=1000 + 2 * HELD_OCTETS, spool_octets_most=300_000)
     for size in (600, 600, 200_000, 200_000, 300):
         await bench.send(A, bundle(size), b)
     found = await bench.received(B, 3)
@@ -323,6 +329,21 @@ async def test_a_bundle_that_is_not_there_is_named(bench: Bench) -> None:
     with pytest.raises(BusError, match="no received bundle '7'") as caught:
         await bench.call(A, "recv_bundle_pop_data", "s", "7")
     assert caught.value.name == "org.tumpline.Error.UnknownTransferError"
+
+
+async def test_over_dtls_too(bench: Bench) -> None:
+    """The older one's could not be loaded (§5)."""
+    ca = Authority(bench.directory)
+    for name in (A, B):
+        await bench.start(name, {"tls": ca.issue(name[4], [f"dtn://{name[4]}/"])})
+    b = bench.agents[B]
+    data = bundle(100_000)
+    await bench.send(A, data, b)
+    ((number, _, _),) = await bench.received(B, 1)
+    assert await bench.call(B, "recv_bundle_pop_data", "s", number) == data
+    (talk,) = b.endpoint.talks.values()
+    assert talk.channel is not None
+    assert talk.machine.counts.plain_refused == 0
 
 
 # ---- listening -------------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ class Spool:
         """Raises: StorageError (no file can be made there)."""
         self.room = Room(octets_most)
         self._files = Room(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-        self.directory = directory or _default_directory()
+        self.directory = directory or default_directory()
         self._place = Place(self._create, str(self.directory), self._free_octets, Buffers(IDLE_BUFFERS_MAX))
         self._create().release()  # a directory that cannot be used is said now
 
@@ -161,7 +161,8 @@ class Spool:
         return disk.f_bavail * disk.f_frsize
 
 
-def _default_directory() -> Path:
+def default_directory() -> Path:
+    """Where files go of whom nobody told a directory."""
     if "TMPDIR" not in os.environ and os.access(ROOMY, os.W_OK | os.X_OK):
         return Path(ROOMY)
     return Path(tempfile.gettempdir())

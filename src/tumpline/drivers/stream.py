@@ -126,7 +126,7 @@ class Stream:
         return not self._queue
 
     def queue(self, pieces: Sequence[Piece]) -> None:
-        """Put pieces at the end of what is to be sent; `write` sends. Empty pieces must not be queued."""
+        """Put pieces at the end of what is to be sent; `write` sends."""
         self._queue.extend(pieces)
 
     def write(self) -> bool:
@@ -139,6 +139,8 @@ class Stream:
                 wanted, sent = len(staged), _send_records(self._tls, staged)
             else:
                 wanted, sent = self._send()
+            if not wanted:  # an empty piece: no call would ever take it
+                self._queue.popleft()
             self._drop(sent)
             if sent < wanted:
                 return False

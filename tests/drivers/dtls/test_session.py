@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tumpline.drivers.dtls.context import DtlsContexts
+from tumpline.drivers.dtls.context import COOKIE_S, DtlsContexts
 from tumpline.drivers.dtls.session import HANDSHAKE_S, DtlsSession, State
 from tumpline.drivers.x509 import peer_certificate
 from tumpline.testing.dtls import CLIENT_ADDRESS, DtlsPair, established
@@ -213,6 +213,14 @@ def test_a_cookie_is_good_for_one_address(contexts: MakeContexts) -> None:
     assert elsewhere.session is None
     assert len(elsewhere.datagram) == 44
     assert pair.listener.receive(second, CLIENT_ADDRESS, 0.0).session is not None
+
+
+def test_a_cookie_is_good_for_a_while(contexts: MakeContexts) -> None:
+    pair = DtlsPair(contexts("a"), contexts("b"))
+    pair.carry(30.0)
+    (second,) = pair.client.datagrams()
+    assert pair.listener.receive(second, CLIENT_ADDRESS, 30.0 + 2 * COOKIE_S).session is None
+    assert pair.listener.receive(second, CLIENT_ADDRESS, 30.0 + COOKIE_S).session is not None
 
 
 def test_many_clients_at_one_listener(contexts: MakeContexts) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tumpline.machines.dbus_cl import effects as fx
@@ -610,6 +612,9 @@ def test_a_hard_end_loses_what_is_under_way_once() -> None:
     script.sent()
     script.signal(CONTACT_0, "recv_bundle_finished", "1", 10, "success")
     script.of(fx.Take)
+    script.signal(CONTACT_0, "recv_bundle_finished", "2", 200_000, "success")
+    (large,) = script.of(fx.Take)
+    script.user.no_room(large.token, script.now)
     script.user.drop_all("stopped", script.now)
     assert [sorted(each.seqs) for each in script.of(fx.UnitsLost)] == [[1, 2]]
     assert script.of(fx.PathLowered) == [fx.PathLowered(path, "stopped")]
@@ -622,3 +627,37 @@ def test_node_ids_compare_as_nodes() -> None:
     script.reply("connect", CONTACT_0)
     script.establish()
     assert script.of(fx.PathRaised)[0].info.peer == PEER
+
+
+def test_what_a_closed_contact_held_goes_with_its_agent() -> None:
+    script, path = connected(retry_s_first=1.0)
+    script.signal(CONTACT_0, "recv_bundle_finished", "1", 200_000, "success")
+    (first,) = script.of(fx.Take)
+    script.user.no_room(first.token, script.now)
+    script.signal(AGENT_PATH, "connection_closed", CONTACT_0)
+    assert not script.of(fx.PathLowered)
+    script.detach()
+    assert [each.path for each in script.of(fx.PathLowered)] == [path]
+    script.attach(CONTACT_0)
+    script.run(60)
+    assert not script.of(fx.Take)
+
+
+def named(number: int) -> Callable[[int], str]:
+    """The agent calls the next one so."""
+    return lambda _: str(number)
+
+
+def test_nothing_is_remembered_of_what_has_ended() -> None:
+    script, path = connected()
+    for number in range(1, 200):
+        script.offer(path, 10, first=number)
+        script.sent(named(number))
+        script.signal(CONTACT_0, "send_bundle_finished", str(number), 10, "success")
+        script.signal(CONTACT_0, "recv_bundle_finished", str(number), 10, "success")
+        take(script)
+        script.user.acknowledge([each.token for each in script.of(fx.Present)], script.now)
+    core = script.user._core
+    assert core.calls == 0
+    assert not core.takers
+    assert core.taken_octets == 0

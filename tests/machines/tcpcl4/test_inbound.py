@@ -386,6 +386,11 @@ def test_too_many_octets_without_answer_stop_the_reading(how: str) -> None:
 # ---- what we must not do ---------------------------------------------------------------------------------------------
 
 
+def test_an_answer_to_no_transfer_says_nothing(slow: MemoryDriver) -> None:
+    slow.session.acknowledge([], 1.0)
+    assert slow.session.data_to_send(1000, 1.0) == []
+
+
 def test_answers_that_fit_no_transfer(slow: MemoryDriver) -> None:
     answer(slow, segment(WHOLE, 1, b"a") + segment(WHOLE, 2, b"b"))
     for number in (0, 3):

@@ -421,6 +421,17 @@ def test_a_peer_that_restarted_begins_its_numbers_again() -> None:
     assert machine.receive([first], 1.0, is_secured=True) == [bundle(1, 50)]
 
 
+def test_a_name_told_plainly_is_told_again_inside() -> None:
+    machine = alone(CONFIG_A._replace(dtls=DtlsUse.OPTIONAL))
+    told = encode_extensions(Extensions(node_id=NODE_B))
+    machine.receive([told], 0.0)
+    machine.dtls_begun(0.0)
+    machine.dtls_done(None, 0.0, 37)
+    machine.receive([told], 0.0, is_secured=True)
+    named = [event.is_secured for event in machine.events if isinstance(event, PeerNamed)]
+    assert named == [False, True]
+
+
 def test_a_name_that_the_certificate_tells_is_not_told_again() -> None:
     machine = alone(CONFIG_A._replace(dtls=DtlsUse.REQUIRED))
     machine.dtls_done(None, 0.0, 37, names_itself=False)

@@ -93,7 +93,7 @@ class BusConnection:
         """Join a bus: `session`, `system`, or any address of a UNIX socket. Raises: BusUnavailableError."""
         sock, way = await dial(address, timeout_s)
         machine = ClientConnection(ClientConfig(os.getuid(), timeout_s), asyncio.get_running_loop().time())
-        connection = await cls.join(machine, lambda *calls: BusSocket(sock, machine.outbox, *calls))
+        connection = await cls.join(machine, lambda *calls: BusSocket(sock, machine, *calls))
         if way.keys.get("guid", machine.guid) != machine.guid:
             await connection.close()
             raise BusUnavailableError(f"the bus at {address} is not the one that its address names (guid)")
@@ -133,6 +133,8 @@ class BusConnection:
 
     async def _wait_for_room(self, octets_most: int, timeout_s: float | None = None) -> None:
         """Wait until no more than so many octets are queued, or the time is over."""
+        if self._machine.outbox.octets <= octets_most:
+            return
         try:
             async with asyncio.timeout(timeout_s):
                 while self._machine.outbox.octets > octets_most:
@@ -157,6 +159,7 @@ class BusConnection:
         """Call a method; the values of its answer. `fds` are passed as copies, arguments of type `h` are indices.
 
         Raises: BusError, MalformedError: the arguments do not fit the signature."""
+        await self._wait_for_room(BUSY_OCTETS)  # before the octets are made: many who wait hold none
         message = Message(Kind.CALL, 0, path, interface, member, destination=destination)
         answer = await self.call_message(message.with_body(signature, *arguments), timeout_s=timeout_s, fds=fds)
         for fd in answer.fds:
@@ -165,8 +168,7 @@ class BusConnection:
 
     async def call_message(self, message: Message, *, timeout_s: float = CALL_S, fds: Sequence[int] = ()) -> Answer:
         """The same with a message that was made already, and with the descriptors of the answer."""
-        if self._machine.outbox.octets > BUSY_OCTETS:
-            await self._wait_for_room(BUSY_OCTETS)
+        await self._wait_for_room(BUSY_OCTETS)
         passed = duplicates(fds)
         try:
             serial = self._machine.call(message, passed, timeout_s, self._loop.time())
@@ -176,12 +178,17 @@ class BusConnection:
             release(passed)
         future: asyncio.Future[Answered] = self._loop.create_future()
         self._waiting[serial] = future
+        asked = f"{message.destination} did not answer {message.interface}.{message.member}"
+        del message  # its body may be long, and is of no use while its answer is awaited
         self._turn()
         try:
             answered = await future
         except TimeoutError:
-            text = f"{message.destination} did not answer {message.interface}.{message.member} within {timeout_s:g} s"
-            raise BusError(ErrorName.NO_REPLY, text) from None
+            raise BusError(ErrorName.NO_REPLY, f"{asked} within {timeout_s:g} s") from None
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                release(future.result().fds)  # it came in the very turn in which nobody wants it any more
+            raise
         finally:
             self._machine.forget(serial)
             self._waiting.pop(serial, None)

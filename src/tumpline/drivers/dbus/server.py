@@ -130,7 +130,7 @@ class EmbeddedBus:
             self._bus.lost(number, reason)
             self._soon()
 
-        return BusSocket(sock, client.outbox, received, broken, lambda: self._flush(number))
+        return BusSocket(sock, client, received, broken, lambda: self._flush(number))
 
     # ---- the loop of the machine -------------------------------------------------------------------------------------
 

@@ -6,14 +6,18 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from tumpline.drivers.dbus.descriptors import ANCILLARY_OCTETS, Descriptor, received_descriptors, rights
 from tumpline.machines.dbus import Outbox
 
-READ_OCTETS: Final = 256 * 1024  # what a UNIX socket holds at most by default is less; stays in the processor's cache
-READS_MOST: Final = 8  # in one wake-up: others want to be served too
+# One read of a long message: stays in the processor's cache. Of short ones so many come at most that their work is done
+# within some 20 ms, and others are served then.
+READ_OCTETS: Final = 256 * 1024
+SHORT_OCTETS: Final = 32 * 1024
+READS_MOST: Final = 8  # in one wake-up, and no further one after this time
+READS_S: Final = 0.005
 WRITES_MOST: Final = 32
 SOCKET_OCTETS: Final = (
     4 * 1024 * 1024
@@ -32,13 +36,25 @@ def _scratch_room(loop: asyncio.AbstractEventLoop) -> memoryview:
     return room
 
 
+class End(Protocol):
+    """The machine at this end of the connection."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """What is to be written."""
+
+    @property
+    def missing(self) -> int:
+        """Octets that are still to come of a message under way."""
+
+
 class BusSocket:
     """Owns the socket until `close`. Calls `received` with what came and `broken`, once, with why there is no more."""
 
     def __init__(
         self,
         sock: socket.socket,
-        outbox: Outbox,
+        end: End,
         received: Callable[[memoryview, list[Descriptor]], None],
         broken: Callable[[str], None],
         writable: Callable[[], None],
@@ -48,7 +64,7 @@ class BusSocket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_OCTETS)
         self._loop = asyncio.get_running_loop()
         self._sock = sock
-        self._outbox = outbox
+        self._end = end
         self._received = received
         self._broken = broken
         self._writable = writable
@@ -68,7 +84,7 @@ class BusSocket:
         try:
             blocked = not self._write()
         except OSError as error:
-            self._end(_reason(error))
+            self._give_up(_reason(error))
             return
         if blocked is not self._is_writing:
             self._is_writing = blocked
@@ -80,14 +96,14 @@ class BusSocket:
     def close(self) -> None:
         """Give the socket back; what was not written is let go. Idempotent."""
         if not self.is_closed:
-            self._outbox.clear()
+            self._end.outbox.clear()
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
 
     def _write(self) -> bool:
         """False: there is more to write, but not now. Raises: OSError."""
-        outbox = self._outbox
+        outbox = self._end.outbox
         for _ in range(WRITES_MOST):
             pieces, fds = outbox.front()
             if not pieces:
@@ -100,32 +116,31 @@ class BusSocket:
         return not outbox.octets
 
     def _readable(self) -> None:
+        until = self._loop.time() + READS_S
         for _ in range(READS_MOST):
-            if self.is_closed:
-                return
-            try:
-                octets, ancillary, flags, _ = self._sock.recvmsg_into(
-                    [self._room], ANCILLARY_OCTETS, socket.MSG_CMSG_CLOEXEC
-                )
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                self._end(_reason(error))
-                return
-            if not self._take(octets, received_descriptors(ancillary) if ancillary else [], flags):
+            if not self._read() or self.is_closed or self._loop.time() > until:
                 return
 
-    def _take(self, octets: int, fds: list[Descriptor], flags: int) -> bool:
-        """Hand over what came; False: nothing more is to be read now."""
+    def _read(self) -> bool:
+        """Read once; False: there is nothing more now."""
+        room = self._room[: max(SHORT_OCTETS, self._end.missing)]
+        try:
+            octets, ancillary, flags, _ = self._sock.recvmsg_into([room], ANCILLARY_OCTETS, socket.MSG_CMSG_CLOEXEC)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._give_up(_reason(error))
+            return False
+        fds = received_descriptors(ancillary) if ancillary else []
         if flags & socket.MSG_CTRUNC or not octets:
             for fd in fds:
                 fd.release()
-            self._end("more descriptors came than can be taken" if octets else CLOSED)
+            self._give_up("more descriptors came than can be taken" if octets else CLOSED)
             return False
-        self._received(self._room[:octets], fds)
-        return octets == len(self._room)  # less: the socket is empty, most likely
+        self._received(room[:octets], fds)
+        return octets == len(room)  # less: the socket is empty, most likely
 
-    def _end(self, text: str) -> None:
+    def _give_up(self, text: str) -> None:
         if not self.is_closed:
             self.close()
             self._broken(text)

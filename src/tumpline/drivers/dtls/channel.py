@@ -46,9 +46,7 @@ class DtlsChannel:
         self._pending: DtlsSession | None = session
         self._previous: DtlsSession | None = None
         self._previous_until = 0.0
-
         self._out: list[bytes] = []
-
         self._take_out()
 
     # ---- what it is --------------------------------------------------------------------------------------------------

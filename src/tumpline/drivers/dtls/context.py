@@ -36,6 +36,7 @@ PrivateKey = (
 )
 DTLS_1_2: Final = 0xFEFD
 VERSIONS: Final = {"1.2": DTLS_1_2, "1.3": DTLS_1_3}
+COOKIE_S: Final = 60.0  # a cookie is good for so long, and as long again at most
 COOKIE_OCTETS: Final = 16  # HelloVerifyRequest has 44 octets then: less than any ClientHello
 _SECRET_OCTETS: Final = 32
 assert SSL.OP_COOKIE_EXCHANGE is not None, "pyOpenSSL 26 needs an OpenSSL that has it"
@@ -51,8 +52,9 @@ _OPTIONS: Final = (
 class Peer:
     """What OpenSSL's callbacks know of a connection: its app data. (Not the session: that would be a circle.)"""
 
-    def __init__(self, address: bytes) -> None:
+    def __init__(self, address: bytes, period: int = 0) -> None:
         self.address = address  # ours and theirs: what a cookie is bound to
+        self.period = period  # now, in COOKIE_S
         self.verify_error = 0  # X509_V_ERR_*
 
 
@@ -66,9 +68,10 @@ class DtlsContexts(Contexts[SSL.Context]):
             raise TumplineError(f'{text}; write "1.2", or install a pyOpenSSL whose OpenSSL has it')
         self._secret = chance(_SECRET_OCTETS)
 
-    def cookie(self, peer: Peer) -> bytes:
-        """RFC 6347 §4.2.1: made of the address and a secret, so that nothing has to be kept."""
-        return hmac.digest(self._secret, peer.address, hashlib.sha256)[:COOKIE_OCTETS]
+    def cookie(self, address: bytes, period: int) -> bytes:
+        """RFC 6347 §4.2.1: made of the address and a secret, so that nothing has to be kept; and of the time, so that none
+        can be gathered for later."""
+        return hmac.digest(self._secret, period.to_bytes(8) + address, hashlib.sha256)[:COOKIE_OCTETS]
 
     def _make(self, server_side: bool) -> SSL.Context:
         files = self._files
@@ -86,14 +89,20 @@ class DtlsContexts(Contexts[SSL.Context]):
         context.set_verify(_verify_mode(files, server_side), _verify)
         _load_own(context, files)
         _load_ca(context, files)
-        context.set_cookie_generate_callback(lambda connection: self.cookie(connection.get_app_data()))
+        context.set_cookie_generate_callback(self._make_cookie)
         context.set_cookie_verify_callback(self._verify_cookie)
         if files.key_log_path():
             context.set_keylog_callback(_key_logger(files.key_log_path()))
         return context
 
+    def _make_cookie(self, connection: SSL.Connection) -> bytes:
+        peer: Peer = connection.get_app_data()
+        return self.cookie(peer.address, peer.period)
+
     def _verify_cookie(self, connection: SSL.Connection, cookie: bytes) -> bool:
-        return hmac.compare_digest(cookie, self.cookie(connection.get_app_data()))
+        peer: Peer = connection.get_app_data()
+        periods = range(max(0, peer.period - 1), peer.period + 1)
+        return any(hmac.compare_digest(cookie, self.cookie(peer.address, period)) for period in periods)
 
 
 def _verify_mode(files: TlsFiles, server_side: bool) -> int:

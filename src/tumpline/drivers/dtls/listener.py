@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from OpenSSL import SSL
 
-from tumpline.drivers.dtls.context import DtlsContexts, Peer
+from tumpline.drivers.dtls.context import COOKIE_S, DtlsContexts, Peer
 from tumpline.drivers.dtls.session import DtlsSession, new_connection
 from tumpline.wire.dtls import client_hello_random, split_records
 
@@ -37,7 +37,7 @@ class Listener:
         random = client_hello_random(records[0]) if records else None
         if random is None:
             return NOTHING
-        connection = self._connection(self._contexts.context(True), address)
+        connection = self._connection(self._contexts.context(True), Peer(address, int(now // COOKIE_S)))
         connection.bio_write(records[0])
         try:
             connection.DTLSv1_listen()
@@ -51,14 +51,14 @@ class Listener:
         connection.set_ciphertext_mtu(self._octets)
         return Answer(session=DtlsSession(connection, self._contexts.certificate, self._octets, now, random))
 
-    def _connection(self, context: SSL.Context, address: bytes) -> SSL.Connection:
+    def _connection(self, context: SSL.Context, peer: Peer) -> SSL.Connection:
         """One serves all strangers, one after another: it keeps nothing of those who bring no cookie."""
         if self._waiting is None or self._waiting[0] is not context:
-            connection = new_connection(context, address, self._octets)
+            connection = new_connection(context, peer.address, self._octets)
             connection.set_accept_state()
             self._waiting = context, connection
         connection = self._waiting[1]
-        connection.set_app_data(Peer(address))
+        connection.set_app_data(peer)
         return connection
 
     def _verify_request(self, connection: SSL.Connection) -> Answer:

@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 from tumpline.drivers.links._api import Sink
 from tumpline.drivers.links._units import put
-from tumpline.drivers.payload import PIECE_OCTETS, pieces, read_range
-from tumpline.errors import StorageError
+from tumpline.drivers.payload import PIECE_OCTETS, pieces
+from tumpline.drivers.spool import default_directory
+from tumpline.errors import PayloadGoneError, StorageError
 from tumpline.machines.effects import Unit
 
-# Where files go of whom nobody told a directory: large, and on a disk (a /tmp in memory would fill it).
-ROOMY = "/var/tmp"
 PREFIX = "tumpline-bus-"
 TURN_OCTETS = 1 << 20  # copied in one turn of the loop: others must have theirs
 
@@ -34,13 +33,17 @@ class Body(NamedTuple):
 
 
 def whole(unit: Unit) -> bytes:
-    """The encoded bundle. Raises: StorageError."""
-    return unit.head + read_range(unit.payload, 0, unit.payload.length) + unit.tail
+    """The encoded bundle. Raises: PayloadGoneError."""
+    return b"".join(_parts(unit))
 
 
 def _parts(unit: Unit) -> Iterator[bytes | memoryview]:
+    """Raises: PayloadGoneError."""
     yield unit.head
-    yield from pieces(unit.payload)
+    try:
+        yield from pieces(unit.payload)
+    except StorageError as error:
+        raise PayloadGoneError(str(error)) from error
     yield unit.tail
 
 
@@ -48,7 +51,7 @@ class Workshop:
     """A private directory, made when it is first needed, where bundles are files for as long as a call takes."""
 
     def __init__(self, parent: str) -> None:
-        self._parent = parent or (ROOMY if os.access(ROOMY, os.W_OK) else tempfile.gettempdir())
+        self._parent = parent or str(default_directory())
         self._directory = ""
         self._names = 0
 

@@ -11,8 +11,9 @@ from tumpline.wire.dbus import is_bus_name
 
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 Octets = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
-# Nobody acknowledges datagrams: the longer a bundle, the likelier that a part of it is missing.
-UDPCL_OCTETS = 16 << 20
+# What our udpcl-agents take unless told otherwise. Nobody acknowledges datagrams: the longer a bundle, the likelier that a part
+# of it is missing.
+UDPCL_OCTETS = 8 << 20
 TCPCL_OCTETS = 1 << 40
 
 
@@ -24,16 +25,16 @@ class DbusClConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     service: str
     """The agent's name on the bus."""
     bus: str = "session"
-    """"session", "system", or an address such as "unix:path=/run/example/bus"."""
+    """"session", "system", "embedded", or an address such as "unix:path=/run/example/bus"."""
     connect: str | list[str] = msgspec.field(default_factory=list)
     """Peers that the agent is asked to hold a session with (tcpcl), or whose address is a path (udpcl)."""
     authenticate: Literal["node", "none"] = "node"
     """What counts of what peers claim: a node ID that the agent has seen proved by a certificate, or any claim. A route leads
     only to those that count."""
     transfer_mru: Octets = 0
-    """Longest bundle to hand over, in octets. Default: 1 TiB over tcpcl, 16 MiB over udpcl."""
+    """Longest bundle to hand over, in octets. Default: 1 TiB over tcpcl, 8 MiB over udpcl."""
     spool: str = ""
-    """Directory for large bundles on their way between agent and node. Default: /var/tmp."""
+    """Directory for large bundles on their way between agent and node. Default: $TMPDIR, else /var/tmp."""
     stall_s: PositiveSeconds = 120.0
     """A contact that has bundles to send and gives no sign of life for so long is closed."""
     retry_s_first: PositiveSeconds = 0.25

@@ -29,7 +29,7 @@ from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.drivers.links._udpcl_wakes import Wakes
 from tumpline.errors import TumplineError
 from tumpline.machines.udpcl.conversation import Conversation
-from tumpline.machines.udpcl.events import DtlsFailed, DtlsUnanswered, Event, PeerNamed, StartDtls
+from tumpline.machines.udpcl.events import DtlsFailed, DtlsUnanswered, Event, PathMtuFound, PeerNamed, StartDtls
 from tumpline.machines.udpcl.feedback import NOT_ECT
 from tumpline.machines.udpcl.reassembly import Reassembly
 from tumpline.wire.eid import Eid
@@ -412,6 +412,8 @@ class UdpclEndpoint:
                     continue
             elif isinstance(event, DtlsUnanswered):
                 talk.channel = None
+            elif isinstance(event, PathMtuFound) and talk.channel is not None:
+                self._secure.sized(talk, event.is_confirmed, now)
             self._host.happened(talk, event)
             if isinstance(event, DtlsFailed):
                 self.forget(talk, event.text)  # a new handshake is a new conversation

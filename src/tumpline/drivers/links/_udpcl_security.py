@@ -60,15 +60,34 @@ class Security:
             else:
                 talk.machine.dtls_unanswered()
             return
-        reference = talk.reference
         try:
-            session = DtlsSession.client(self._contexts, _address_of(talk), self._octets, now, reference.host)
+            session = self._client(talk, now)
         except TumplineError as error:
             talk.machine.dtls_failed(str(error))
             return
         talk.channel = DtlsChannel(session, self._acceptance(talk))
         talk.dtls_begun_at = now
         self._securing.add(talk)
+
+    def _client(self, talk: Talk, now: float) -> DtlsSession:
+        return DtlsSession.client(self._contexts, _address_of(talk), self._octets, now, talk.reference.host)
+
+    def sized(self, talk: Talk, is_confirmed: bool, now: float) -> None:
+        """A search for the path MTU has ended. A peer that confirms nothing any more may have restarted and take our records
+        for garbage: another handshake, beside the session, finds out. (No DTLS Initiation: nothing goes plainly any more.)"""
+        channel = talk.channel
+        assert channel is not None, "the conversation is secured"
+        if is_confirmed:
+            talk.is_answering = True
+        elif talk.is_answering and channel.is_established and not channel.is_securing:
+            talk.is_answering = False
+            try:
+                channel.adopt(self._client(talk, now), now)
+            except TumplineError as error:
+                self._notice("session_failed", address=talk.address, reason=str(error), clean=False)
+                return
+            self._securing.add(talk)
+            self.look(talk, now)
 
     def greet(
         self, from_socket: UdpSocket, read: Received, find: Callable[[], Talk | None], begin: Callable[[], Talk | None]
@@ -92,8 +111,8 @@ class Security:
         if answer.datagram:
             # What the socket does not take now, the client asks for again.
             from_socket.send([answer.datagram], read.remote, NOT_ECT, read.local)
-        if answer.session is None or len(self._securing) >= self._handshakes_most:
-            return
+        if answer.session is None or self._is_full(str(read.remote[0])):
+            return  # the client asks again
         talk = begin()
         if talk is None:
             return
@@ -103,6 +122,11 @@ class Security:
             talk.channel.adopt(answer.session, now)
         talk.machine.dtls_begun(now)
         self._securing.add(talk)
+
+    def _is_full(self, ip: str) -> bool:
+        """Whether enough handshakes go on; no address may have more than a quarter of them."""
+        most, of_address = self._handshakes_most, sum(str(talk.remote[0]) == ip for talk in self._securing)
+        return len(self._securing) >= most or of_address >= max(1, most // 4)
 
     def settled(self, talk: Talk) -> None:
         """No handshake goes on there."""

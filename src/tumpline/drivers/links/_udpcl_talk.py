@@ -23,6 +23,7 @@ class Talk:
         "channel",
         "dtls_begun_at",
         "identity",
+        "is_answering",
         "is_busy",
         "is_over",
         "local",
@@ -49,6 +50,7 @@ class Talk:
         self.identity: PeerIdentity | None = None  # once secured
         self.backlog: deque[Batch] = deque()  # what the socket did not take yet
         self.wake_at: float | None = None  # the one valid entry of the endpoint's timers
+        self.is_answering = False  # DTLS: the peer has confirmed what this session carried
         self.is_busy = False  # its turn is under way
         self.is_over = False
         self.unreachable = 0  # how often ICMP said that nobody takes our datagrams there

@@ -1,7 +1,7 @@
 """A convergence-layer agent on D-Bus as a link: the agent has the sessions, the node has the bundles.
 
-The rules are `tumpline.machines.dbus_cl`; octets on their way are `_dbus_cl_bodies`; here are the bus, the calls and the
-timer. One task joins the bus and sees who owns the agent's name; each call under way is a task.
+The rules are `tumpline.machines.dbus_cl`; the bus is `_dbus_cl_attachment`, octets on their way are `_dbus_cl_bodies`; here is
+what the machine wants done, and the timer. Each call under way is a task.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from tumpline.drivers.dbus import BusConnection, BusError, ErrorName, MatchRule, Message, Subscription
+from tumpline.drivers.dbus import BusError
 from tumpline.drivers.dial import parse_address
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec, Sink
+from tumpline.drivers.links._dbus_cl_attachment import Attachment
 from tumpline.drivers.links._dbus_cl_bodies import Body, Workshop, body_of, fill, open_fetched, small, whole
 from tumpline.drivers.links._dbus_cl_config import DbusClConfig, machine_config
 from tumpline.drivers.links._units import release
@@ -21,7 +22,6 @@ from tumpline.drivers.payload import release as release_payload
 from tumpline.drivers.payload import retain
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import MalformedError, StorageError, TumplineError
-from tumpline.machines.backoff import Backoff
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange
 from tumpline.machines.dbus_cl import effects as fx
 from tumpline.machines.dbus_cl.outgoing import Waiting
@@ -29,11 +29,9 @@ from tumpline.machines.dbus_cl.tcpcl import TcpclUser
 from tumpline.machines.dbus_cl.udpcl import UdpclUser
 from tumpline.machines.dbus_cl.user import AgentUser
 from tumpline.machines.effects import Arrival, RefuseReason, Unit
-from tumpline.wire.dbus import Kind
 from tumpline.wire.eid import Eid
 
 DEFAULT_PORT = 4556  # RFC 9174 §8.1, RFC 7122: dtn-bundle, of TCP and UDP
-BUS, BUS_PATH = "org.freedesktop.DBus", "/org/freedesktop/DBus"
 SEND_TYPES = {fx.Way.DATA: "ay", fx.Way.FD: "h", fx.Way.FILE: "s"}
 FILE_CALL_S = 600.0  # of a call during which gigabytes may be copied
 MACHINES: dict[str, type[AgentUser]] = {"tcpcl": TcpclUser, "udpcl": UdpclUser}
@@ -51,17 +49,14 @@ class DbusClLink:
         self._machine = MACHINES[config.cl](machine_config(config, context.name), context.random, self._new_path)
         self._workshop = Workshop(config.spool)
         self._tasks = TaskOwner(self._task_failed)
-        self._bus: BusConnection | None = None
-        self._owner = ""  # of the agent's name, as the bus told last
-        self._attached = ""  # whom we use
-        self._subscriptions: list[Subscription] = []
-        self._bus_state = "not joined yet"
+        self._agent = Attachment(config, self._machine.signals, context.random, self, self._tasks)
         self._units: dict[tuple[int, int], Unit] = {}  # by path and seq
         self._bodies: dict[int, Body] = {}  # by token
         self._sinks: dict[int, Sink] = {}  # room that was reserved
         self._reading = asyncio.Lock()  # units leave in the order in which they were offered, whatever holds them
         self._small: dict[int, list[Arrival]] = {}  # of this turn, by path
         self._is_turning = False
+        self._is_stopped = False
         self._turn_asked = False
         self._timer: asyncio.TimerHandle | None = None
         self._turned = asyncio.Event()
@@ -77,7 +72,7 @@ class DbusClLink:
             fx.UnitRefused: self._on_refused,
             fx.UnitsLost: self._on_lost,
             fx.UnitProgressed: lambda effect: self.host.progress(effect.path, effect.seq, effect.octets),
-            fx.Noticed: lambda effect: self.host.notice(effect.name, link=self.name, **effect.fields),
+            fx.Noticed: lambda effect: self.notice(effect.name, **effect.fields),
         }
 
     # ---- life --------------------------------------------------------------------------------------------------------
@@ -88,7 +83,7 @@ class DbusClLink:
         connect = self._config.connect
         for address in [connect] if isinstance(connect, str) else connect:
             self.connect(address)
-        self._tasks.start(self._keep_bus(), f"{self.name} uses {self._config.service}")
+        self._tasks.start(self._agent.keep(), f"{self.name} uses {self._config.service}")
 
     async def stop(self, *, graceful: bool = True, timeout_s: float = 5.0) -> None:
         """End the sessions that we asked for; those of others stay the agent's, and what came over them waits there."""
@@ -101,9 +96,10 @@ class DbusClLink:
                         self._turned.clear()
                         await self._turned.wait()
             except TimeoutError:
-                self.host.notice("sessions_cut", link=self.name, after_s=timeout_s)
+                self.notice("sessions_cut", after_s=timeout_s)
         self._machine.drop_all("the link is stopped", self._now())
         self._turn()
+        self._is_stopped = True
         await self._tasks.stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -113,7 +109,7 @@ class DbusClLink:
         self._workshop.close()
 
     def _task_failed(self, name: str, error: BaseException) -> None:
-        self.host.notice("task_failed", link=self.name, task=name, reason=repr(error))
+        self.notice("task_failed", task=name, reason=repr(error))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -121,96 +117,26 @@ class DbusClLink:
     def _new_path(self) -> int:
         return self.host.new_path()
 
-    # ---- the bus -----------------------------------------------------------------------------------------------------
+    # ---- calls of the attachment -------------------------------------------------------------------------------------
 
-    async def _keep_bus(self) -> None:
-        """Be on the bus, whenever there is one."""
-        backoff = Backoff(self._context.random, self._config.retry_s_first, self._config.retry_s_max)
-        while True:
-            try:
-                self._bus = await BusConnection.open(self._config.bus)
-                self._bus_state = "joined"
-                backoff.reset()
-                await self._use(self._bus)
-            except TumplineError as error:
-                self._bus_state = str(error)
-            finally:
-                self._detach("the bus is gone")
-                bus, self._bus = self._bus, None
-                if bus is not None:
-                    await bus.close()
-            delay_s = backoff.next_delay_s()
-            self.host.notice("bus_unavailable", link=self.name, reason=self._bus_state, retry_s=round(delay_s, 3))
-            await asyncio.sleep(delay_s)
-
-    async def _use(self, bus: BusConnection) -> None:
-        """Use whoever owns the agent's name, until the bus ends. Raises: BusError."""
-        changed = asyncio.Event()
-
-        def owner_changed(_message: Message, values: tuple[Any, ...]) -> None:
-            self._owner = values[2]
-            changed.set()
-
-        service = self._config.service
-        rule = MatchRule(Kind.SIGNAL, BUS, BUS, "NameOwnerChanged", BUS_PATH, arguments=((0, "", service),))
-        await bus.subscribe(rule, owner_changed)
-        self._tasks.start(_tell_when_closed(bus, changed), f"{self.name} watches the bus")
-        owner = await self._find_owner(bus)
-        if not changed.is_set():  # what the bus tells by itself is newer than its answer
-            self._owner = owner
-        while bus.is_open:
-            changed.clear()
-            await self._follow(bus, self._owner)
-            await changed.wait()
-        self._bus_state = await bus.closed()
-
-    async def _find_owner(self, bus: BusConnection) -> str:
-        """Who has the agent's name; if nobody, the bus may know how to start one."""
-        try:
-            return str((await bus.call(BUS, BUS_PATH, BUS, "GetNameOwner", "s", self._config.service))[0])
-        except BusError:
-            self._tasks.start(self._ask_to_start(bus), f"{self.name} asks for {self._config.service}")
-            return ""
-
-    async def _ask_to_start(self, bus: BusConnection) -> None:
-        try:
-            await bus.call(BUS, BUS_PATH, BUS, "StartServiceByName", "su", self._config.service, 0)
-        except BusError as error:
-            self.host.notice("agent_missing", link=self.name, service=self._config.service, reason=error.text)
-
-    async def _follow(self, bus: BusConnection, owner: str) -> None:
-        """Let go of an agent that is gone, and take up the one that is there."""
-        if owner == self._attached:
-            return
-        self._detach(f"the agent {self._config.service} has left the bus")
-        if not owner:
-            return
-        interfaces = dict.fromkeys(interface for interface, _ in self._machine.signals)
-        subscriptions = [
-            await bus.subscribe(MatchRule(Kind.SIGNAL, owner, interface), self._signalled) for interface in interfaces
-        ]
-        try:
-            uid = await bus.uid_of(owner)
-        except BusError:  # gone already: the bus will say so
-            uid = -1
-        self._attached, self._subscriptions = owner, subscriptions
-        # Root opens whatever is ours, and what it makes we could not; what we make and it fills is ours.
-        self._machine.attached(uid == os.getuid(), self._now())
+    def attached(self, has_same_user: bool) -> None:
+        """The agent is there."""
+        self._machine.attached(has_same_user, self._now())
         self._turn()
 
-    def _detach(self, reason: str) -> None:
-        if self._attached:
-            self._attached = ""
-            for subscription in self._subscriptions:
-                subscription.cancel()
-            self._machine.detached(reason, self._now())
-            self._turn()
+    def detached(self, reason: str) -> None:
+        """It is gone."""
+        self._machine.detached(reason, self._now())
+        self._turn()
 
-    def _signalled(self, message: Message, values: tuple[Any, ...]) -> None:
-        expected = self._machine.signals.get((message.interface, message.member))
-        if message.sender == self._attached and message.signature == expected:
-            self._machine.signal(message.path, message.member, values, self._now())
-            self._ask_turn()
+    def signalled(self, path: str, member: str, values: tuple[Any, ...]) -> None:
+        """It told something."""
+        self._machine.signal(path, member, values, self._now())
+        self._ask_turn()
+
+    def notice(self, name: str, **fields: Any) -> None:
+        """For people."""
+        self.host.notice(name, link=self.name, **fields)
 
     # ---- one turn ----------------------------------------------------------------------------------------------------
 
@@ -238,7 +164,7 @@ class DbusClLink:
             self._timer.cancel()
             self._timer = None
         when = self._machine.next_timeout()
-        if when is not None:
+        if when is not None and not self._is_stopped:
             self._timer = asyncio.get_running_loop().call_at(when, self._time_came)
 
     def _time_came(self) -> None:
@@ -247,51 +173,33 @@ class DbusClLink:
 
     # ---- calls -------------------------------------------------------------------------------------------------------
 
-    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.start(work, f"{self.name} {name}")
+    def _begin(self, work: Coroutine[Any, Any, None], name: str, ended: Callable[[object], None] | None = None) -> None:
+        """As a task; `ended` is called when it has ended, also before it began."""
+        if self._is_stopped:
+            work.close()
+            return
+        task = self._tasks.start(work, f"{self.name} {name}")
+        if ended is not None:
+            task.add_done_callback(ended)
 
     def _on_call(self, effect: fx.Call) -> None:
         self._begin(self._call(effect), effect.member)
 
     async def _call(self, effect: fx.Call) -> None:
+        _, path, interface, member, signature, arguments, timeout_s = effect
         try:
-            values = await self._ask(effect, effect.member, effect.signature, effect.arguments, effect.timeout_s)
+            values = await self._agent.call(path, interface, member, signature, arguments, timeout_s)
         except BusError as error:
             self._failed(effect.token, error)
         else:
             self._replied(effect.token, values)
-
-    async def _ask(
-        self,
-        what: fx.Call | fx.Send | fx.Take,
-        member: str,
-        signature: str,
-        arguments: tuple[Any, ...],
-        timeout_s: float,
-        fds: Sequence[int] = (),
-    ) -> tuple[Any, ...]:
-        """Raises: BusError. Descriptors of the answer are the caller's, in place of their indices."""
-        bus, owner = self._bus, self._attached
-        if bus is None or not owner:
-            raise BusError(ErrorName.DISCONNECTED, "the agent has left the bus")
-        message = Message(Kind.CALL, 0, what.path, what.interface, member, destination=owner)
-        try:
-            message = message.with_body(signature, *arguments)
-        except MalformedError as error:
-            raise BusError(ErrorName.INVALID_ARGS, str(error)) from error
-        answer = await bus.call_message(message, timeout_s=timeout_s, fds=fds)
-        if isinstance(what, fx.Take) and what.way is fx.Way.FD and len(answer.fds) == 1:
-            return answer.fds
-        for fd in answer.fds:
-            os.close(fd)
-        return answer.values
 
     def _replied(self, token: int, values: tuple[Any, ...]) -> None:
         self._machine.replied(token, values, self._now())
         self._ask_turn()
 
     def _failed(self, token: int, error: TumplineError) -> None:
-        name = error.name if isinstance(error, BusError) else ""
+        name = error.name if isinstance(error, BusError) else type(error).__name__
         self._machine.failed(token, fx.Failure(name, str(error)), self._now())
         self._ask_turn()
 
@@ -323,7 +231,7 @@ class DbusClLink:
     def _on_send(self, effect: fx.Send) -> None:
         unit = self._units[effect.over, effect.seq]
         retain(unit.payload)  # the unit may be lost while the call is made
-        self._begin(self._send(effect, unit), f"sends {effect.seq}")
+        self._begin(self._send(effect, unit), f"sends {effect.seq}", lambda _: release_payload(unit.payload))
 
     async def _send(self, effect: fx.Send, unit: Unit) -> None:
         try:
@@ -332,26 +240,24 @@ class DbusClLink:
             self._failed(effect.token, error)
         else:
             self._replied(effect.token, values)
-        finally:
-            release_payload(unit.payload)
 
     async def _hand_to_agent(self, effect: fx.Send, unit: Unit) -> tuple[Any, ...]:
         """Raises: BusError, StorageError."""
-        member = f"send_bundle_{effect.way.value}"
         signature = SEND_TYPES[effect.way] + ("" if effect.parameters is None else "a{sv}")
+        where = effect.path, effect.interface, f"send_bundle_{effect.way.value}", signature
         more = () if effect.parameters is None else (effect.parameters,)
         if effect.way is fx.Way.DATA:
             async with self._reading:
                 is_file = isinstance(unit.payload, FileRange) and unit.length >= FILE_PAYLOAD_OCTETS
                 data = await asyncio.to_thread(whole, unit) if is_file else whole(unit)
-            return await self._ask(effect, member, signature, (data, *more), fx.CALL_S)
+            return await self._agent.call(*where, (data, *more), fx.CALL_S)
         async with self._reading:
             path = self._workshop.new_path()
             fd = await asyncio.to_thread(self._workshop.write, unit, path)
         try:
             if effect.way is fx.Way.FILE:
-                return await self._ask(effect, member, signature, (path, *more), FILE_CALL_S)
-            return await self._ask(effect, member, signature, (0, *more), FILE_CALL_S, [fd])
+                return await self._agent.call(*where, (path, *more), FILE_CALL_S)
+            return await self._agent.call(*where, (0, *more), FILE_CALL_S, fds=[fd])
         finally:  # the agent has opened it
             os.close(fd)
             os.unlink(path)
@@ -402,13 +308,14 @@ class DbusClLink:
 
     async def _fetch(self, effect: fx.Take) -> Body:
         """Raises: BusError, StorageError."""
-        member = f"recv_bundle_pop_{effect.way.value}"
+        where = effect.path, effect.interface, f"recv_bundle_pop_{effect.way.value}"
         if effect.way is fx.Way.FILE:
             path = self._workshop.new_path()
-            await self._ask(effect, member, "ss", (effect.id, path), FILE_CALL_S)
+            await self._agent.call(*where, "ss", (effect.id, path), FILE_CALL_S)
             return open_fetched(path)
-        (value,) = await self._ask(effect, member, "s", (effect.id,), FILE_CALL_S)
-        return body_of(value) if effect.way is fx.Way.FD else Body(len(value), value)
+        takes_fd = effect.way is fx.Way.FD
+        (value,) = await self._agent.call(*where, "s", (effect.id,), FILE_CALL_S, takes_fd=takes_fd)
+        return body_of(value) if takes_fd else Body(len(value), value)
 
     def _drop_sink(self, token: int) -> None:
         sink = self._sinks.pop(token, None)
@@ -437,11 +344,11 @@ class DbusClLink:
             arrival = sink.finish(token)
         except StorageError as error:
             self._drop_sink(token)
-            self.host.notice("storage_failed", link=self.name, reason=str(error))
+            self.notice("storage_failed", reason=str(error))
             self._machine.no_room(token, self._now())
         except MalformedError as error:
             self._drop_sink(token)
-            self.host.notice("bundle_malformed", link=self.name, path=effect.over, reason=str(error))
+            self.notice("bundle_malformed", path=effect.over, reason=str(error))
             self._machine.refuse(token, RefuseReason.NOT_ACCEPTABLE, self._now())
         else:
             del self._sinks[token]
@@ -471,15 +378,10 @@ class DbusClLink:
             "kind": SPEC.scheme,
             "cl": self._config.cl,
             "service": self._config.service,
-            "bus": self._bus_state,
-            "agent": self._attached,
+            "bus": self._agent.state,
+            "agent": self._agent.owner,
             **self._machine.describe(),
         }
-
-
-async def _tell_when_closed(bus: BusConnection, changed: asyncio.Event) -> None:
-    await bus.closed()
-    changed.set()
 
 
 SPEC = LinkSpec(

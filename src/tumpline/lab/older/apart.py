@@ -19,9 +19,10 @@ _ALL_BP_NODES4, _ALL_BP_NODES6 = "224.0.1.20", "FF05::114"
 
 
 class Found(NamedTuple):
-    """What goes to a neighbour beside what is written: EID patterns, and how."""
+    """What goes to a neighbour beside what is written: EID patterns, and how and where."""
 
     cl_type: str
+    address: str
     patterns: list[str]
 
 
@@ -94,7 +95,12 @@ def _sending(config: OlderConfig) -> list[dict[str, Any]]:
 
 def _found(found: Mapping[str, Found]) -> list[dict[str, Any]]:
     return [
-        {"eid_pattern": _regex(pattern), "next_nodeid": f"dtn://{other}/", "cl_type": each.cl_type, "address": other}
+        {
+            "eid_pattern": _regex(pattern),
+            "next_nodeid": f"dtn://{other}/",
+            "cl_type": each.cl_type,
+            "address": each.address,
+        }
         for other, each in found.items()
         for pattern in each.patterns
     ]

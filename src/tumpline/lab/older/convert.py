@@ -91,12 +91,13 @@ def converted(older: OlderFile, problems: Problems, remarks: Problems, apart: bo
 def _apart(older: OlderFile, name: str, agents: Mapping[str, Agent]) -> dict[str, Any]:
     """By neighbour what goes there: itself, and what discovery would have found."""
     own = agents[name]
-    found = {other: Found("tcpcl", [f"dtn://{other}/**"]) for other in own.connect}
+    found = {other: Found("tcpcl", other, [f"dtn://{other}/**"]) for other in own.connect}
     for route in own.routes:
         other = route["via"].removeprefix("dtn://").strip("/")
         if route["priority"] == _FOUND_PRIORITY:
-            layer = UDPCL if other in own.udp_peers else "tcpcl"
-            found.setdefault(other, Found(layer, [])).patterns.append(route["to"])
+            at = own.udp_peers.get(other)
+            way = Found("tcpcl", other, []) if at is None else Found(UDPCL, at.rpartition(":")[0], [])
+            found.setdefault(other, way).patterns.append(route["to"])
     return yaml_of(older, name, node_ids(older, name), found)
 
 

@@ -118,6 +118,11 @@ class ClientConnection:
         """The identity that the bus told, once it has."""
         return self._auth.guid
 
+    @property
+    def missing(self) -> int:
+        """Octets that are still to come of a message under way: how much is worth reading at once."""
+        return self._stream.missing
+
     # ---- facts -------------------------------------------------------------------------------------------------------
 
     def receive(self, data: memoryview, fds: Sequence[Handle] = ()) -> None:

@@ -57,6 +57,11 @@ class MessageStream:
         """What has come of a message that is not whole."""
         return len(self._partial)
 
+    @property
+    def missing(self) -> int:
+        """What is still to come of a message whose length is known."""
+        return self._length(self._partial) - len(self._partial) if len(self._partial) >= FIRST_OCTETS else 0
+
     def discard(self) -> None:
         """The stream has ended: descriptors without a message are released."""
         release(self._fds)

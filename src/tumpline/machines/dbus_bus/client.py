@@ -36,6 +36,11 @@ class Client:
         """What is held for it, and of it."""
         return self.outbox.octets + self.stream.octets
 
+    @property
+    def missing(self) -> int:
+        """Octets that are still to come of a message under way: how much is worth reading at once."""
+        return self.stream.missing
+
     def next_serial(self) -> int:
         """For a message of the bus itself."""
         self._serial = self._serial % (SERIALS - 1) + 1

@@ -231,6 +231,11 @@ class Contact:
         self._observer.ended(self, now)
         self._drained(now)
 
+    def forsake(self, now: float) -> None:
+        """The agent is gone, which had kept something of this contact that is over."""
+        self.intake.close()
+        self._drained(now)
+
     def release(self) -> None:
         """Leave it to the agent, and there what waits: nothing new is sent over it or fetched."""
         self.intake.close()
@@ -242,6 +247,7 @@ class Contact:
     def drop(self, now: float) -> None:
         """The link stops: whatever is here goes."""
         self.intake.drop_all()
+        self.intake.close()
         self.over(self.reason, now)
 
     def _drained(self, now: float) -> None:

@@ -115,6 +115,15 @@ class Core:
         if call is not None:
             call[1](failure, now)
 
+    def settled(self, token: int) -> None:
+        """Neither answer nor failure will be told of this one: it has ended otherwise."""
+        self._calls.pop(token, None)
+
+    @property
+    def calls(self) -> int:
+        """How many are under way."""
+        return len(self._calls)
+
     # ---- what the agent can do ---------------------------------------------------------------------------------------
 
     def learn(self, interface: str, xml: str) -> None:

@@ -13,6 +13,8 @@ ARRAY_OCTETS_MOST: Final = (64 << 20) - (64 << 10)  # D-Bus specification, Marsh
 CALL_S: Final = 25.0  # what D-Bus libraries wait for a reply unless told otherwise
 CONNECT_S: Final = 90.0  # the older agent does nothing else while it connects
 _UNKNOWN: Final = ("UnknownMethod", "UnknownInterface")
+# Those of ours for what will never do (the last one: its octets are not there any more), and everybody's.
+_NEVER: Final = ("InvalidArgs", "TransferError", "PayloadGoneError")
 _GONE: Final = ("UnknownObject", "ServiceUnknown", "NameHasNoOwner", "Disconnected", "NoReply")
 
 
@@ -34,6 +36,11 @@ class Failure(NamedTuple):
     def is_unknown_method(self) -> bool:
         """The agent has no such method (with these arguments)."""
         return self.name.endswith(_UNKNOWN)
+
+    @property
+    def is_final(self) -> bool:
+        """The same will never do."""
+        return self.name.endswith(_NEVER)
 
     @property
     def is_gone(self) -> bool:

@@ -154,6 +154,7 @@ class Intake:
     def popped(self, token: int, octets: int) -> None:
         """Its octets are here; the agent has forgotten it."""
         item = self._taking.pop(token)
+        self._core.settled(token)
         self._known.discard(item.id)
         in_memory = octets if item.way is Way.DATA else 0
         self._core.taken_octets += in_memory - item.in_memory
@@ -188,6 +189,7 @@ class Intake:
         if item is None:
             self.refused(token, RefuseReason.NO_RESOURCES, now)
             return
+        self._core.settled(token)
         self._forget(token, item, now)
         if self._core.can(self._interface, REFUSE):
             self._refuse(item, RefuseReason.NO_RESOURCES, self._stays)

@@ -149,9 +149,10 @@ class Outgoing:
         elif failure.is_gone:
             self._core.effects.append(UnitsLost(self.path, [unit.seq]))
         else:
-            # Not lost: the node then tries others first, so that one that never passes holds nobody else up.
+            # Not lost: the node then tries others first, so that one that does not pass holds nobody else up.
             self._core.notice("unit_refused", path=self.path, reason=failure.text)
-            self._core.effects.append(UnitRefused(self.path, unit.seq, RefuseReason.NO_RESOURCES))
+            reason = RefuseReason.NOT_ACCEPTABLE if failure.is_final else RefuseReason.NO_RESOURCES
+            self._core.effects.append(UnitRefused(self.path, unit.seq, reason))
         self.pump(now)
 
     def progressed(self, name: str, octets: int, now: float) -> None:

@@ -125,6 +125,8 @@ class TcpclUser(AgentUser):
         for dial in self.dials.values():
             dial.is_calling = False
             self._core.timers.cancel(("dial", dial.address))
+        for contact in list(self._over):
+            contact.forsake(now)
         for contact in list(self.contacts.values()):
             contact.over(reason, now)
 

@@ -349,6 +349,8 @@ class Inbound:
 
     def acknowledge(self, numbers: Sequence[int]) -> None:
         """Complete transfers are kept: queue the XFER_ACKs of their END segments, in this order."""
+        if not numbers:
+            return
         take = self._unsettled.pop
         if self._special or self._refusals:
             for number in numbers:

@@ -233,6 +233,7 @@ class Conversation:
         self.certificate = certificate
         self.sizing.overhead_octets = overhead_octets
         self.is_wanted = True  # the cookie has proved the address
+        self.node_id = None  # what was said before was said plainly, or by whoever was there before
         if is_renewed:
             self._reassembly.forget_peer(self.transfers_of)
             self.transfers_of = (self.transfers_of, now)  # its numbers begin again, and mean other transfers

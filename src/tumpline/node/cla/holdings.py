@@ -9,6 +9,10 @@ from tumpline.errors import TumplineError
 
 # Transfers that one connection holds in one direction: each costs some hundred octets.
 TRANSFERS_MOST = 100_000
+# What keeping a small received bundle costs beside its octets: so many empty ones are bounded too.
+HELD_OCTETS = 1024
+# Closed connections of which something waits to be taken. Beyond, no connection receives anything.
+CLOSED_MOST = 1024
 # Progress of one transfer is told so often at most: a segment may take less time than telling about it.
 PROGRESS_S = 0.05
 

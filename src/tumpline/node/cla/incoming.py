@@ -11,6 +11,7 @@ from tumpline.machines.effects import Arrival, RefuseReason
 from tumpline.machines.tcpcl4.events import TransferStarted
 from tumpline.node.cla.events import AgentEvent, ReceiveFinished, ReceiveProgressed, ReceiveStarted
 from tumpline.node.cla.holdings import (
+    HELD_OCTETS,
     PROGRESS_S,
     SUCCESS,
     TRANSFERS_MOST,
@@ -107,7 +108,7 @@ class Incoming(Received):
             reason = self._reason_against(number)
             if reason is not None:
                 return reason
-            if not self._holdings.received.take(payload.length):
+            if not self._holdings.received.take(payload.length + HELD_OCTETS):
                 return RefuseReason.NO_RESOURCES
             self._tell(ReceiveStarted(self._contact, number, payload.length))
         else:

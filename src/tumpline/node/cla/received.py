@@ -11,7 +11,7 @@ from typing import Final
 from tumpline.drivers.payload import release
 from tumpline.drivers.spool import OpenFile, memory_file, name_file, reading, write_file
 from tumpline.machines.contract import FileRange, Octets, Payload
-from tumpline.node.cla.holdings import Holdings, TransferError, UnknownTransferError
+from tumpline.node.cla.holdings import HELD_OCTETS, Holdings, TransferError, UnknownTransferError
 
 VALUE_OCTETS_MOST: Final = 64 << 20  # given away in one value: D-Bus has no longer arrays
 
@@ -101,8 +101,10 @@ class Received:
 
     def _free(self, payload: Payload) -> None:
         release(payload)
-        room = self._holdings.spool.room if isinstance(payload, FileRange) else self._holdings.received
-        room.give(payload.length)
+        if isinstance(payload, FileRange):
+            self._holdings.spool.room.give(payload.length)
+        else:
+            self._holdings.received.give(payload.length + HELD_OCTETS)
 
 
 def _fd(payload: FileRange) -> int:

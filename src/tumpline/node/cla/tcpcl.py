@@ -20,7 +20,7 @@ from tumpline.machines.tcpcl4.config import SessionConfig
 from tumpline.machines.tcpcl4.events import Event, SessionEnding
 from tumpline.node.cla.contact import Contact, Parameters
 from tumpline.node.cla.events import AgentEvent, ConnectionClosed, ConnectionOpened, ContactRemoved
-from tumpline.node.cla.holdings import Holdings
+from tumpline.node.cla.holdings import CLOSED_MOST, Holdings
 from tumpline.node.cla.incoming import Incoming
 from tumpline.node.cla.outgoing import Outgoing
 from tumpline.node.cla.received import process_umask
@@ -224,7 +224,7 @@ class TcpclAgent:
         _log.info("contact %d: closed", contact.number)
         if self.settings.stop_on_close and not self._of_connection:
             self.shutdown()
-        if not contact.incoming.queue:
+        if not len(contact.incoming):
             self._remove(contact)
         self._end_if_done()
 
@@ -246,13 +246,16 @@ class TcpclAgent:
 
     def reserve(self, path: int, octets: int) -> Sink | RefuseReason:
         """A large transfer comes."""
-        return self._of_path[path].incoming.reserve(octets)
+        return RefuseReason.NO_RESOURCES if self._is_full else self._of_path[path].incoming.reserve(octets)
 
     def received(self, path: int, arrivals: Sequence[Arrival]) -> None:
         """Kept or refused, at once."""
         incoming, kept = self._of_path[path].incoming, []
         for arrival in arrivals:
-            reason = incoming.arrived(arrival)
+            if arrival.payload is None and self._is_full:  # a large one was taken when it began
+                reason: RefuseReason | None = RefuseReason.NO_RESOURCES
+            else:
+                reason = incoming.arrived(arrival)
             if reason is not None:
                 self._link.refuse(path, arrival.transfer, reason)
             elif self._is_holding:
@@ -261,6 +264,11 @@ class TcpclAgent:
                 kept.append(arrival.transfer)
         if kept:
             self._link.acknowledge(path, kept)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether too many closed connections wait for somebody to take what came over them."""
+        return len(self.contacts) - len(self._of_connection) >= CLOSED_MOST
 
     def acked(self, path: int, seqs: Sequence[int]) -> None:
         """The peer has them."""

@@ -8,14 +8,15 @@ import logging
 import random
 import socket
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from tumpline.drivers.dial import Address, DialError, parse_address, resolve
+from tumpline.drivers.links._udpcl_addresses import ANY_V4
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
 from tumpline.drivers.links._udpcl_talk import Talk
-from tumpline.drivers.payload import read_range, release
+from tumpline.drivers.payload import release
 from tumpline.drivers.spool import Room, Spool
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import StorageError, TumplineError
@@ -23,22 +24,21 @@ from tumpline.machines.backoff import Backoff
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload
 from tumpline.machines.effects import RefuseReason
 from tumpline.machines.udpcl.events import Event, PathMtuFound, PathMtuShrank, PeerListening
-from tumpline.node.cla.holdings import SUCCESS, TRANSFERS_MOST, Holdings, QueueFullError, TransferError
+from tumpline.node.cla.holdings import HELD_OCTETS, TRANSFERS_MOST, Holdings, TransferError
 from tumpline.node.cla.received import Received, process_umask
 from tumpline.node.cla.udpcl_events import (
     AgentEvent,
     BundleReceived,
-    BundleSendFinished,
-    BundleSendStarted,
     PathMtuSearched,
     PollingReceived,
     Where,
 )
+from tumpline.node.cla.udpcl_outgoing import Outbox, line_of
 from tumpline.node.cla.udpcl_settings import Poll, UdpclAgentSettings
 from tumpline.wire.eid import Eid
+from tumpline.wire.udpcl import PORT
 
 DTN_EPOCH_MS: Final = 946_684_800_000  # RFC 9171 §4.2.6: DTN time counts from 2000-01-01
-AHEAD_OCTETS: Final = 512 << 10  # handed to a conversation ahead of what it has sent: the rest waits where it lies
 NAMES_MOST: Final = 1024  # looked up and remembered
 NAME_S: Final = 60.0  # for so long; a name server is not asked once for each bundle
 POLL_FIRST_S: Final = 1.0  # the older agent's
@@ -60,25 +60,6 @@ class SendTo(NamedTuple):
         return Address(self.local_address, self.local_port) if self.local_address or self.local_port else None
 
 
-class _Sending(NamedTuple):
-    """A bundle that waits to be handed to its conversation."""
-
-    number: int
-    payload: Payload
-    in_memory: int  # octets lent of the room
-
-
-class _Out:
-    """What an agent keeps of a conversation: `Talk.owner`."""
-
-    __slots__ = ("given", "searches", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: deque[_Sending] = deque()
-        self.given: dict[int, _Sending] = {}  # to the conversation
-        self.searches: list[Where] = []  # for the path MTU, as asked
-
-
 class UdpclAgent:
     """`start`, then verbs, until `ended` returns; `close` gives everything back. `tell` hears what happens."""
 
@@ -88,6 +69,7 @@ class UdpclAgent:
         self.tell = tell
         spool = Spool(settings.spool_directory, settings.spool_octets_most)
         self.holdings = Holdings(spool, Room(settings.memory_octets_most), Room(settings.memory_octets_most))
+        self._outbox = Outbox(self.holdings.queued, tell, self._end_if_done)
         self.received_bundles = Received(self.holdings, self._emptied)
         self._umask = process_umask()
         self.counters: Counter[str] = Counter()
@@ -96,7 +78,6 @@ class UdpclAgent:
         self._tasks = TaskOwner(_task_failed)
         self._names: dict[Address, tuple[float, Address]] = {}  # looked up: until when, numeric
         self._last = 0  # number of a transfer, either way
-        self._sending = 0  # of those, how many wait to be sent or are being sent
         self._is_ending = False
         self._ended = asyncio.Event()
 
@@ -113,10 +94,13 @@ class UdpclAgent:
         link = self.settings.link
         self._endpoint = UdpclEndpoint(link, self._node_id, random.random, self)
         try:
-            groups = [Group(*each.partition("%")[::2]) for each in link.multicast.groups]
             listen = [link.listen] if isinstance(link.listen, str) else link.listen
-            for index, text in enumerate(listen):
-                self._endpoint.listen(parse_address(text, 4556), groups if index == 0 else (), both=True)
+            places = [parse_address(text, PORT) for text in listen]
+            for where in places:
+                # "::" is every address, unless those of IPv4 have an entry of their own.
+                self._endpoint.listen(where, both=Address(ANY_V4, where.port) not in places)
+            for group in link.multicast.groups:
+                self._endpoint.join(Group(*group.partition("%")[::2]))
         except BaseException:
             await self.close()
             raise
@@ -151,7 +135,7 @@ class UdpclAgent:
         self._ended.set()
 
     def _end_if_done(self) -> None:
-        if self._is_ending and not self._sending:
+        if self._is_ending and not self._outbox.count:
             self._ended.set()
 
     def _check_not_ending(self) -> None:
@@ -180,7 +164,7 @@ class UdpclAgent:
         backoff = Backoff(random.random, 1.0, max(1.0, poll.interval_s))
         while True:
             try:
-                talk = self.endpoint.talk_with(await self._numeric(poll.to), poll.local)
+                talk = await self._talk_with(poll.to, poll.local)
                 talk.machine.announce(int(poll.interval_s * 1000))
                 self.endpoint.touch(talk)
                 backoff.reset()
@@ -207,15 +191,8 @@ class UdpclAgent:
     async def _send(self, payload: Payload, where: SendTo) -> str:
         self._check(payload)
         talk = self.endpoint.talk_with(await self._numeric(where.to), where.local, _interface_name(where.local_if))
-        in_memory = payload.length if isinstance(payload, Octets) else 0
-        if not self.holdings.queued.take(in_memory):
-            most = self.holdings.queued.octets_most
-            raise QueueFullError(f"{most} octets wait to be sent: wait for send_bundle_finished, or send files")
         self._last += 1
-        self._sending += 1
-        _out(talk).waiting.append(_Sending(self._last, payload, in_memory))
-        # Who asked is told the number first.
-        asyncio.get_running_loop().call_soon(self._feed, talk)
+        self._outbox.put(self.endpoint, talk, self._last, payload)
         return str(self._last)
 
     def _check(self, payload: Payload) -> None:
@@ -223,8 +200,11 @@ class UdpclAgent:
         most = self.settings.link.bundle_octets
         if not 0 < payload.length <= most:
             raise TransferError(f"a bundle of {payload.length} octets is not sent over UDP here: 1 to {most} are")
-        if self._sending >= TRANSFERS_MOST:
-            raise QueueFullError(f"{TRANSFERS_MOST} bundles wait to be sent: wait for send_bundle_finished")
+
+    async def _talk_with(self, where: Address, local: Address | None = None, interface: int = 0) -> Talk:
+        """Raises: DialError, TumplineError."""
+        name = where.host.rstrip(".") if where.is_name else None
+        return self.endpoint.talk_with(await self._numeric(where), local, interface, name=name)
 
     async def _numeric(self, where: Address) -> Address:
         """Raises: DialError."""
@@ -240,44 +220,14 @@ class UdpclAgent:
             self._names[where] = now + NAME_S, found
         return found
 
-    def _feed(self, talk: Talk) -> None:
-        """As much goes to the conversation as it can soon send."""
-        out = _out(talk)
-        if talk.is_over:
-            self.failed(talk, [], "the conversation is over")
-            return
-        room = AHEAD_OCTETS - talk.machine.outbox.queued_octets
-        given: list[tuple[int, bytes]] = []
-        while out.waiting and room > 0:
-            sending = out.waiting.popleft()
-            out.given[sending.number] = sending
-            self.tell(BundleSendStarted(str(sending.number), sending.payload.length))
-            try:
-                data = read_range(sending.payload, 0, sending.payload.length)
-            except (StorageError, OSError) as error:
-                self._end(out, sending.number, str(error))
-                continue
-            given.append((sending.number, data))
-            room -= len(data)
-        if given:
-            self.endpoint.send(talk, given)
-
-    def _end(self, out: _Out, number: int, result: str) -> None:
-        sending = out.given.pop(number)
-        self.holdings.queued.give(sending.in_memory)
-        release(sending.payload)
-        self._sending -= 1
-        self.tell(BundleSendFinished(str(number), sending.payload.length, result))
-        self._end_if_done()
-
     # ---- path MTU ----------------------------------------------------------------------------------------------------
 
     async def search_path_mtu(self, where: Address, steps: int = 0) -> None:
         """Find out how long datagrams may be; PathMtuSearched tells. `steps`: how finely sizes are divided; 0: as the
         endpoint does by itself. Raises: DialError, TumplineError."""
-        talk = self.endpoint.talk_with(await self._numeric(where))
+        talk = await self._talk_with(where)
         asked = Where(where.host, where.port)
-        _out(talk).searches.append(asked)
+        line_of(talk).searches.append(asked)
         loop = asyncio.get_running_loop()
         talk.machine.search_path_mtu(loop.time(), steps or None)
         self.endpoint.touch(talk)
@@ -285,12 +235,12 @@ class UdpclAgent:
 
     async def _give_up(self, talk: Talk, asked: Where) -> None:
         await asyncio.sleep(PROBES_S)
-        if asked in _out(talk).searches:
+        if asked in line_of(talk).searches:
             self._searched(talk, 0)
 
     def _searched(self, talk: Talk, octets: int) -> None:
-        out = _out(talk)
-        searches, out.searches = out.searches, []
+        line = line_of(talk)
+        searches, line.searches = line.searches, []
         for asked in searches:
             self.tell(PathMtuSearched(asked, octets))
 
@@ -317,7 +267,7 @@ class UdpclAgent:
         if len(self.received_bundles) >= TRANSFERS_MOST:
             return None
         if len(data) < FILE_PAYLOAD_OCTETS:
-            return Octets(data) if self.holdings.received.take(len(data)) else None
+            return Octets(data) if self.holdings.received.take(len(data) + HELD_OCTETS) else None
         sink = self.holdings.spool.sink(len(data), _Unwatched())
         if isinstance(sink, RefuseReason):
             return None
@@ -336,20 +286,12 @@ class UdpclAgent:
 
     def sent(self, talk: Talk, tokens: list[int]) -> None:
         """All that UDPCL can say of a bundle: it went."""
-        out = _out(talk)
-        for token in tokens:
-            self._end(out, token, SUCCESS)
-        self._feed(talk)
+        self._outbox.sent(talk, tokens)
+        self._outbox.feed(self.endpoint, talk)
 
     def failed(self, talk: Talk, tokens: list[int], reason: str) -> None:
         """They did not go, and those behind them will not either."""
-        out = _out(talk)
-        for token in tokens:
-            self._end(out, token, reason)
-        while out.waiting:
-            sending = out.waiting.popleft()
-            out.given[sending.number] = sending
-            self._end(out, sending.number, reason)
+        self._outbox.fail(talk, tokens, reason)
 
     def happened(self, talk: Talk, event: Event) -> None:
         """What a conversation learned."""
@@ -403,13 +345,6 @@ class _Unwatched:
 
     def dropped(self, octets: int) -> None:
         pass
-
-
-def _out(talk: Talk) -> _Out:
-    if talk.owner is None:
-        talk.owner = _Out()
-    found: _Out = talk.owner
-    return found
 
 
 def _where(sockaddr: Sequence[Any]) -> Where:

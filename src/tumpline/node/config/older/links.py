@@ -57,9 +57,9 @@ def udpcl_table(section: UdpclSection) -> dict[str, Any]:
         "trust_node_ids": not _secured(section),  # as sessions without TLS are
         "ecn": section.ecn_init,
         "ecn_feedback": section.ecn_feedback,
+        "tls": _dtls(section),
         "ecn_feedback_min_ms": section.ecn_feedback_min,
         "ecn_feedback_max_ms": section.ecn_feedback_max,
-        "tls": _dtls(section),
         "multicast": {"groups": _groups(section), "ttl": section.multicast.ttl},
         **sizes,
     }

@@ -26,6 +26,7 @@ from tumpline.wire.eid import Eid
 
 # Of the exchange that validates node IDs: RFC 9891, and what older agents took before there was a number.
 _ACME: Final = {"record_types": [255, 65536], "send_type": 65536}
+_NAME_MOST: Final = 64  # it becomes the name of a socket
 _LOWEST: Final = ("debug", "info", "warning", "error")
 
 
@@ -99,7 +100,7 @@ class _Node:
         return {
             "node": {
                 "id": str(self._id),
-                "name": file_name(str(self._id)),
+                "name": _name(self._id),
                 "aliases": list(_aliases(bp.rx_route_table, self._id)),
                 "reports": True,  # the older agent sends those that bundles ask for
                 # Its challenges (RFC 9891) ask for a deletion report, which RFC 9171 §4.2.3 forbids.
@@ -213,6 +214,11 @@ def attached(older: OlderConfiguration) -> dict[str, str]:
     sections = {"tcpcl": older.tcpcl, "udpcl": older.udpcl}
     own = {layer: each.bus_service for layer, each in sections.items() if each is not None and each.bus_service}
     return own | (older.bp.cl_attach if older.bp is not None else {})
+
+
+def _name(node_id: Eid) -> str:
+    """What --node calls it: as the node ID says, within what a name may be."""
+    return file_name(str(node_id)).lstrip("_-")[:_NAME_MOST] or "node"
 
 
 def _without_peers(links: list[dict[str, Any]], peers: list[dict[str, Any]]) -> None:

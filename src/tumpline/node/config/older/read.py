@@ -23,6 +23,14 @@ from tumpline.node.registry import did_you_mean
 MAX_OCTETS = 4 << 20  # what is larger was not written by people
 _NULL_SAYS = frozenset({"idle_time"})  # keys whose null is not "as if it were not there"
 _EXTREMES = {"ecn_feedback_min": "soonest", "ecn_feedback_max": "latest"}
+# Keys of a route that nothing follows from: the older agent never read `mtu`.
+_FROM_WHERE = "bundles leave from where the agent listens"
+_NOT_OF_ROUTES = {
+    "mtu": "sessions tell what they can take, and the path MTU is found out",
+    "local_if": _FROM_WHERE,
+    "local_address": _FROM_WHERE,
+    "local_port": _FROM_WHERE,
+}
 _FORBIDDEN = ("1.0", "1.1")  # RFC 8996: TLS 1.0 and 1.1, and DTLS 1.0, MUST NOT be used
 
 Typed = TypeVar("Typed", TcpclSection, UdpclSection)
@@ -192,10 +200,9 @@ class _Reader:
                 self._problems.add(
                     path, "address is missing: UDPCL learns no address by itself; write address: 192.0.2.7"
                 )
-            if route.mtu is not None and route.cl_type == "tcpcl":
-                self._remarks.add(
-                    (*path, "mtu"), "passed over: over TCPCL each session tells what it can take; remove it"
-                )
+            for key, why in _NOT_OF_ROUTES.items():
+                if getattr(route, key) is not None:
+                    self._remarks.add((*path, key), f"passed over: {why}; remove it")
 
 
 def _is_right(key: str, value: Any, kind: type[Any]) -> bool:
