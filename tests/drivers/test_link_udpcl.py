@@ -359,6 +359,17 @@ async def test_a_socket_that_is_full_is_waited_for_and_nothing_is_lost(is_queue_
 # ---- many datagrams at once ------------------------------------------------------------------------------------------
 
 
+def test_what_is_sent_to_groups_goes_as_far_as_configured_and_does_not_come_back() -> None:
+    for family, host, level, hops, loop in (
+        (socket.AF_INET, "127.0.0.1", socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, socket.IP_MULTICAST_LOOP),
+        (socket.AF_INET6, "::1", socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, socket.IPV6_MULTICAST_LOOP),
+    ):
+        opened = UdpSocket(family, (host, 0), Buffers(), marks=True, ttl=7)
+        assert opened.sock.getsockopt(level, hops) == 7
+        assert opened.sock.getsockopt(level, loop) == 0
+        opened.close()
+
+
 async def test_runs_of_datagrams_go_and_come_as_one() -> None:
     receiver, sender = (UdpSocket(socket.AF_INET, ("127.0.0.1", 0), Buffers(), marks=True, ttl=None) for _ in range(2))
     try:
