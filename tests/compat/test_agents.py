@@ -159,24 +159,9 @@ def test_tls_with_node_ids_proved_as_rfc_9174_has_them(bus: str, tmp_path: Path)
 def test_the_old_actions_at_the_start(bus: str, tmp_path: Path) -> None:
     """`listen` and `connect` of before 2025, without any file."""
     port = free_port()
-    listen = (
-        "-m",
-        "tcpcl.agent",
-        "--bus-service=x.listens",
-        f"--bus-addr={bus}",
-        "listen",
-        "--address=127.0.0.1",
-        f"--port={port}",
-    )
-    connect = (
-        "-m",
-        "tcpcl.agent",
-        "--bus-service=x.connects",
-        "--log-level=info",
-        "connect",
-        "127.0.0.1",
-        f"--port={port}",
-    )
+    agent = ("-m", "tcpcl.agent", "--log-level=info")
+    listen = (*agent, "--bus-service=x.listens", f"--bus-addr={bus}", "listen", "--address=127.0.0.1", f"--port={port}")
+    connect = (*agent, "--bus-service=x.connects", "connect", "127.0.0.1", f"--port={port}")
     with running(bus, tmp_path, *listen) as server, running(bus, tmp_path, *connect) as client:
         assert client.stderr is not None
         assert server.stderr is not None
