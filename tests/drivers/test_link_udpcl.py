@@ -3,7 +3,7 @@
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from tumpline.drivers.dial import Address
 from tumpline.drivers.links._udpcl_addresses import first_routed
 from tumpline.drivers.links._udpcl_config import UdpclConfig
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
-from tumpline.drivers.links._udpcl_socket import Buffers, Received, UdpSocket
+from tumpline.drivers.links._udpcl_socket import Buffers, Local, Received, Sent, SocketAddress, UdpSocket
 from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.drivers.links.udpcl import SPEC
 from tumpline.errors import TumplineError
@@ -326,7 +326,48 @@ async def test_listening_ends_and_begins_again() -> None:
     assert made.listening == [str(where)]
 
 
+class Sluggish:
+    """A socket's `send` that takes a datagram at a time, each only after it was full for a moment."""
+
+    def __init__(self, sending: UdpSocket, is_queue_full: bool) -> None:
+        self.calls = 0
+        self._send, self._is_queue_full = sending.send, is_queue_full
+        sending.send = self.send  # type: ignore[method-assign]
+
+    def send(self, datagrams: Sequence[bytes], remote: SocketAddress, mark: int, local: Local | None) -> Sent:
+        self.calls += 1
+        if self.calls % 2 or not datagrams:
+            return Sent(0, is_blocked=True, is_queue_full=self._is_queue_full)
+        done = self._send(datagrams[:1], remote, mark, local)
+        return done if len(datagrams) == 1 else done._replace(is_blocked=True)
+
+
+@pytest.mark.parametrize("is_queue_full", [False, True])
+async def test_a_socket_that_is_full_is_waited_for_and_nothing_is_lost(is_queue_full: bool) -> None:
+    host_a, host_b = Host(), Host()
+    _, port = listening(host_b)
+    made = endpoint(host_a)
+    talk = made.talk_with(Address("127.0.0.1", port))
+    sluggish = Sluggish(talk.socket, is_queue_full)
+    made.send(talk, [(n, b"\x9f" + bytes([n]) * 1000) for n in range(10)])
+    await host_b.until(lambda: len(host_b.got) == 10)
+    assert host_b.got == [b"\x9f" + bytes([n]) * 1000 for n in range(10)]
+    await host_a.until(lambda: len(host_a.sent_tokens) == 10)
+    assert sluggish.calls < 60, "it was waited for, not asked again and again"
+
+
 # ---- many datagrams at once ------------------------------------------------------------------------------------------
+
+
+def test_what_is_sent_to_groups_goes_as_far_as_configured_and_does_not_come_back() -> None:
+    for family, host, level, hops, loop in (
+        (socket.AF_INET, "127.0.0.1", socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, socket.IP_MULTICAST_LOOP),
+        (socket.AF_INET6, "::1", socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, socket.IPV6_MULTICAST_LOOP),
+    ):
+        opened = UdpSocket(family, (host, 0), Buffers(), marks=True, ttl=7)
+        assert opened.sock.getsockopt(level, hops) == 7
+        assert opened.sock.getsockopt(level, loop) == 0
+        opened.close()
 
 
 async def test_runs_of_datagrams_go_and_come_as_one() -> None:
@@ -334,7 +375,7 @@ async def test_runs_of_datagrams_go_and_come_as_one() -> None:
     try:
         sent = [bytes([n]) * 1200 for n in range(100)] + [b"short"] + [bytes([n]) * (50 + n % 3) for n in range(50)]
         remote = receiver.sock.getsockname()
-        assert sender.send(sent, remote, 2, None) == (len(sent), False, 0, "")
+        assert sender.send(sent, remote, 2, None) == Sent(len(sent))
         reads: list[Received] = []
         while (read := receiver.receive()) is not None:
             reads.append(read)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tumpline.drivers.links._udpcl_security import Security
 
 READS_MOST: Final = 64  # of one socket in a wake-up: others must have their turn
+QUEUE_FULL_S: Final = 0.002
 TRIES_MOST: Final = 24  # shorter and shorter datagrams until they pass: a size is at least a quarter smaller each time
 
 
@@ -446,7 +447,7 @@ class UdpclEndpoint:
                 rest = self._shorten(talk, rest, done.too_long, now)
             talk.backlog.appendleft(batch._replace(datagrams=rest))
             if done.is_blocked:
-                self._wait_for_room(talk)
+                self._wait_for_room(talk, done.is_queue_full, now)
                 return
 
     @staticmethod
@@ -457,13 +458,19 @@ class UdpclEndpoint:
         talk.machine.message_too_long([], octets, now)
         return datagrams[1:]
 
-    def _wait_for_room(self, talk: Talk) -> None:
+    def _wait_for_room(self, talk: Talk, is_queue_full: bool, now: float) -> None:
         waiting = self._blocked.setdefault(talk.socket, {})
-        if not waiting:
+        if not waiting and is_queue_full:
+            self._loop.call_later(QUEUE_FULL_S, self._writable, talk.socket)
+        elif not waiting:
             self._loop.add_writer(talk.socket.sock, self._writable, talk.socket)
         waiting[talk] = None
+        if is_queue_full:
+            talk.machine.congestion.queue_full(now)
 
     def _writable(self, to_socket: UdpSocket) -> None:
+        if to_socket not in self._sockets:
+            return  # closed meanwhile
         self._loop.remove_writer(to_socket.sock)
         for talk in self._blocked.pop(to_socket, {}):
             self.touch(talk)
@@ -471,6 +478,8 @@ class UdpclEndpoint:
     # ---- time --------------------------------------------------------------------------------------------------------
 
     def _arm(self, talk: Talk) -> None:
+        if talk.backlog:
+            return  # the socket takes nothing more: there is a wake-up for when it does
         at = talk.machine.next_timeout()
         if not talk.machine.is_kept and talk.machine.is_idle:
             forget_at = max(talk.machine.last_heard_at, talk.machine.last_used_at) + self.config.limits.forget_s

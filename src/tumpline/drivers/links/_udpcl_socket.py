@@ -81,6 +81,7 @@ class Sent(NamedTuple):
 
     gone: int
     is_blocked: bool = False
+    is_queue_full: bool = False  # of the interface: it takes more in a moment, but nothing tells when
     too_long: int = 0  # its octets, if it does not pass the interface
     error: str = ""
 
@@ -326,7 +327,7 @@ class UdpSocket:
 
 def _stopped(count: int, problem: int, octets: int) -> Sent:
     if problem in (errno.EAGAIN, errno.ENOBUFS):
-        return Sent(count, is_blocked=True)
+        return Sent(count, is_blocked=True, is_queue_full=problem == errno.ENOBUFS)
     if problem == errno.EMSGSIZE:
         return Sent(count, too_long=octets)
     return Sent(count, error=errno.errorcode.get(problem, str(problem)))

@@ -48,12 +48,13 @@ TOLD_AT_ONCE = 16  # refused handshakes; then one notice a second
 class _Path:
     """What the link keeps of a conversation: `Talk.owner`."""
 
-    __slots__ = ("arrived", "expected", "number", "outbound", "units", "unsent")
+    __slots__ = ("arrived", "expected", "number", "outbound", "told", "units", "unsent")
 
     def __init__(self, number: int, expected: Eid | None, outbound: bool) -> None:
         self.number = number
         self.expected = expected  # who is there, by whoever configured the address
         self.outbound = outbound
+        self.told: PathInfo | None = None  # the host knows of it
         self.arrived = 0  # numbers given to what came
         self.units: deque[Unit] = deque()  # not handed to the conversation yet
         self.unsent: dict[int, Unit] = {}  # handed to it
@@ -201,7 +202,7 @@ class UdpclLink:
         else:  # it has spoken to us before
             path.expected = wanted.peer
             path.outbound = True
-            self.host.path_up(self._info(talk, path))
+            self._tell_path(talk, path)
 
     def disconnect(self, address: str | None, path: int | None, reason: str) -> None:
         """Keep no conversation with the address; end the path."""
@@ -339,7 +340,7 @@ class UdpclLink:
         """What a conversation learned."""
         if isinstance(event, PeerNamed | SpokeVersion2 | PathMtuFound | PathMtuShrank):
             if talk.owner is not None:
-                self.host.path_up(self._info(talk, talk.owner))
+                self._tell_path(talk, talk.owner)
             elif isinstance(event, PeerNamed):
                 self._path(talk, None, outbound=False)
         if isinstance(event, DtlsDone | DtlsUnanswered):
@@ -389,7 +390,7 @@ class UdpclLink:
         if wanted is not None:
             wanted.backoff.reset()
         if talk.owner is not None:
-            self.host.path_up(self._info(talk, talk.owner))
+            self._tell_path(talk, talk.owner)
         elif wanted is not None or talk.machine.state is State.SECURED:
             self._path(talk, wanted.peer if wanted is not None else None, outbound=wanted is not None)
 
@@ -403,8 +404,15 @@ class UdpclLink:
     def _path(self, talk: Talk, expected: Eid | None, outbound: bool) -> _Path:
         path = talk.owner = _Path(self.host.new_path(), expected, outbound)
         self._paths[path.number] = talk
-        self.host.path_up(self._info(talk, path))
+        self._tell_path(talk, path)
         return path
+
+    def _tell_path(self, talk: Talk, path: _Path) -> None:
+        """The path is up, or what is known of it has changed."""
+        info = self._info(talk, path)
+        if info != path.told:
+            path.told = info
+            self.host.path_up(info)
 
     def _info(self, talk: Talk, path: _Path) -> PathInfo:
         """An address that was configured as somebody's is that peer's; what an address says of itself is a hint (draft:

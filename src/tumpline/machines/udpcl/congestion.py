@@ -119,6 +119,10 @@ class Congestion:
         """Datagrams of the size used so far do not pass any more: nothing is known of the path that they take now."""
         self._set_rate(min(self.rate_octets_s, self._pace.first_octets_s))
 
+    def queue_full(self, now: float) -> None:
+        """Our own interface's queue takes no more."""
+        self._back_off(LOSS_FACTOR, now)
+
     def _measure(self, arrived: int, now: float) -> None:
         """How much arrives in a second; and how long ago as many had been sent as have come: a round trip, the peer's
         patience, and whatever waits in queues."""
