@@ -100,7 +100,7 @@ local function head(tvb, at)
     if at + 1 + octets > tvb:len() then
         fault("the datagram ends within an item")
     end
-    local value = 0
+    local value = 0.0 -- a float: integers of Lua 5.4 would wrap at 2^63
     for index = 1, octets do
         value = value * 256 + tvb(at + index, 1):uint()
     end

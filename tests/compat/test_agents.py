@@ -179,7 +179,9 @@ def test_the_old_actions_at_the_start(bus: str, tmp_path: Path) -> None:
     )
     with running(bus, tmp_path, *listen) as server, running(bus, tmp_path, *connect) as client:
         assert client.stderr is not None
+        assert server.stderr is not None
         assert f"connection with 127.0.0.1:{port}" in client.stderr.readline()
+        assert "connection with 127.0.0.1:" in server.stderr.readline()
         assert CONTACT in call(bus, "x.listens", AGENT, "get_connections")
         for name, process in (("x.connects", client), ("x.listens", server)):
             call(bus, name, AGENT, "stop")

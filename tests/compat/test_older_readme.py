@@ -167,6 +167,7 @@ def connected(desk: Desk, port: int) -> None:
     )
     assert reply == f'object path "{CONTACT}"'
     for service in ("dtn.tcpcl.Client", "dtn.tcpcl.Server"):
+        desk.wait(CONTACT, service, AGENT, "org.ietf.dtn.tcpcl.Agent.get_connections")
         desk.wait("true", service, CONTACT, "org.ietf.dtn.tcpcl.Contact.is_sess_idle")
 
 

@@ -1,0 +1,144 @@
+"""The broker for newcomers on a TCP port: sockets and one timer around `tumpline.machines.amqp_broker`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import cast
+
+from tumpline.drivers.dial import Address
+from tumpline.errors import TumplineError
+from tumpline.machines.amqp_broker import Broker, BrokerConfig, Connection
+
+DEFAULT_PORT = 5672  # IANA: amqp
+WRITE_OCTETS_HIGH = 1 << 20  # in the transport's buffer; the machine's own bound is what slows a peer down
+
+
+class _Peer(asyncio.Protocol):
+    """One client's socket."""
+
+    def __init__(self, server: BrokerServer) -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._connection: Connection | None = None
+        self._unsent = 0  # octets written of which the machine has not been told that they have gone
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_OCTETS_HIGH)
+        self._connection = self._server.machine.connect(self._server.now())
+        if self._connection is None:
+            self._transport.abort()
+            return
+        self._server.peers[self._connection] = self
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        if self._connection is not None:
+            self._connection.receive(data, self._server.now())
+            self._server.turn()
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        """See asyncio."""
+        if self._connection is not None:
+            self._server.peers.pop(self._connection, None)
+            self._connection.lost(self._server.now())
+            self._server.turn()
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        self._tell_sent()
+        self._server.turn()
+
+    def flush(self) -> None:
+        """Write what the machine has for this peer."""
+        assert self._transport is not None
+        assert self._connection is not None
+        if pieces := self._connection.data_to_send():
+            self._unsent += sum(map(len, pieces))
+            self._transport.writelines(pieces)
+        self._tell_sent()
+        if self._connection.is_closed:
+            self._transport.close()
+
+    def follow(self) -> None:
+        """Read only where the machine wants octets."""
+        assert self._transport is not None
+        assert self._connection is not None
+        if self._connection.wants_octets is self._transport.is_reading() or self._transport.is_closing():
+            return
+        if self._connection.wants_octets:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _tell_sent(self) -> None:
+        assert self._transport is not None
+        assert self._connection is not None
+        gone = self._unsent - self._transport.get_write_buffer_size()
+        if gone > 0:
+            self._unsent -= gone
+            self._connection.sent(gone, self._server.now())
+
+
+class BrokerServer:
+    """`start`, `port`, `stop`. Whoever may come must be bound by the address: loopback, unless users with passwords say who."""
+
+    def __init__(self, config: BrokerConfig) -> None:
+        self.machine = Broker(config, lambda: secrets.token_urlsafe(16))
+        self.peers: dict[Connection, _Peer] = {}
+        self._loop = asyncio.get_running_loop()
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def now(self) -> float:
+        """The clock of the machine."""
+        return self._loop.time()
+
+    async def start(self, where: Address) -> None:
+        """Listen. Raises: TumplineError with the remedy."""
+        try:
+            self._server = await self._loop.create_server(lambda: _Peer(self), where.host or None, where.port)
+        except OSError as error:
+            raise TumplineError(f"broker: cannot listen on {where}: {error.strerror}; name another port") from error
+
+    async def stop(self) -> None:
+        """Clients are told; then their connections end."""
+        if self._server is not None:
+            self._server.close()
+        self.machine.shut_down("the broker ends", self.now())
+        self.turn()
+        for peer in list(self.peers.values()):
+            peer.flush()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def turn(self) -> None:
+        """Write what there is to write, until nothing is; re-arm the timer."""
+        while outputs := self.machine.outputs():
+            for connection in outputs:
+                if (peer := self.peers.get(connection)) is not None:
+                    peer.flush()
+        for peer in self.peers.values():
+            peer.follow()
+        self._arm()
+
+    def _arm(self) -> None:
+        at = self.machine.next_timeout()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._expired) if at is not None else None
+
+    def _expired(self) -> None:
+        self._timer = None
+        self.machine.handle_timeout(self.now())
+        self.turn()
