@@ -16,6 +16,7 @@ from tumpline.lab.state import names_up
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 FILE = """
+name: otherwise   # than it is called when it is up
 nets:
   wire: {subnet4: 10.0.1.0/24, impair: {}}
   aside: {subnet4: 10.0.2.0/24}

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tumpline.errors import NotReachableError, StateError
 from tumpline.lab.holder import Holder
 from tumpline.lab.model import LabFile
@@ -71,7 +73,10 @@ class LabDirectory:
         """Of a laboratory that is up, or was when it crashed. Raises: NotReachableError."""
         try:
             value: dict[str, Any] = json.loads((self.path / _FILE).read_text())
-            lab = loads((self.path / _SOURCE).read_text(), str(self.path / _SOURCE), self.name)
+            file = loads((self.path / _SOURCE).read_text(), str(self.path / _SOURCE), self.name)
+            lab = msgspec.structs.replace(
+                file, name=self.name
+            )  # `lab up --name` called it otherwise than its file does
         except (OSError, ValueError) as error:
             others = f"; up: {', '.join(names_up())}" if names_up() else ""
             raise NotReachableError(
