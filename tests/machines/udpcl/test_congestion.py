@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tumpline.machines.impairment import Impairment
-from tumpline.machines.udpcl.congestion import BURST_S, Congestion, Pace
+from tumpline.machines.udpcl.congestion import BURST_S, FIXED_BURST_S, Congestion, Pace
 from tumpline.machines.udpcl.conversation import ConversationConfig
 from tumpline.machines.udpcl.feedback import IMMEDIATE_S, REPEATS_MOST, Feedback, Spacing
 from tumpline.testing.udpcl import End, Two
@@ -112,8 +112,8 @@ def count_polls(end: End) -> list[int]:
 
 
 def test_an_idle_hour_allows_no_more_than_a_burst() -> None:
-    congestion = Congestion(Pace(fixed_octets_s=1e6), 0.0)
-    assert congestion.allowance(3600.0) == 1e6 * BURST_S
+    assert Congestion(Pace(fixed_octets_s=1e6), 0.0).allowance(3600.0) == 1e6 * FIXED_BURST_S
+    assert Congestion(Pace(first_octets_s=1e6), 0.0).allowance(3600.0) == 1e6 * BURST_S
 
 
 def test_counts_that_cannot_be_are_passed_over() -> None:

@@ -15,6 +15,7 @@ from tumpline.wire.udpcl import EcnCounts
 
 # Of the rate may go at once: timers wake a millisecond late, and a batch costs less than its parts.
 BURST_S: Final = 0.008
+FIXED_BURST_S: Final = 0.02  # of a rate that was configured: it is to be reached on a busy machine too
 WAKE_S: Final = 0.001  # of the rate: no timer for less
 GAIN: Final = 1 / 16  # RFC 8257 §3.3: of the share of marked datagrams
 LOSS_FACTOR: Final = 0.7  # as CUBIC's (RFC 9438 §4.6)
@@ -48,8 +49,9 @@ class Congestion:
         self.backoffs = 0
         self.doubts = 0  # how often it seemed that what was sent did not come
         self._pace = pace
+        self._burst_s = BURST_S if pace.fixed_octets_s is None else FIXED_BURST_S
         self._credit = 0.0
-        self._credit_at = now - BURST_S
+        self._credit_at = now - self._burst_s
         self._sent = 0  # marked datagrams
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)  # when, and how many had been sent before
         self._base: int | None = None  # what the peer had counted of others before our first one
@@ -72,20 +74,20 @@ class Congestion:
     def allowance(self, now: float) -> int:
         """Octets that may go now."""
         self._check_stall(now)
-        most = self.rate_octets_s * BURST_S
+        most = self.rate_octets_s * self._burst_s
         self._credit = min(most, self._credit + (now - self._credit_at) * self.rate_octets_s)
         self._credit_at = now
         return int(self._credit)
 
     def ready_at(self, octets: int) -> float:
         """When as much is allowed that a datagram of this length may go, in a batch that is worth a timer."""
-        wanted = self.rate_octets_s * max(WAKE_S, min(octets / self.rate_octets_s, BURST_S))
+        wanted = self.rate_octets_s * max(WAKE_S, min(octets / self.rate_octets_s, self._burst_s))
         return self._credit_at + max(0.0, wanted - self._credit) / self.rate_octets_s
 
     def sent(self, octets: int, datagrams: int, is_marked: bool, now: float) -> None:
         """A batch went."""
         self._credit -= octets
-        self._is_used |= self._credit < self.rate_octets_s * BURST_S / 2
+        self._is_used |= self._credit < self.rate_octets_s * self._burst_s / 2
         if not is_marked:
             return
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_S:
