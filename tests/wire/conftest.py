@@ -1,6 +1,0 @@
-"""Property tests assert what comes out, not how fast: a busy machine is no failure."""
-
-from hypothesis import settings
-
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
