@@ -1,4 +1,4 @@
-"""Properties are tried on machines that are busy with other tests: how long an example takes says nothing."""
+"""Property tests assert what comes out, not how fast: a busy machine is no failure."""
 
 from hypothesis import HealthCheck, settings
 
