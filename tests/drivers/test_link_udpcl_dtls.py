@@ -164,6 +164,20 @@ def test_configuration_says_what_is_missing() -> None:
 # ---- sizes -----------------------------------------------------------------------------------------------------------
 
 
+async def test_what_the_interface_does_not_take_is_sealed_again_in_shorter_datagrams(ca: Authority) -> None:
+    """The loopback interface takes 65,488 octets behind IPv6 and UDP."""
+    at_once = {"datagram_octets": 65_507, "rate": "1 Gbit/s", "discover_path_mtu": False}
+    pair = await begun({**tls(ca, "a"), **at_once}, {**tls(ca, "b"), "listen": "[::1]:0"})
+    await pair.meet()
+    sent = [os.urandom(65_500 + number) for number in range(4)] + [os.urandom(100)]
+    pair.offer(*map(pair.unit, sent))
+    await pair.b.until(lambda: len(pair.b.arrivals) == len(sent), "all arrivals")
+    assert sorted(pair.b.data) == sorted(sent)
+    assert isinstance(pair.link_a, UdpclLink)
+    (talk,) = pair.link_a.endpoint.talks.values()
+    assert talk.machine.sizing.path_octets < 65_488
+
+
 async def test_the_path_mtu_is_found_through_dtls(ca: Authority) -> None:
     """Loopback takes the longest datagrams; those of probes hold several records."""
     pair = await begun(tls(ca, "a"), tls(ca, "b"))

@@ -28,10 +28,11 @@ from tumpline.drivers.links._udpcl_socket import Local, Received, SocketAddress,
 from tumpline.drivers.links._udpcl_talk import Talk
 from tumpline.drivers.links._udpcl_wakes import Wakes
 from tumpline.errors import TumplineError
-from tumpline.machines.udpcl.conversation import Conversation
+from tumpline.machines.udpcl.conversation import Batch, Conversation
 from tumpline.machines.udpcl.events import DtlsFailed, DtlsUnanswered, Event, PathMtuFound, PeerNamed, StartDtls
 from tumpline.machines.udpcl.feedback import NOT_ECT
 from tumpline.machines.udpcl.reassembly import Reassembly
+from tumpline.wire.dtls import split_records
 from tumpline.wire.eid import Eid
 from tumpline.wire.udpcl import Kind, kind_of
 
@@ -423,9 +424,7 @@ class UdpclEndpoint:
         if channel is not None and not channel.is_established:
             return
         for batch in talk.machine.poll(now):
-            if channel is not None:
-                batch = batch._replace(datagrams=channel.seal(batch.datagrams, talk.machine.sizing.path_octets))
-            talk.backlog.append(batch)
+            talk.backlog.append(batch if channel is None else _sealed(channel, batch, batch.datagrams, talk))
 
     def _write(self, talk: Talk, now: float) -> None:
         """What waits goes to the socket; what is too long, in shorter pieces."""
@@ -437,26 +436,18 @@ class UdpclEndpoint:
                 if batch.tokens:
                     self._host.sent(talk, batch.tokens)
                 continue
-            rest = batch.datagrams[done.gone :]
+            rest = batch._replace(datagrams=batch.datagrams[done.gone :])
             tries += 1
             if done.error or tries > TRIES_MOST:
                 talk.backlog.appendleft(batch)
                 self._fail(talk, f"{talk.address} cannot be reached: {done.error or 'no datagram is short enough'}")
                 return
             if done.too_long:
-                rest = self._shorten(talk, rest, done.too_long, now)
-            talk.backlog.appendleft(batch._replace(datagrams=rest))
+                rest = _shortened(talk, rest, done.too_long, now)
+            talk.backlog.appendleft(rest)
             if done.is_blocked:
                 self._wait_for_room(talk, done.is_queue_full, now)
                 return
-
-    @staticmethod
-    def _shorten(talk: Talk, datagrams: list[bytes], octets: int, now: float) -> list[bytes]:
-        if talk.channel is None:
-            return talk.machine.message_too_long(datagrams, octets, now)
-        # What is encrypted cannot be cut again: this one is lost as the network would have lost it.
-        talk.machine.message_too_long([], octets, now)
-        return datagrams[1:]
 
     def _wait_for_room(self, talk: Talk, is_queue_full: bool, now: float) -> None:
         waiting = self._blocked.setdefault(talk.socket, {})
@@ -560,6 +551,19 @@ class UdpclEndpoint:
         if not plain:
             return []
         return talk.machine.receive(plain, now, mark=read.mark, is_multicast=read.is_multicast, is_secured=True)
+
+
+def _sealed(channel: DtlsChannel, batch: Batch, plain: list[bytes], talk: Talk) -> Batch:
+    return batch._replace(datagrams=channel.seal(plain, talk.machine.sizing.path_octets), plain=plain)
+
+
+def _shortened(talk: Talk, batch: Batch, octets: int, now: float) -> Batch:
+    """What did not pass, in datagrams that may. Records cannot be cut: what they were made of is sealed once more."""
+    if talk.channel is None:
+        return batch._replace(datagrams=talk.machine.message_too_long(batch.datagrams, octets, now))
+    left = sum(len(split_records(datagram)) for datagram in batch.datagrams)  # at least one of each that has not gone
+    plain = talk.machine.message_too_long(batch.plain[-left:], octets, now)
+    return _sealed(talk.channel, batch, plain, talk)
 
 
 def _security(config: UdpclConfig, node_id: Eid | None, host: EndpointHost) -> Security | None:

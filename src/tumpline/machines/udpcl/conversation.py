@@ -108,11 +108,13 @@ class Counters:
 
 
 class Batch(NamedTuple):
-    """Datagrams to be sent now, in order, with one mark. `tokens`: bundles whose last datagram is among them."""
+    """Datagrams to be sent now, in order, with one mark. `tokens`: bundles whose last datagram is among them. `plain`: what
+    a secured channel made the datagrams of, one record of each."""
 
     datagrams: list[bytes]
     mark: int
     tokens: list[int]
+    plain: Sequence[bytes] = ()
 
 
 class Conversation:
