@@ -62,10 +62,12 @@ AGENT = """\
   bus_service: dtn.{name}.{cl}
   node_id: dtn://{name}/
   {tls}: false
-  init_listen:
+{more}  init_listen:
     - address: 127.0.0.1
       port: {port}
 """
+# Nobody may be told that a bundle has come whom no node has stored.
+MORE = {"tcpcl": "  hold_received: true\n", "udpcl": ""}
 TLS_KEY = {"tcpcl": "tls_enable", "udpcl": "dtls_enable_tx"}
 
 
@@ -124,7 +126,7 @@ class Network:
         ports = {name: free_port() for name in ("ground", "rover")}
         for name, port in ports.items():
             file = directory / f"{name}.yaml"
-            file.write_text(AGENT.format(cl=cl, bus=self.bus, name=name, port=port, tls=TLS_KEY[cl]))
+            file.write_text(AGENT.format(cl=cl, bus=self.bus, name=name, port=port, tls=TLS_KEY[cl], more=MORE[cl]))
             argv = [sys.executable, "-m", "tumpline.ui.agents", cl, "--config-file", str(file)]
             self.parts[f"agent of {name}"] = Program(f"{name}-{cl}", directory, argv)
         for part in self.parts.values():

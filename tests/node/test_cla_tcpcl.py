@@ -335,6 +335,23 @@ async def test_a_full_spool_refuses(tmp_path: Path) -> None:
     assert len(server.of(ReceiveStarted)) == len(server.of(ReceiveFinished)) == 4
 
 
+@pytest.mark.parametrize("octets", [100, 300_000])
+async def test_what_nobody_answers_for_is_not_taken_where_that_is_wanted(tmp_path: Path, octets: int) -> None:
+    client, server, contact, peer = await pair(tmp_path, passive={"hold_received": True})
+    contact.outgoing.send_data(bytes(octets))
+    assert (await client.until(SendFinished)).result == "no resources"
+    server.agent.hold(True)
+    contact.outgoing.send_data(bytes(octets))
+    number = (await server.until(ReceiveFinished, fits=lambda event: event.result == "success")).transfer
+    server.agent.hold(False)  # who would have answered is gone before it has taken anything: it waits for the next one
+    assert peer.incoming.queue == [number]
+    server.agent.hold(True)
+    assert await peer.incoming.pop_data(number) == bytes(octets)
+    assert len(client.of(SendFinished)) == 1
+    server.agent.accept(peer, number)
+    assert (await client.until(SendFinished, 2)).result == "success"
+
+
 async def test_files_that_wait_leave_descriptors_for_connections(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

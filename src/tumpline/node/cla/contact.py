@@ -139,7 +139,7 @@ class Contact:
         """The connection is gone."""
         self.is_open = False
         self.outgoing.closed()
-        self.incoming.let_go()
+        self.incoming.let_go(keeps_waiting=False)
 
     def _go(self, state: str) -> None:
         self.state = state

@@ -133,11 +133,14 @@ class Incoming(Received):
             self._remove(number)
         return transfer
 
-    def let_go(self) -> tuple[list[int], list[int]]:
-        """Nobody answers any more: transfers that still wait here, and those that somebody took without a word."""
-        held, self._held = self._held, {}
-        kept = [transfer for number, transfer in held.items() if number in self._received]
-        return kept, [transfer for number, transfer in held.items() if number not in self._received]
+    def let_go(self, *, keeps_waiting: bool) -> tuple[list[int], list[int]]:
+        """Nobody answers any more: transfers that still wait here, and those that somebody took without a word. With
+        `keeps_waiting` the former wait for the next one who answers, and are none of the result."""
+        held = self._held
+        waiting = {number: transfer for number, transfer in held.items() if number in self._received}
+        taken = [transfer for number, transfer in held.items() if number not in self._received]
+        self._held = waiting if keeps_waiting else {}
+        return [] if keeps_waiting else list(waiting.values()), taken
 
     # ---- bounds ------------------------------------------------------------------------------------------------------
 

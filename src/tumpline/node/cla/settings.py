@@ -16,6 +16,7 @@ class TcpclAgentSettings:
     link: Tcpcl4Config = field(default_factory=Tcpcl4Config)
     node_id: str = ""  # "" keeps it from peers
     stop_on_close: bool = False  # end with the last connection
+    hold_received: bool = False  # nothing is taken unless somebody on the bus answers for it (recv_bundle_hold)
     bus_address: str = "session"  # "session", "system", or any D-Bus address
     bus_service: str = ""  # the name to own on the bus; "": none
     spool_directory: Path | None = None  # of received bundles until they are taken

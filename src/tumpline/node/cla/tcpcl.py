@@ -154,7 +154,7 @@ class TcpclAgent:
         if holds:
             return
         for path, contact in self._of_path.items():
-            kept, taken = contact.incoming.let_go()
+            kept, taken = contact.incoming.let_go(keeps_waiting=self.settings.hold_received)
             if kept:
                 self._link.acknowledge(path, kept)
             for transfer in taken:
@@ -246,24 +246,29 @@ class TcpclAgent:
 
     def reserve(self, path: int, octets: int) -> Sink | RefuseReason:
         """A large transfer comes."""
-        return RefuseReason.NO_RESOURCES if self._is_full else self._of_path[path].incoming.reserve(octets)
+        return RefuseReason.NO_RESOURCES if self._is_closed else self._of_path[path].incoming.reserve(octets)
 
     def received(self, path: int, arrivals: Sequence[Arrival]) -> None:
         """Kept or refused, at once."""
         incoming, kept = self._of_path[path].incoming, []
         for arrival in arrivals:
-            if arrival.payload is None and self._is_full:  # a large one was taken when it began
+            if arrival.payload is None and self._is_closed:  # a large one was taken when it began
                 reason: RefuseReason | None = RefuseReason.NO_RESOURCES
             else:
                 reason = incoming.arrived(arrival)
             if reason is not None:
                 self._link.refuse(path, arrival.transfer, reason)
-            elif self._is_holding:
+            elif self._is_holding or self.settings.hold_received:
                 incoming.hold(arrival.transfer)
             else:
                 kept.append(arrival.transfer)
         if kept:
             self._link.acknowledge(path, kept)
+
+    @property
+    def _is_closed(self) -> bool:
+        """Whether nothing is taken now: nobody answers for it, or what came before waits in too many closed connections."""
+        return (self.settings.hold_received and not self._is_holding) or self._is_full
 
     @property
     def _is_full(self) -> bool:

@@ -18,6 +18,7 @@ def tcpcl_settings(section: TcpclSection) -> TcpclAgentSettings:
         link=tcpcl4_config(section),
         node_id=section.node_id,
         stop_on_close=section.stop_on_close,
+        hold_received=section.hold_received,
         bus_address=bus_address(section),
         bus_service=section.bus_service or "",
     )

@@ -117,6 +117,9 @@ class TcpclSection(ClaSection, frozen=True):
     init_connect: list[Connect] = []
     stop_on_close: bool = False
     """The agent ends when its last session has ended."""
+    hold_received: bool = False
+    """A key of our own: bundles are taken only while somebody on the bus answers for them (`recv_bundle_hold`), as nodes
+    do, and acknowledged then."""
     tls_enable: bool = True
     """Offer TLS; without a certificate there is none to offer."""
     tls_version: Literal["1.0", "1.1", "1.2", "1.3"] | None = None
