@@ -285,9 +285,10 @@ class TcpclAgent:
         self._of_path[path].outgoing.refused(seq, reason)
 
     def lost(self, path: int, seqs: Sequence[int]) -> None:
-        """Nobody knows whether the peer has them."""
-        for seq in seqs:
-            self._of_path[path].outgoing.lost(seq)
+        """Nobody knows whether the peer has them. Of a path that went down in this turn, `closed` tells."""
+        if path in self._of_path:
+            for seq in seqs:
+                self._of_path[path].outgoing.lost(seq)
 
     def progress(self, path: int, seq: int, octets: int) -> None:
         """The peer has so much of it."""
