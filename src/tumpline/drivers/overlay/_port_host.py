@@ -1,0 +1,40 @@
+"""What the session is to one port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tumpline.drivers.ports._api import PacketPort
+from tumpline.machines.packets import PacketBatch
+
+
+class PortUp(NamedTuple):
+    """A port is there (again)."""
+
+    port: PacketPort
+    facts: dict[str, Any]
+
+
+class PortDown(NamedTuple):
+    """A port is gone (unplugged, deleted); it says when it is back."""
+
+    port: PacketPort
+    reason: str
+
+
+class SessionPortHost:
+    """Implements tumpline.drivers.ports._api.PortHost."""
+
+    def __init__(
+        self, port: PacketPort, from_port: Callable[[PacketBatch], None], tell: Callable[[PortUp | PortDown], None]
+    ) -> None:
+        self._port = port
+        self._tell = tell
+        self.from_port = from_port
+
+    def port_up(self, **facts: Any) -> None:
+        self._tell(PortUp(self._port, facts))
+
+    def port_down(self, reason: str) -> None:
+        self._tell(PortDown(self._port, reason))
