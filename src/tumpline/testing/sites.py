@@ -18,7 +18,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
+from tumpline.drivers.amqp import AmqpUrl
 from tumpline.lab import Lab
 from tumpline.lab.api import unique
 
@@ -40,15 +42,23 @@ class Sites:
         self.lab = lab
         self._directory = directory
         self._relay: subprocess.Popen[bytes] | None = None
+        self._broker = AmqpUrl()
         self._agents: list[SiteAgent] = []
 
-    def connect_broker(self, port: int) -> None:
-        """From now on the broker at 127.0.0.1:`port` of the test is at `broker:5672` of the laboratory."""
+    def connect_broker(self, broker: AmqpUrl) -> None:
+        """From now on the broker, which listens on the loopback of the test, is at `url` of the laboratory."""
         self.cut_broker()
+        self._broker = broker
         listener = self._listener()
-        command = [sys.executable, "-m", "tumpline.testing.sites", str(listener.fileno()), str(port)]
+        command = [sys.executable, "-m", "tumpline.testing.sites", str(listener.fileno()), str(broker.port)]
         self._relay = subprocess.Popen(command, pass_fds=(listener.fileno(),))
         listener.close()
+
+    def url(self, *, user: str = "", password: str = "", virtual_host: str = "") -> str:
+        """The broker as sites see it; something else where a test wants it wrong."""
+        broker = self._broker
+        where = quote(virtual_host or broker.virtual_host, safe="")
+        return f"amqp://{user or broker.user}:{password or broker.password}@{HUB_ADDRESS}:{AMQP_PORT}/{where}"
 
     def _listener(self) -> socket.socket:
         """A socket that belongs to the hub's network."""
@@ -66,11 +76,10 @@ class Sites:
             self._relay.wait()
             self._relay = None
 
-    def connect(self, site: str, *options: str, name: str = "", url_path: str = "/", **how: Any) -> SiteAgent:
+    def connect(self, site: str, *options: str, name: str = "", url: str = "", **how: Any) -> SiteAgent:
         """`tumpline tunnel connect` in a site; by default it has the site's name. Not waited for."""
-        url = f"amqp://guest:guest@{HUB_ADDRESS}:{AMQP_PORT}{url_path}"
-        command = ["tunnel", "connect", "--json", "--url", url, "--name", name or site, *options]
-        return self.start(site, command, **how)
+        command = ["tunnel", "connect", "--json", "--name", name or site, *options]
+        return self.start(site, command, env={"AMQP_URL": url or self.url()}, **how)
 
     def start(self, site: str, command: Sequence[str], **how: Any) -> SiteAgent:
         """A `tumpline` command in a site."""
@@ -94,8 +103,14 @@ class Sites:
         """What all agents said, for a failed test."""
         return "\n".join(f"--- {agent.site}\n{agent.said()}" for agent in self._agents)
 
+    def end_agents(self) -> None:
+        """Those that still run, as Ctrl-C does."""
+        agents, self._agents = self._agents, []
+        for agent in agents:
+            agent.end(signal.SIGINT)
+
     def close(self) -> None:
-        """End what still runs."""
+        """End everything."""
         for agent in self._agents:
             agent.end(signal.SIGKILL)
         self.cut_broker()
@@ -104,7 +119,9 @@ class Sites:
 class SiteAgent:
     """An agent in a site; what it tells is read as it comes."""
 
-    def __init__(self, lab: Lab, site: str, command: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, lab: Lab, site: str, command: Sequence[str], log: Path, env: dict[str, str] | None = None
+    ) -> None:
         self.site = site
         self._lab = lab
         self._log = log

@@ -12,14 +12,14 @@ from tumpline.machines.packets import PacketBatch
 class PortUp(NamedTuple):
     """A port is there (again)."""
 
-    port: PacketPort
+    name: str
     facts: dict[str, Any]
 
 
 class PortDown(NamedTuple):
     """A port is gone (unplugged, deleted); it says when it is back."""
 
-    port: PacketPort
+    name: str
     reason: str
 
 
@@ -27,14 +27,17 @@ class SessionPortHost:
     """Implements tumpline.drivers.ports._api.PortHost."""
 
     def __init__(
-        self, port: PacketPort, from_port: Callable[[PacketBatch], None], tell: Callable[[PortUp | PortDown], None]
+        self, port: PacketPort, take: Callable[[str, PacketBatch], None], tell: Callable[[PortUp | PortDown], None]
     ) -> None:
         self._port = port
+        self._take = take
         self._tell = tell
-        self.from_port = from_port
+
+    def from_port(self, batch: PacketBatch) -> None:
+        self._take(self._port.name, batch)
 
     def port_up(self, **facts: Any) -> None:
-        self._tell(PortUp(self._port, facts))
+        self._tell(PortUp(self._port.name, facts))
 
     def port_down(self, reason: str) -> None:
-        self._tell(PortDown(self._port, reason))
+        self._tell(PortDown(self._port.name, reason))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from tumpline.drivers.amqp import AmqpChannel, AmqpConnection, AmqpError, Delivery
 from tumpline.errors import RefusedError

@@ -13,7 +13,6 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, NamedTuple
 
 from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
@@ -23,6 +22,7 @@ from tumpline.drivers.ports._api import PacketPort
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
 from tumpline.machines.packets import PacketBatch, PacketKind
+from tumpline.wire.pcapng import Direction
 
 __all__ = [
     "Attachment",
@@ -35,21 +35,13 @@ __all__ = [
     "SessionFailed",
     "SessionJoined",
     "SessionLost",
-    "Way",
 ]
 
 _KEPT = "session"  # the task whose end is the attachment's
 ROUTER_LOOK_S = 30.0  # an older router neither greets nor says goodbye to us; passive declares are cheap
 
 
-class Way(Enum):
-    """Which way a packet went, as seen by a tap."""
-
-    FROM_PORT = "from port"
-    TO_PORT = "to port"
-
-
-Tap = Callable[[PacketBatch, Way], None]
+Tap = Callable[[PacketBatch, Direction, str], None]  # the batch, as its port sees it, and the port's name
 
 
 class SessionJoined(NamedTuple):
@@ -87,8 +79,8 @@ class AttachmentConfig(NamedTuple):
 class AttachmentCounters:
     """What happened at the edges; the member counts what it decided."""
 
-    joined: int = 0  # how often
-    lost: int = 0  # how often the connection ended by itself
+    joins: int = 0
+    losses: int = 0  # how often the connection ended by itself
     pauses: int = 0  # how often the broker was slower than the ports
     unjoined_packets: int = 0  # came out of a port while there was no session
     portless_packets: int = 0  # for a kind of port that is not here
@@ -151,7 +143,7 @@ class Attachment:
         connection.on_congested, connection.on_drained = self._pause, self._resume
         await queue.consume(self._received)
         self._joined = _Joined(connection, queue)
-        self.counts.joined += 1
+        self.counts.joins += 1
         self._tasks.start(self._watch_for_router(self._joined), "router watch")
         self.member.joined(self._now())
         self.turn()
@@ -170,7 +162,7 @@ class Attachment:
 
     def _lost(self, reason: str) -> None:
         """The connection ended by itself; another is tried."""
-        self.counts.lost += self.is_joined
+        self.counts.losses += self.is_joined
         self.counts.last_loss = reason
         self._leave_session()
         self._tell(SessionLost(reason))
@@ -214,15 +206,15 @@ class Attachment:
         assert port.kind not in self._ports, f"there is a port for {port.kind.name} already"
         self._ports[port.kind] = port
         try:
-            await port.start(SessionPortHost(port, self.from_port, self._tell))
+            await port.start(SessionPortHost(port, self._from_port, self._tell))
         except BaseException:
             del self._ports[port.kind]
             raise
 
-    def from_port(self, batch: PacketBatch) -> None:
-        """These came out of a port."""
+    def _from_port(self, port: str, batch: PacketBatch) -> None:
+        """These came out of it."""
         for tap in self.taps:
-            tap(batch, Way.FROM_PORT)
+            tap(batch, Direction.INBOUND, port)
         if self._joined is None:
             self.counts.unjoined_packets += batch.count
             return
@@ -263,7 +255,7 @@ class Attachment:
             self.counts.portless_packets += batch.count
             return
         for tap in self.taps:
-            tap(batch, Way.TO_PORT)
+            tap(batch, Direction.OUTBOUND, port.name)
         port.write(batch)
 
     def _pause(self) -> None:

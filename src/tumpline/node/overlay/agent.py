@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tumpline import __version__
@@ -15,6 +16,7 @@ from tumpline.drivers.overlay import Attachment, AttachmentConfig
 from tumpline.drivers.overlay.attachment import SessionFailed
 from tumpline.drivers.ports._api import PortSpec
 from tumpline.drivers.tasks import TaskOwner
+from tumpline.node.overlay.dump import Dump, DumpConfig
 from tumpline.node.overlay.status import StatusSocket, socket_path
 
 
@@ -24,6 +26,8 @@ class TunnelSettings(NamedTuple):
     attachment: AttachmentConfig
     port: PortSpec
     port_config: Any  # of the class that the port's SPEC names
+    opens_at_once: bool = True  # or when a coordinator says so
+    dump: Path | None = None  # every packet goes there, for Wireshark
 
 
 class OverlayAgent:
@@ -35,6 +39,7 @@ class OverlayAgent:
         self.stopped = asyncio.Event()
         self.failure: BaseException | None = None
         self._tell = tell
+        self._dump: Dump | None = None
         self._tasks = TaskOwner(self._task_failed)
         self._started_at = time.monotonic()
 
@@ -43,13 +48,19 @@ class OverlayAgent:
 
         Raises: TumplineError with the remedy; `close` is to be called then, too."""
         self.attachment.listen(self._heard)
+        if self.settings.dump is not None:
+            self._dump = Dump(DumpConfig(self.settings.dump))
+            self.attachment.taps.append(self._dump.packets)
         await self.attachment.start()
-        await self.attachment.add_port(self.settings.port.open(self.settings.port_config))
+        if self.settings.opens_at_once:
+            await self.attachment.add_port(self.settings.port.open(self.settings.port_config))
 
     async def close(self) -> None:
         """Say goodbye and undo everything. Idempotent."""
         await self._tasks.stop()
         await self.attachment.stop()
+        if self._dump is not None:
+            self._dump.close()
 
     def stop(self) -> None:
         """Let whoever waits for `stopped` go on."""
@@ -75,7 +86,8 @@ class OverlayAgent:
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._started_at, 3),
         }
-        return about | self.attachment.describe()
+        dump = self._dump.snapshot() if self._dump is not None else None
+        return about | self.attachment.describe() | {"dump": dump}
 
 
 async def serve(
@@ -88,7 +100,7 @@ async def serve(
     status = StatusSocket(socket_path("tunnel", settings.attachment.member.name), agent.snapshot)
     interrupted = _stop_on_signals(agent)
     try:
-        starting = asyncio.ensure_future(agent.start())
+        starting = asyncio.create_task(agent.start(), name="start")
         await asyncio.wait((starting, interrupted), return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()

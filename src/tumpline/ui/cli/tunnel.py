@@ -9,15 +9,15 @@ from pathlib import Path
 from tumpline.errors import NotReachableError
 from tumpline.ui.cli.common import DEFAULT, Common, Flag, Seconds
 from tumpline.ui.cli.output import Output
-from tumpline.ui.cli.tunnel_options import PlaceOptions, RadioOptions, SessionOptions
+from tumpline.ui.cli.tunnel_options import PLACE, RADIO, SESSION, PlaceOptions, RadioOptions, SessionOptions
 
 
 def connect(
     *,
     name: str,
-    session: SessionOptions = SessionOptions(),
-    place: PlaceOptions = PlaceOptions(),
-    radio: RadioOptions = RadioOptions(),
+    session: SessionOptions = SESSION,
+    place: PlaceOptions = PLACE,
+    radio: RadioOptions = RADIO,
     dump: Path | None = None,
     common: Common = DEFAULT,
 ) -> int:

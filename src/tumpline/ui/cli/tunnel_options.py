@@ -19,9 +19,9 @@ class SessionOptions:
     """Which session, and how its members are heard."""
 
     # The older agents' variables are read, too.
-    url: Annotated[str, Parameter(env_var=["TUMPLINE_URL", "AMQP_URL"])] = "amqp://guest:guest@localhost/"
+    url: Annotated[str, Parameter(env_var="AMQP_URL")] = "amqp://guest:guest@localhost/"
     "The broker and, as its path, the session: amqp://USER:PASSWORD@HOST/SESSION, or amqps:// (TLS)."
-    exchange: Annotated[str, Parameter(env_var=["TUMPLINE_EXCHANGE", "AMQP_EXCHANGE"])] = "amq.topic"
+    exchange: Annotated[str, Parameter(env_var="AMQP_EXCHANGE")] = "amq.topic"
     "The topic exchange of the session."
     format: Literal["auto", "binary", "v1", "v0"] = "auto"
     "How packets are written: auto is binary where the other side has it, else as older agents of generation v1, v0."
@@ -73,9 +73,10 @@ class RadioOptions:
 
     serial: Flag = False
     "Carry the frames of a radio probe in place of IP packets."
-    serial_port: Annotated[str | None, Parameter(env_var=["TUMPLINE_SERIAL_PORT", "FINTEROP_CONNECTOR_SERIAL_PORT"])] = (
-        None
-    )
+    serial_port: Annotated[str | None, Parameter(env_var="FINTEROP_CONNECTOR_SERIAL_PORT")] = None
     "Where the probe is: /dev/ttyUSB0."
-    baudrate: Annotated[int | None, Parameter(env_var=["TUMPLINE_BAUDRATE", "FINTEROP_CONNECTOR_BAUDRATE"])] = None
+    baudrate: Annotated[int | None, Parameter(env_var="FINTEROP_CONNECTOR_BAUDRATE")] = None
     "Its speed."
+
+
+SESSION, PLACE, RADIO = SessionOptions(), PlaceOptions(), RadioOptions()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from tumpline.ui.cli.detach import told_ready
@@ -46,12 +48,26 @@ def _snake(name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else value
+    """As JSON can carry it: enums by their words, octets in hexadecimal."""
+    if isinstance(value, bytes | memoryview):
+        return value.hex()
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "_asdict"):
+        return {key: _plain(each) for key, each in value._asdict().items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _addresses(hello: Any) -> str:
+    texts = [str(ipaddress.ip_address(claim.address)) for claim in hello.addresses] if hello is not None else []
+    return f" with {', '.join(texts)}" if texts else ""
 
 
 _SENTENCES = {
     "SessionLost": lambda each: f"the session is lost: {each['reason']}",
     "SessionAway": lambda each: f"not in the session: {each['reason']}; trying again",
-    "SessionFailed": lambda each: f"cannot go on: {each['error']}",
-    "PortDown": lambda each: f"{each['port'].name} is gone: {each['reason']}",
+    "PortDown": lambda each: f"{each['name']} is gone: {each['reason']}",
+    "MemberJoined": lambda each: f"{each['name']} is there{_addresses(each['hello'])}",
+    "MemberLeft": lambda each: f"{each['name']} has left: {each['why'].value}",
+    "KeyMismatch": lambda each: f"{each['name']} is not believed: {each['reason']}",
 }
