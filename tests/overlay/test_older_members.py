@@ -78,6 +78,7 @@ async def test_a_lossy_link_drops_the_next_packets(url: str) -> None:
 
 def started_again(url: str) -> dict[str, object]:
     with OlderMember(url, Plan("agent_1")) as one, OlderMember(url, Plan("agent_TT", 3)) as coordinator:
+        coordinator.publish("toAgent.agent_1.ip.tun.start", {"ipv6_prefix": "bbbb", "ipv6_host": ":1"})
         while one.heard.get(timeout=10).routing_key != "toAgent.agent_1.ip.tun.start":
             pass
     return one.plan.started()[1]
