@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tumpline.testing.rabbitmq import RabbitMq
 
 from tumpline.testing.leftovers import processes_under
-from tumpline.testing.rabbitmq import RabbitMq
 from tumpline.testing.sites import Sites, sites
 
 

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from tumpline.drivers.overlay.events import PortDown, PortUp
 from tumpline.drivers.ports._api import PacketPort
 from tumpline.machines.packets import PacketBatch
-
-
-class PortUp(NamedTuple):
-    """A port is there (again)."""
-
-    name: str
-    facts: dict[str, Any]
-
-
-class PortDown(NamedTuple):
-    """A port is gone (unplugged, deleted); it says when it is back."""
-
-    name: str
-    reason: str
 
 
 class SessionPortHost:

@@ -16,55 +16,24 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
-from tumpline.drivers.overlay._port_host import PortDown, PortUp, SessionPortHost
+from tumpline.drivers.overlay._port_host import SessionPortHost
 from tumpline.drivers.overlay._session import RESOURCE_LOCKED, NameTakenError, SessionQueue, router_is_there
+from tumpline.drivers.overlay.events import SessionAway, SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.ports._api import PacketPort
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
 from tumpline.machines.packets import PacketBatch, PacketKind
+from tumpline.wire.amqp import Properties
+from tumpline.wire.overlay import Claim
 from tumpline.wire.pcapng import Direction
 
-__all__ = [
-    "Attachment",
-    "AttachmentConfig",
-    "AttachmentCounters",
-    "NameTakenError",
-    "PortDown",
-    "PortUp",
-    "SessionAway",
-    "SessionFailed",
-    "SessionJoined",
-    "SessionLost",
-]
+__all__ = ["Attachment", "AttachmentConfig", "AttachmentCounters", "NameTakenError"]
 
 _KEPT = "session"  # the task whose end is the attachment's
 ROUTER_LOOK_S = 30.0  # an older router neither greets nor says goodbye to us; passive declares are cheap
 
 
 Tap = Callable[[PacketBatch, Direction, str], None]  # the batch, as its port sees it, and the port's name
-
-
-class SessionJoined(NamedTuple):
-    """We are a member (again)."""
-
-
-class SessionLost(NamedTuple):
-    """We were a member, and the connection ended; another is tried by itself."""
-
-    reason: str
-
-
-class SessionAway(NamedTuple):
-    """No connection came about, and nothing is tried for a while."""
-
-    reason: str
-    retry_s: float
-
-
-class SessionFailed(NamedTuple):
-    """The attachment cannot go on."""
-
-    error: BaseException
 
 
 class AttachmentConfig(NamedTuple):
@@ -232,6 +201,16 @@ class Attachment:
     def send_bundle_message(self, to: str, octets: bytes) -> None:
         """Sealed for the member `to`; it may be lost, as packets may."""
         self.member.send_bundle_message(to, octets, self._now())
+        self.turn()
+
+    def publish(self, routing_key: str, body: bytes, properties: Properties) -> None:
+        """On the session's exchange, for what is no matter of the member's; lost while we are none."""
+        if self._joined is not None:
+            self._joined.queue.channel.publish(self.config.exchange, routing_key, body, properties)
+
+    def set_addresses(self, addresses: Sequence[Claim]) -> None:
+        """What this member is reached by from now on."""
+        self.member.set_addresses(tuple(addresses), self._now())
         self.turn()
 
     def turn(self) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from tumpline import __version__
-from tumpline.drivers.overlay import Attachment, AttachmentConfig
-from tumpline.drivers.overlay.attachment import SessionFailed
+from tumpline.drivers.overlay import Attachment, AttachmentConfig, SessionFailed
 from tumpline.drivers.ports._api import PortSpec
 from tumpline.drivers.tasks import TaskOwner
+from tumpline.machines.overlay.older import Bootstrap
 from tumpline.node.overlay.dump import Dump, DumpConfig
+from tumpline.node.overlay.starting import Starter, generations_of
 from tumpline.node.overlay.status import StatusSocket, socket_path
 
 
@@ -41,6 +43,8 @@ class OverlayAgent:
         self._tell = tell
         self._dump: Dump | None = None
         self._tasks = TaskOwner(self._task_failed)
+        bootstrap = Bootstrap(settings.attachment.member.name, generations_of(settings.attachment.member.formats))
+        self._starter = Starter(self.attachment, bootstrap, self._open_tun, self.spawn, tell)
         self._started_at = time.monotonic()
 
     async def start(self) -> None:
@@ -53,7 +57,14 @@ class OverlayAgent:
             self.attachment.taps.append(self._dump.packets)
         await self.attachment.start()
         if self.settings.opens_at_once:
-            await self.attachment.add_port(self.settings.port.open(self.settings.port_config))
+            await self._open_port(self.settings.port_config)
+
+    async def _open_port(self, config: Any) -> None:
+        await self.attachment.add_port(self.settings.port.open(config))
+
+    async def _open_tun(self, addresses: list[str]) -> None:
+        """As a coordinator asked; what else the user wrote of the interface holds."""
+        await self._open_port(msgspec.structs.replace(self.settings.port_config, addresses=addresses, link_local=""))
 
     async def close(self) -> None:
         """Say goodbye and undo everything. Idempotent."""
@@ -62,12 +73,17 @@ class OverlayAgent:
         if self._dump is not None:
             self._dump.close()
 
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run it as long as the agent runs; its failure is the agent's."""
+        self._tasks.start(work, name)
+
     def stop(self) -> None:
         """Let whoever waits for `stopped` go on."""
         self.stopped.set()
 
     def _heard(self, event: Any) -> None:
         self._tell(event)
+        self._starter.heard(event)
         if type(event) is SessionFailed:
             self._end(event.error)
 
@@ -98,29 +114,20 @@ async def serve(
     Raises: TumplineError with the remedy; nothing of it is left then."""
     agent = OverlayAgent(settings, tell)
     status = StatusSocket(socket_path("tunnel", settings.attachment.member.name), agent.snapshot)
-    interrupted = _stop_on_signals(agent)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, agent.stop)
+
+    async def begin() -> None:
+        await status.start()
+        await agent.start()
+        ready(agent)
+
     try:
-        starting = asyncio.create_task(agent.start(), name="start")
-        await asyncio.wait((starting, interrupted), return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            await status.start()
-            ready(agent)
-            await agent.stopped.wait()
-        else:
-            starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await starting
+        agent.spawn(begin(), "start")
+        await agent.stopped.wait()
     finally:
-        interrupted.cancel()
         await status.stop()
         await agent.close()
     if agent.failure is not None:
         raise agent.failure
-
-
-def _stop_on_signals(agent: OverlayAgent) -> asyncio.Task[bool]:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, agent.stop)
-    return loop.create_task(agent.stopped.wait(), name="interrupt")
