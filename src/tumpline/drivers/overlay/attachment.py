@@ -87,6 +87,11 @@ class Attachment:
         """Whether we are a member now."""
         return self._joined is not None
 
+    @property
+    def ports(self) -> list[PacketPort]:
+        """Those that are started."""
+        return list(self._ports.values())
+
     # ---- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
