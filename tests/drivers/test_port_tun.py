@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tumpline.drivers.ports.tun import TunConfig, TunPort
+from tumpline.drivers.ports._tun_linux import make_device
+from tumpline.drivers.ports.tun import BehindConfig, TunConfig, TunPort
 from tumpline.errors import ConfigError, TumplineError
 from tumpline.machines.packets import PacketBatch, PacketKind, batch_of
 from tumpline.testing.own_network import OwnNetwork, ip, own_network
@@ -257,12 +258,61 @@ async def test_routes_and_mtu() -> None:
     await port.stop()
 
 
-async def test_a_device_that_somebody_deletes() -> None:
+async def test_a_device_that_somebody_deletes_comes_again() -> None:
     port, host = await started(addresses=A)
     ip("link", "delete", "tumpline0")
     await host.until(lambda: bool(host.down), "the end")
     assert host.down[0].startswith("interface tumpline0 is gone")
+    port.write(batch_of(PacketKind.IP, [b"x"]))
+    assert port.describe()["dropped"] == 1
+    await host.until(lambda: len(host.up) == 2, "its return")
+    assert host.up[1] == host.up[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x", ("10.2.0.2", 7000))
+        await host.packets(1)
     await port.stop()
+
+
+async def test_a_device_that_is_gone_for_good_is_looked_for_until_the_end() -> None:
+    ip("tuntap", "add", "dev", "mine", "mode", "tun")
+    port, host = await started(device="mine", addresses=A)
+    ip("link", "delete", "mine")
+    await host.until(lambda: bool(host.down), "the end")
+    await port.stop()
+    assert len(host.up) == 1
+
+
+async def test_a_device_that_comes_open() -> None:
+    made = make_device("")
+    port, host = await started(fd=made.fd, addresses=A)
+    assert host.up == [{"name": "tumpline0", "addresses": A, "mtu": 1500}]
+    assert "10.2.0.1" not in ip("address", "show", "dev", "tumpline0")  # whoever opened it configures it
+    port.write(batch_of(PacketKind.IP, [b"\0"]))
+    ip("link", "delete", "tumpline0")
+    await port.stop()
+    assert not os.path.exists(f"/proc/self/fd/{made.fd}")
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [
+        ({"device": "absent"}, "there is no interface absent; make it, as root: ip tuntap add dev absent mode tun"),
+        ({"device": "lo"}, "interface lo is no TUN device"),
+        ({"addresses": A, "routes": ["10.2.0.0/24"]}, "there is a route to 10.2.0.0/24 already; ip route del 10.2.0.0"),
+        ({"addresses": A, "behind": BehindConfig(interface="absent")}, "there is no interface absent"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_cannot_be_opened_leaves_nothing(config: dict[str, Any], error: str) -> None:
+    before = ip("-o", "link"), ip("route")
+    with pytest.raises(TumplineError, match=error):
+        await started(**config)
+    assert (ip("-o", "link"), ip("route")) == before
+
+
+async def test_no_descriptor_of_a_tun() -> None:
+    with open("/dev/null") as null, pytest.raises(TumplineError, match="is no TUN device"):
+        await started(fd=null.fileno())
 
 
 def test_every_mistake_is_named() -> None:
