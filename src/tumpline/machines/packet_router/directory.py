@@ -49,7 +49,6 @@ class Facts(NamedTuple):
     generations: frozenset[Generation]  # of older agents' messages that it understands; none: binary alone
     has_binary: bool
     prefixes: tuple[Prefix, ...]
-    is_router: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -58,10 +57,14 @@ class Agent:
 
     name: str
     heard_s: float
+    is_fixed: bool = False  # of the topology: it is never forgotten
+    is_assumed: bool = False  # nobody has heard how it writes: it has packets in the form in which they came
     is_member: bool = False  # announces itself: comes and goes by that, not by silence
     has_binary: bool = False
     kinds: set[PacketKind] = field(default_factory=set)
-    targets: dict[PacketKind, str | None] = field(default_factory=dict)  # routing key of its packets; None: binary alone
+    targets: dict[PacketKind, str | None] = field(
+        default_factory=dict
+    )  # routing key of its packets; None: binary alone
     generation: Generation | None = Generation.V1  # in which it is sent packets
     prefixes: tuple[Prefix, ...] = ()
     packets_in: int = 0
@@ -76,7 +79,7 @@ class Agent:
 
     def speaks(self, generation: Generation | None) -> None:
         """Packets for it are written so from now on."""
-        self.generation = generation
+        self.generation, self.is_assumed = generation, False
         forms = {kind: self.form(kind) for kind in PacketKind}
         self.targets = {kind: form and form.to_key(self.name) for kind, form in forms.items()}
 
@@ -104,6 +107,8 @@ class Directory:
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
         self.routes: dict[bytes, Route] = {}
+        self.changed: set[str] = set()  # older agents that came, or were heard to write otherwise than before
+        self.version = 0  # counts agents that came or went
         self.refused = 0  # agents and addresses for which there was no room
         self._networks: list[tuple[Prefix, Agent, Rank]] = []  # longest first
 
@@ -116,21 +121,34 @@ class Directory:
         if agent is None:
             return None
         agent.heard_s = now
-        agent.kinds.add(form.kind)
-        if not agent.is_member and agent.generation is not form.generation:
+        if agent.is_member:
+            return agent
+        if agent.is_assumed or agent.generation is not form.generation:
             agent.speaks(form.generation)
+            self.changed.add(name)
+        if form.kind not in agent.kinds:
+            agent.kinds.add(form.kind)
+            self.changed.add(name)
         return agent
 
-    def is_ready(self, name: str, now: float) -> Agent | None:
-        """An older agent said that it is there."""
+    def is_there(self, name: str, now: float) -> Agent | None:
+        """Somebody of that name was heard of; None if there is no room for one more."""
         agent = self.agents.get(name) or self._add(name, now)
         if agent is not None:
             agent.heard_s = now
         return agent
 
+    def fix(self, name: str, prefixes: tuple[Prefix, ...], now: float) -> None:
+        """The topology names it: it is there whatever anybody says."""
+        agent = self.is_there(name, now)
+        assert agent is not None
+        agent.is_fixed = agent.is_assumed = True
+        agent.kinds = set(PacketKind)
+        self._own(agent, prefixes, Rank.STARTED, now)
+
     def claim(self, facts: Facts, now: float) -> Agent | None:
         """A member announced itself, with all it has now."""
-        agent = self.is_ready(facts.name, now)
+        agent = self.is_there(facts.name, now)
         if agent is None:
             return None
         agent.is_member, agent.has_binary, agent.kinds = True, facts.has_binary, set(facts.kinds)
@@ -145,6 +163,14 @@ class Directory:
         if agent is not None and not agent.is_member:
             self._own(agent, tuple(prefixes), Rank.STARTED, now)
         return agent
+
+    def told(self, address: bytes, agent: Agent, rank: Rank, now: float) -> None:
+        """Another router knows whose it is."""
+        known = self.routes.get(address)
+        if known is None and len(self.routes) < LEARNED_MOST:
+            self.routes[address] = Route(agent, rank, now)
+        elif known is not None and rank >= known.rank:
+            known.agent, known.rank, known.seen_s = agent, rank, now
 
     def learn(self, address: bytes, agent: Agent, now: float) -> bool:
         """A packet with this source came from there. Returns: whether that is news."""
@@ -171,9 +197,14 @@ class Directory:
 
     def forget(self, name: str) -> bool:
         """It has gone; its addresses go with it."""
-        agent = self.agents.pop(name, None)
+        agent = self.agents.get(name)
         if agent is None:
             return False
+        if agent.is_fixed:
+            agent.is_member, agent.has_binary, agent.is_assumed = False, False, True
+            return False
+        del self.agents[name]
+        self.version += 1
         self.routes = {address: route for address, route in self.routes.items() if route.agent is not agent}
         self._networks = [each for each in self._networks if each[1] is not agent]
         return True
@@ -192,6 +223,7 @@ class Directory:
         if len(self.agents) >= AGENTS_MOST:
             self.refused += 1
             return None
+        self.version += 1
         agent = self.agents[name] = Agent(name, now)
         agent.speaks(Generation.V1)
         return agent

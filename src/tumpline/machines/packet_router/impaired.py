@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from tumpline.machines.impairment import Chance, ImpairedLink, Impairment
+from tumpline.machines.packet_router.keys import Form
 
 PAIRS_MOST: Final = 4096  # of agents; each holds up to the memory of an ImpairedLink only while packets are under way
 
@@ -16,7 +17,7 @@ class Way(NamedTuple):
     source: str
     target: str
     key: str  # routing key of the message it becomes
-    label: object  # what kind of packet it is: the router's business
+    form: Form | None  # in which it is to be written; None: a sealed batch, which goes as it is
 
 
 class Impairments:

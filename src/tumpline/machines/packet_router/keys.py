@@ -1,73 +1,67 @@
-"""Routing keys that carry packets: who sent it, in which form, and the key under which another one is to have it."""
+"""Routing keys as the router sees them: packets of older agents, sealed batches that are to be passed on, and what is told."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
 from tumpline.machines.packets import PacketKind
+from tumpline.wire.agent_keys import (
+    COMPONENT_READY,
+    COMPONENT_SHUTDOWN,
+    LOSSY_LINK_START,
+    SESSION_CONTROL,
+    Direction,
+    Topic,
+    control_key,
+    is_agent_name,
+    packet_key,
+    read_agent_key,
+)
 from tumpline.wire.packet_json import Generation
 
-NAME_OCTETS_MOST: Final = 64
-_FORBIDDEN: Final = frozenset(".*#")
-_RESERVED: Final = frozenset({"fromAgent", "toAgent", "tumpline"})
-V1_READY: Final = "testingtool.component.ready"
-V1_SHUTDOWN: Final = "testingtool.component.shutdown"
-LOSSY: Final = "routing.lossy.link.start"
-
-
-def is_name(name: str) -> bool:
-    """Whether an agent may be called so: one word of a routing key."""
-    return (
-        0 < len(name.encode()) <= NAME_OCTETS_MOST
-        and name not in _RESERVED
-        and not any(each in _FORBIDDEN or each.isspace() or not each.isprintable() for each in name)
-    )
+_TOPICS: Final = {PacketKind.IP: Topic.IP_PACKET, PacketKind.FRAME: Topic.FRAME}
+_KINDS: Final = {topic: kind for kind, topic in _TOPICS.items()}
 
 
 class Form(NamedTuple):
-    """A way in which older agents put packets on the bus: `*` in the patterns is the agent's name."""
+    """A way in which older agents put packets on the bus."""
 
     kind: PacketKind
     generation: Generation
-    source: str
-    target: str
 
     def from_key(self, name: str) -> str:
-        """Under which that agent sends."""
-        return self.source.replace("*", name)
+        """Under which that agent sends; `*`: any agent."""
+        return packet_key(self.generation, Direction.FROM_AGENT, name, _TOPICS[self.kind])
 
     def to_key(self, name: str) -> str:
         """Under which that agent receives."""
-        return self.target.replace("*", name)
+        return packet_key(self.generation, Direction.TO_AGENT, name, _TOPICS[self.kind])
 
 
-IP_V1: Final = Form(PacketKind.IP, Generation.V1, "fromAgent.*.ip.tun.packet.raw", "toAgent.*.ip.tun.packet.raw")
-FRAME_V1: Final = Form(
-    PacketKind.FRAME, Generation.V1, "fromAgent.*.802154.serial.packet.raw", "toAgent.*.802154.serial.packet.raw"
-)
-IP_V0: Final = Form(PacketKind.IP, Generation.V0, "data.tun.fromAgent.*", "data.tun.toAgent.*")
-FRAME_V0: Final = Form(PacketKind.FRAME, Generation.V0, "data.serial.fromAgent.*", "data.serial.toAgent.*")
-FORMS: Final = (IP_V1, FRAME_V1, IP_V0, FRAME_V0)
+FORMS: Final = tuple(Form(kind, generation) for generation in (Generation.V1, Generation.V0) for kind in PacketKind)
+# The tuple of its members finds it without making one.
 FORM_OF: Final = {(form.kind, form.generation): form for form in FORMS}
-VIA: Final = "tumpline.via.*.*"  # destination, source
-PACKET_PATTERNS: Final = (*(form.source for form in FORMS), VIA)
+_STARTED: Final = (Topic.TUN_STARTED, Topic.SERIAL_STARTED)
+# What a router hears beside packets: all routers of a session hear all of it.
 CONTROL_PATTERNS: Final = (
     "tumpline.hello.*",
     "tumpline.who",
     "tumpline.router.*",
-    "fromAgent.*.ip.tun.started",
-    "fromAgent.*.802154.serial.started",
-    "control.tun.fromAgent.*",
-    "control.serial.fromAgent.*",
-    "control.session",
-    V1_READY,
-    V1_SHUTDOWN,
-    LOSSY,
+    *(control_key(version, Direction.FROM_AGENT, "*", topic) for version in Generation for topic in _STARTED),
+    SESSION_CONTROL,
+    COMPONENT_READY,
+    COMPONENT_SHUTDOWN,
+    LOSSY_LINK_START,
 )
 
 
+def packet_patterns(name: str) -> tuple[str, ...]:
+    """Under which an agent gives packets to routers; `*`: any agent."""
+    return (*(form.from_key(name) for form in FORMS), f"tumpline.via.*.{name}")
+
+
 class Packets(NamedTuple):
-    """What a key says of a message with packets of older agents."""
+    """A message with a packet of an older agent (or of one of ours that writes as they do)."""
 
     form: Form
     name: str
@@ -80,50 +74,21 @@ class Via(NamedTuple):
     source: str
 
 
-class Told(NamedTuple):
-    """A message that tells something about `name` ("" where its body says about whom)."""
-
-    topic: str  # the pattern it came by
-    name: str
-
-
-Meaning = Packets | Via | Told
-
-
-def meaning_of(key: str) -> Meaning | None:
-    """What a routing key says; None: nothing to a router, or names nobody may have."""
+def packets_of(key: str) -> Packets | Via | None:
+    """What a key of packets says; None: it is none, or of an agent without a proper name."""
     words = key.split(".")
-    for pattern, form in _PATTERNS.items():
-        if (names := _names(words, pattern.split("."))) is None:
-            continue
-        if not all(map(is_name, names)):
-            return None
-        if isinstance(form, Form):
-            return Packets(form, names[0])
-        return Via(*names) if pattern == VIA else Told(pattern, "".join(names))
-    return None
-
-
-_PATTERNS: Final[dict[str, Form | None]] = (
-    {form.source: form for form in FORMS} | {VIA: None} | dict.fromkeys(CONTROL_PATTERNS)
-)
-
-
-def _names(words: list[str], pattern: list[str]) -> list[str] | None:
-    """The words where the pattern has `*`, None if it does not match."""
-    if len(words) != len(pattern):
+    if words[:2] == ["tumpline", "via"] and len(words) == 4 and all(map(is_agent_name, words[2:])):
+        return Via(words[2], words[3])
+    found = read_agent_key(key)
+    if found is None or found.direction is not Direction.FROM_AGENT or found.topic not in _KINDS:
         return None
-    if any(theirs not in ("*", word) for word, theirs in zip(words, pattern, strict=True)):
-        return None
-    return [word for word, theirs in zip(words, pattern, strict=True) if theirs == "*"]
+    return Packets(FORM_OF[_KINDS[found.topic], found.generation], found.name)
 
 
 def receiver_of(key: str) -> str | None:
-    """Whom a message that nobody took was for: keys that we publish under."""
+    """Whom a message was for that nobody took: of the keys that routers publish under."""
     words = key.split(".")
     if words[:2] == ["tumpline", "packet"] and len(words) == 4:
         return words[2]
-    for form in FORMS:
-        if names := _names(words, form.target.split(".")):
-            return names[0]
-    return None
+    found = read_agent_key(key)
+    return found.name if found is not None and found.direction is Direction.TO_AGENT else None

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, Protocol
 
 HANDOVER_S: Final = 0.25  # a broker answers a cancel within milliseconds; a killed router never does
 HELD_MOST: Final = 4096  # messages of one share, in that time
+GIVE_WAY_MOST: Final = 4  # times among the same routers: one that is listed may be gone, and nobody knows yet
 SETTLE_S: Final = 1.0  # after the last change among routers, before anybody gives way: a restart brings many changes
 
 
@@ -67,6 +68,7 @@ class _Share:
     is_yielding: bool = False
     holder: str = ""  # router that was fed last, as far as we were told
     wait_until: float = 0.0
+    gave_way: int = 0  # times, since routers last came or went
     held: list[Message] = field(default_factory=list)
 
 
@@ -107,7 +109,7 @@ class Shares:
         """The broker has put us behind the others for this share."""
         self._shares[name].is_subscribed = True
 
-    def cancelled(self, name: str, now: float) -> Sequence[Message]:
+    def cancelled(self, name: str) -> Sequence[Message]:
         """The broker feeds us no more, and all it fed us before has come. Returns: what is to be passed on before all else."""
         share = self._shares[name]
         held, share.held = share.held, []
@@ -151,7 +153,7 @@ class Shares:
         shares = frozenset(subscriptions) & self._shares.keys()
         if self._routers.get(router) != shares:
             self._routers[router] = shares
-            self._settled_at = now + SETTLE_S
+            self._changed(now)
 
     def router_fed(self, router: str, name: str) -> None:
         """It passes on that share."""
@@ -160,24 +162,29 @@ class Shares:
             if share.state is State.FED:
                 share.state = State.IDLE
 
-    def router_released(self, router: str, name: str) -> Sequence[Message]:
+    def router_released(self, router: str, name: str, now: float) -> Sequence[Message]:
         """It passes on that share no more. Returns: what may be passed on now."""
         share = self._shares.get(name)
         if share is None:
             return ()
         if share.holder == router:
             share.holder = ""
-        return self._taken(name, share) if share.state is State.WAITING else ()
+        return self._taken(name, share, now) if share.state is State.WAITING else ()
 
     def router_gone(self, router: str, now: float) -> Sequence[Message]:
         """It said good-bye, or nothing for long. Returns: what may be passed on now."""
         self._routers.pop(router, None)
-        self._settled_at = now + SETTLE_S
+        self._changed(now)
         released: list[Message] = []
         for name, share in self._shares.items():
             if share.holder == router:
-                released += self.router_released(router, name)
+                released += self.router_released(router, name, now)
         return released
+
+    def _changed(self, now: float) -> None:
+        self._settled_at = now + SETTLE_S
+        for share in self._shares.values():
+            share.gave_way = 0
 
     # ---- time --------------------------------------------------------------------------------------------------------
 
@@ -193,28 +200,38 @@ class Shares:
         released: list[Message] = []
         for name, share in self._shares.items():
             if share.state is State.WAITING and share.wait_until <= now:
-                released += self._taken(name, share)
+                released += self._taken(name, share, now)
         if self._settled_at is not None and self._settled_at <= now:
             self._settled_at = None
-            self._give_way()
+            self._give_way(now)
         return released
 
-    def _give_way(self) -> None:
+    def _give_way(self, now: float) -> None:
         """Go behind those who should have the share, where they wait for it."""
         for name, share in self._shares.items():
-            best = preferred(name, (self.own, *self._routers))
-            if best != self.own and name in self._routers[best] and share.is_subscribed and not share.is_yielding:
+            if not share.is_subscribed or share.is_yielding or not self._is_anothers(name):
+                continue
+            if share.state is State.WAITING:
+                self._settled_at = now + SETTLE_S  # what it holds would go out of turn
+            elif share.gave_way < GIVE_WAY_MOST:
+                share.gave_way += 1
                 share.is_yielding = True
                 self.tasks.append(Task(Step.CANCEL, name))
+
+    def _is_anothers(self, name: str) -> bool:
+        best = preferred(name, (self.own, *self._routers))
+        return best != self.own and name in self._routers[best]
 
     def _fed(self, name: str, share: _Share, now: float) -> None:
         if share.holder in self._routers:
             share.state, share.wait_until = State.WAITING, now + HANDOVER_S
         else:
-            self._taken(name, share)
+            self._taken(name, share, now)
 
-    def _taken(self, name: str, share: _Share) -> Sequence[Message]:
+    def _taken(self, name: str, share: _Share, now: float) -> Sequence[Message]:
         held, share.held = share.held, []
         share.state, share.holder = State.FED, self.own
         self.tasks.append(Task(Step.FED, name))
+        if self._is_anothers(name):
+            self._settled_at = now + SETTLE_S  # the broker fed the one behind us, who is not the one either
         return held

@@ -10,7 +10,7 @@ from tumpline.errors import ConfigError
 from tumpline.machines.impairment import Impairment
 from tumpline.machines.impairment_text import parse_impairment
 from tumpline.machines.packet_router.directory import Prefix
-from tumpline.machines.packet_router.keys import is_name
+from tumpline.wire.agent_keys import is_agent_name
 
 TESTING_TOOL: Final = "agent_TT"  # the tool that runs the tests takes part in every link
 NODES_MOST: Final = 512
@@ -73,7 +73,9 @@ class _Reading:
             self.problems.append("configuration_id: is missing; write a name, for example COAP_CFG_01")
         links = tuple(self._link(index, link) for index, link in enumerate(self._list("topology", document)))
         if not links:
-            self.problems.append("topology: has no link; write for example [{link_id: link_01, nodes: [agent1, agent2]}]")
+            self.problems.append(
+                "topology: has no link; write for example [{link_id: link_01, nodes: [agent1, agent2]}]"
+            )
         addressing = self._list("addressing", document, required=False)
         addresses = tuple(filter(None, (self._address(index, each) for index, each in enumerate(addressing))))
         topology = Topology(str(name or "?"), links, addresses)
@@ -95,7 +97,9 @@ class _Reading:
             self.problems.append(f"{where}: is no table; write {{link_id: link_01, nodes: [agent1, agent2]}}")
             return Link(where, ())
         nodes = [str(node) for node in self._list("nodes", value)]
-        self.problems += [f"{where}.nodes: {node!r} is no name of an agent" for node in nodes if not is_name(node)]
+        self.problems += [
+            f"{where}.nodes: {node!r} is no name of an agent" for node in nodes if not is_agent_name(node)
+        ]
         nodes = list(dict.fromkeys([*nodes, TESTING_TOOL]))
         link_id, capture = str(value.get("link_id", f"link_{index + 1:02d}")), str(value.get("capture_filter") or "")
         return Link(link_id, tuple(nodes), self._impairment(where, value.get("impair")), capture)
@@ -111,7 +115,7 @@ class _Reading:
 
     def _address(self, index: int, value: object) -> tuple[str, Prefix] | None:
         where = f"addressing[{index}]"
-        if not isinstance(value, Mapping) or not is_name(str(value.get("node", ""))):
+        if not isinstance(value, Mapping) or not is_agent_name(str(value.get("node", ""))):
             self.problems.append(f"{where}: names no node; write {{node: agent1, ipv6_prefix: bbbb, ipv6_host: 1}}")
             return None
         address = ipv6_of(value.get("ipv6_prefix"), value.get("ipv6_host"))
