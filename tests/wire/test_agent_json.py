@@ -25,6 +25,7 @@ from tumpline.wire.agent_json import (
     decode_control_untrusted,
     encode_control,
     network_behind,
+    tun_of,
 )
 from tumpline.wire.agent_keys import read_agent_key
 from tumpline.wire.packet_json import TEXT_OCTETS_MOST, Generation
@@ -103,6 +104,22 @@ def test_an_address_from_its_pieces(prefix: str, host: str, address: str | None)
             addresses(tun)
     else:
         assert addresses(tun)[0] == IPv6Interface(f"{address}/64")
+
+
+@given(st.integers(1 << 96, (1 << 128) - 1), st.integers(1, (1 << 32) - 1), st.integers(0, 32))
+def test_what_is_open_is_said_in_pieces_that_fit_together(six: int, four: int, bits: int) -> None:
+    if six >> 118 == 0x3FA or not six % (1 << 64):  # fe80::/10, and a host of zeros is none
+        return
+    known = IPv6Interface((six, 64)), IPv4Interface((four, bits))
+    link_local = IPv6Interface("fe80::9/64")
+    tun = tun_of("agent_1", (link_local, *known, IPv6Interface("cccc::1/64"), IPv4Interface("10.2.0.9/24")))
+    read = addresses(tun)
+    assert (read[0], read[-1]) == known
+    assert addresses(tun_of("agent_1", ())) == ()
+
+
+def test_what_the_wheel_says_of_the_same_addresses() -> None:
+    assert tun_of("agent_1", addresses(TUN)) == TUN
 
 
 def test_a_network_behind_an_agent() -> None:

@@ -7,6 +7,7 @@ differ in what they fill in, so that everything may be missing; addresses come i
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from enum import Enum
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, IPv6Network
 from typing import Annotated, Any, Final, NamedTuple
@@ -205,6 +206,25 @@ def addresses(tun: Tun) -> tuple[IPv4Interface | IPv6Interface, ...]:
         return (*_ipv6_of(tun), *_ipv4_of(tun))
     except ValueError as error:
         raise MalformedError(f"control message: no address can be made of it: {error}") from error
+
+
+def tun_of(name: str, interfaces: Iterable[IPv4Interface | IPv6Interface]) -> Tun:
+    """What an agent says of its open interface: the first address of each family that is not link-local."""
+    tun = Tun(name=name, ipv6_no_forwarding=False)
+    for interface in interfaces:
+        if isinstance(interface, IPv4Interface):
+            if tun.ipv4_address is None:
+                network = interface.network
+                tun = tun._replace(
+                    ipv4_address=str(interface.ip), ipv4_network=str(network[0]), ipv4_netmask=str(network.netmask)
+                )
+        elif tun.ipv6_prefix is None and not interface.is_link_local:
+            prefix, host = divmod(int(interface.ip), 1 << _PREFIX_BITS)
+            tun = tun._replace(
+                ipv6_prefix=str(IPv6Address(prefix << _PREFIX_BITS)).rstrip(":"),
+                ipv6_host=str(IPv6Address(host)).lstrip(":"),
+            )
+    return tun
 
 
 def network_behind(tun: Tun) -> IPv6Network | None:
