@@ -110,7 +110,7 @@ async def test_raw_slip_both_ways(tmp_path: Path, has_fcs: bool) -> None:
         await turns_until(lambda: len(place.probe.sent) == 2)
         assert [frame for frame in place.air.frames if frame[0] != 2][-1] == FRAME
         assert place.probe.malformed == 0
-        assert place.port.describe()["heard"] == place.port.describe()["sent"] == 2
+        assert place.port.describe()["packets_out"] == place.port.describe()["packets_in"] == 2
 
 
 @pytest.mark.parametrize("shares_ends", [False, True])
@@ -158,7 +158,7 @@ async def test_a_passive_probe_hears_all_and_is_told_nothing(tmp_path: Path) -> 
         await place.host.until(lambda: len(place.host.frames) == 4)
         assert place.host.frames == place.air.frames  # both frames, both acknowledgements
         place.port.write(batch_of(PacketKind.FRAME, [FRAME]))
-        assert place.port.describe()["not_sent"] == 1
+        assert place.port.describe()["dropped"] == 1
         assert place.probe.sent == []
 
 
@@ -192,7 +192,7 @@ async def test_sensniff(tmp_path: Path) -> None:
         await place.host.until(lambda: place.host.frames == [FRAME])
         assert place.host.facts == [RadioFacts(RSS_DBM, LQI, 20)]
         place.port.write(batch_of(PacketKind.FRAME, [OTHER]))
-        assert place.port.describe()["not_sent"] == 1
+        assert place.port.describe()["dropped"] == 1
 
 
 # ---- the line ---------------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ async def test_unplugged_and_plugged_in_again(tmp_path: Path) -> None:
             await host.came(said=2 * count + 1)
         place.port.write(batch_of(PacketKind.FRAME, [OTHER]))
         await turns_until(lambda: len(probe.sent) == 1)
-        assert (place.port.describe()["unplugged"], place.port.describe()["not_sent"]) == (2, 2)
+        assert (place.port.describe()["unplugged"], place.port.describe()["dropped"]) == (2, 2)
 
 
 async def test_socat_dies_and_comes_back(tmp_path: Path) -> None:
@@ -256,11 +256,11 @@ async def test_a_line_that_takes_nothing_costs_frames_not_memory(tmp_path: Path)
         for _ in range(400):
             place.port.write(batch_of(PacketKind.FRAME, [FRAME] * 4))
         counts = place.port.describe()
-        assert counts["sent"] + counts["not_sent"] == 1600
-        assert counts["not_sent"] > 0
+        assert counts["packets_in"] + counts["dropped"] == 1600
+        assert counts["dropped"] > 0
         assert len(place.port._unsent) <= UNSENT_OCTETS_MOST
         asyncio.get_running_loop().add_reader(place.probe._master, place.probe._read)
-        await turns_until(lambda: len(place.probe.sent) == counts["sent"])
+        await turns_until(lambda: len(place.probe.sent) == counts["packets_in"])
         assert place.probe.malformed == 0  # no frame was cut
 
 
@@ -289,7 +289,7 @@ async def test_what_cannot_be_opened(tmp_path: Path) -> None:
     async with place.open():
         with pytest.raises(TumplineError, match="in use by another program"):
             await SerialPort(SerialConfig(device=str(place.probe.path))).start(Host())
-    assert SPEC.open(SerialConfig(device="x")).describe()["up"] is False
+    assert SPEC.open(SerialConfig(device="x")).describe()["is_open"] is False
 
 
 # ---- captures ---------------------------------------------------------------------------------------------------------
