@@ -100,7 +100,6 @@ async def test_raw_slip_both_ways(tmp_path: Path, has_fcs: bool) -> None:
         assert place.host.said == [
             {"device": str(place.probe.path), "baudrate": 115_200, "dialect": "slip", "mode": "active"}
         ]
-        os.write(place.probe._master, b"\xc0")  # what begins now begins a frame
         place.probe.hear(FRAME)
         place.probe.hear(OTHER)
         await place.host.until(lambda: len(place.host.frames) == 2)
@@ -124,7 +123,7 @@ async def test_two_motes_talk_through_two_probes(tmp_path: Path, shares_ends: bo
     async with AsyncExitStack() as stack:
         for place in places:
             await stack.enter_async_context(place.open())
-            os.write(place.probe._master, b"\xc0")
+            os.write(place.probe._master, b"\xc0")  # what comes now begins a frame
         near.host.onward, far.host.onward = far.port.write, near.port.write
         async with asyncio.timeout(HANG_S):
             assert (await mote.get(FAR, "hello")).payload == b"over the hills"
@@ -140,7 +139,7 @@ async def test_two_motes_talk_through_two_probes(tmp_path: Path, shares_ends: bo
 async def test_a_probe_that_passes_on_acknowledgements_is_not_believed(tmp_path: Path) -> None:
     place = Place(tmp_path / "ttyRADIO", ProbeKind(passes_acknowledgements=True))
     async with place.open():
-        os.write(place.probe._master, b"\xc0" + encode_slip(acknowledgement(7)))
+        os.write(place.probe._master, encode_slip(acknowledgement(7)))
         place.probe.hear(FRAME)
         await place.host.until(lambda: place.host.frames == [FRAME])
         place.port.write(batch_of(PacketKind.FRAME, [acknowledgement(8), OTHER]))
@@ -153,7 +152,6 @@ async def test_a_passive_probe_hears_all_and_is_told_nothing(tmp_path: Path) -> 
     near = Mote(place.air, NEAR)
     Mote(place.air, FAR, {"x": b"y"})
     async with place.open(mode="passive"):
-        os.write(place.probe._master, b"\xc0")
         assert (await near.get(FAR, "x")).payload == b"y"
         await place.host.until(lambda: len(place.host.frames) == 4)
         assert place.host.frames == place.air.frames  # both frames, both acknowledgements
@@ -203,7 +201,6 @@ async def test_unplugged_and_plugged_in_again(tmp_path: Path) -> None:
     async with place.open():
         host, probe = place.host, place.probe
         for count in (1, 2):
-            os.write(probe._master, b"\xc0")
             probe.hear(FRAME)
             await host.came(frames=count)
             probe.unplug()
@@ -232,7 +229,7 @@ async def test_socat_dies_and_comes_back(tmp_path: Path) -> None:
     await port.start(host)
     try:
         for count in (1, 2):
-            os.write(other, b"\xc0" + encode_slip(FRAME))
+            os.write(other, encode_slip(FRAME))
             await host.came(frames=count)
             port.write(batch_of(PacketKind.FRAME, [OTHER]))
             assert os.read(other, 1000) == encode_slip(OTHER)
@@ -269,7 +266,7 @@ async def test_paused_it_reads_nothing(tmp_path: Path) -> None:
     async with place.open():
         place.port.pause()
         place.port.pause()
-        os.write(place.probe._master, b"\xc0" + encode_slip(FRAME))
+        os.write(place.probe._master, encode_slip(FRAME))
         for _ in range(5):
             await asyncio.sleep(0)
         assert place.host.frames == []
