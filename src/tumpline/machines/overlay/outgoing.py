@@ -168,7 +168,9 @@ class Outgoing:
         self._counters.flooded += len(packets)
         sealed = [peer for peer in self._directory.peers.values() if self._takes_sealed(peer)]
         if sealed:
-            self._flood_sealed(batch_of(batch.kind, packets), sealed, now)
+            # Frames go with what the radio knows of them; none of them has been taken apart or left out.
+            whole = batch if batch.kind is PacketKind.FRAME else batch_of(batch.kind, packets)
+            self._flood_sealed(whole, sealed, now)
         others = [peer for peer in self._directory.peers.values() if not self._takes_sealed(peer)]
         for key, generation, direction in self._older_ways(batch.kind, others):
             for packet in packets:
