@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tumpline.testing.rabbitmq import Vhost
 
 from tumpline.testing.leftovers import processes_under
+from tumpline.testing.rabbitmq import Vhost
 from tumpline.testing.sites import Sites, sites
 
 

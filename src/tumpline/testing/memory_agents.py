@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 
+from tumpline.drivers.overlay import PortUp
 from tumpline.drivers.ports.memory import MemoryPort, MemoryPortConfig
 from tumpline.node.overlay.agent import OverlayAgent
 from tumpline.node.overlay.settings import Wish, settings_of
@@ -40,7 +41,6 @@ class MemoryAgent:
     async def start(self) -> None:
         """Join. Raises: TumplineError."""
         await self.agent.start()
-        self.port.on_taken = self._taken
 
     async def stop(self) -> None:
         """Leave, in order."""
@@ -83,6 +83,8 @@ class MemoryAgent:
 
     def _told(self, event: Any) -> None:
         self.events.append(event)
+        if type(event) is PortUp:
+            self.port.on_taken = self._taken
         self._changed.set()
 
     def _taken(self, packets: list[bytes]) -> None:
@@ -107,3 +109,14 @@ async def memory_agent(url: str, name: str, number: int, **wishes: Any) -> Async
         yield made
     finally:
         await made.stop()
+
+
+async def meet(*agents: MemoryAgent) -> None:
+    """Until each knows all others and their addresses. Raises: TimeoutError."""
+    for agent in agents:
+        others = {other.name: str(other.addresses[0]) for other in agents if other is not agent}
+        await agent.until(lambda: all(_claims(agent, name, address) for name, address in others.items()))  # noqa: B023
+
+
+def _claims(agent: MemoryAgent, name: str, address: str) -> bool:
+    return any(claim.startswith(address) for claim in agent.members.get(name, {}).get("claims", ()))

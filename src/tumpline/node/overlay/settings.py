@@ -65,7 +65,7 @@ def settings_of(wish: Wish) -> TunnelSettings:
         AttachmentConfig(_broker(wish), _member(wish), wish.exchange),
         spec,
         port,
-        opens_at_once=wish.force_bootstrap,
+        opens_at_once=wish.force_bootstrap or wish.serial,  # nobody ever asked probes to start
         dump=wish.dump,
     )
 
