@@ -83,10 +83,10 @@ class Sites:
         command = ["tunnel", "connect", "--json", "--name", name or site, *options]
         return self.start(site, command, env={"AMQP_URL": url or self.url()}, **how)
 
-    def start(self, site: str, command: Sequence[str], **how: Any) -> SiteAgent:
-        """A `tumpline` command in a site."""
+    def start(self, site: str, command: Sequence[str], *, module: str = "tumpline", **how: Any) -> SiteAgent:
+        """A `tumpline` command in a site, or that of another module."""
         log = self._directory / f"{site}-{len(self._agents)}.log"
-        agent = SiteAgent(self.lab, site, [sys.executable, "-m", "tumpline", *command], log, **how)
+        agent = SiteAgent(self.lab, site, [sys.executable, "-m", module, *command], log, **how)
         self._agents.append(agent)
         return agent
 
@@ -168,6 +168,14 @@ class SiteAgent:
     def wait(self) -> int:
         """Its exit code, when it ends by itself."""
         return self.process.wait(STEP_S)
+
+    def await_line(self, text: str) -> None:
+        """Until it has said this. Raises: AssertionError: it ended, or took too long."""
+        deadline = time.monotonic() + STEP_S
+        while text not in self.said():
+            assert self.process.poll() is None, f"{self.site} ended with {self.process.returncode}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"{self.site} did not say {text!r}:\n{self.said()}"
+            time.sleep(0.02)
 
     def send_signal(self, number: int) -> None:
         """To the program itself, not to what entered the namespace for it."""
