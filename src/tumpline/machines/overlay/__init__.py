@@ -1,0 +1,1 @@
+"""The packet overlay: members of a session, what they tell each other, and bundles between them."""
