@@ -1,0 +1,115 @@
+"""From what a person wrote to an agent's settings; every mistake is one sentence that says what to write."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tumpline.drivers.amqp import AmqpUrl
+from tumpline.drivers.overlay import AttachmentConfig
+from tumpline.errors import ConfigError, TumplineError
+from tumpline.machines.overlay import MemberConfig, Via
+from tumpline.machines.packets import PacketKind
+from tumpline.node.overlay.addresses import Asked, addresses_of, link_local_of
+from tumpline.node.overlay.agent import TunnelSettings
+from tumpline.node.overlay.keys import new_identity, read_identity, read_key, read_pins
+from tumpline.node.registry import load_registry
+from tumpline.wire.overlay import INSTANCE_OCTETS, Format, name_problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """The options of `tumpline tunnel connect`, by their names."""
+
+    name: str
+    url: str
+    exchange: str = "amq.topic"
+    format: str = "auto"
+    via: str = "auto"
+    key: Path | None = None
+    identity: Path | None = None
+    peer: tuple[str, ...] = ()
+    ca: Path | None = None
+    address: tuple[str, ...] = ()
+    ipv6_prefix: str | None = None
+    ipv6_host: str | None = None
+    ipv4_address: str | None = None
+    interface: str = ""
+    device: str | None = None
+    mtu: int | None = None
+    force_bootstrap: bool = True
+    re_route_packets_if: str | None = None
+    re_route_packets_prefix: str | None = None
+    re_route_packets_host: str | None = None
+    serial: bool = False
+    serial_port: str | None = None
+    baudrate: int | None = None
+    dump: Path | None = None
+
+
+def settings_of(wish: Wish) -> TunnelSettings:
+    """Raises: ConfigError, one sentence a mistake."""
+    if (problem := name_problem(wish.name)) is not None:
+        raise ConfigError(f"--name {wish.name}: {problem}")
+    scheme, told = _serial(wish) if wish.serial else _tun(wish)
+    spec = load_registry().ports.get(scheme)
+    port = msgspec.convert({name: value for name, value in told.items() if value is not None}, spec.config)
+    return TunnelSettings(
+        AttachmentConfig(_broker(wish), _member(wish), wish.exchange),
+        spec,
+        port,
+        opens_at_once=wish.force_bootstrap,
+        dump=wish.dump,
+    )
+
+
+def _member(wish: Wish) -> MemberConfig:
+    return MemberConfig(
+        name=wish.name,
+        kinds=(PacketKind.FRAME if wish.serial else PacketKind.IP,),
+        started_ms=time.time_ns() // 1_000_000,
+        formats=tuple(Format) if wish.format == "auto" else (Format(wish.format),),
+        via=Via(wish.via),
+        given_key=read_key(wish.key) if wish.key is not None else None,
+        identity=read_identity(wish.identity) if wish.identity is not None else new_identity(),
+        pins=read_pins(wish.peer),
+        instance=secrets.token_bytes(INSTANCE_OCTETS),
+    )
+
+
+def _tun(wish: Wish) -> tuple[str, dict[str, Any]]:
+    for option, value in (("--serial-port", wish.serial_port), ("--baudrate", wish.baudrate)):
+        if value is not None:
+            raise ConfigError(f"{option} is for a radio probe: add --serial")
+    asked = Asked(wish.address, wish.ipv6_prefix, wish.ipv6_host, wish.ipv4_address)
+    addresses = addresses_of(wish.name, asked)
+    return "tun", {
+        "name": wish.interface,
+        "device": wish.device or "",
+        "addresses": addresses,
+        "link_local": link_local_of(addresses),
+        "mtu": wish.mtu,
+    }
+
+
+def _serial(wish: Wish) -> tuple[str, dict[str, Any]]:
+    if wish.serial_port is None:
+        raise ConfigError("--serial: where is the probe? write --serial-port /dev/ttyUSB0")
+    return "serial", {"device": wish.serial_port, "baudrate": wish.baudrate}
+
+
+def _broker(wish: Wish) -> AmqpUrl:
+    try:
+        url = AmqpUrl.parse(wish.url)
+    except TumplineError as error:
+        raise ConfigError(f"--url: {error}") from error
+    if wish.ca is None:
+        return url
+    if not url.is_tls:
+        raise ConfigError("--ca: the URL begins with amqp://, which is not encrypted; write amqps://")
+    return url._replace(ca=str(wish.ca))
