@@ -1,0 +1,186 @@
+"""A member of a packet overlay: what comes from its port goes to the session, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tumpline.machines.overlay.addresses import AddressBook
+from tumpline.machines.overlay.announcer import Announcer
+from tumpline.machines.overlay.bindings import bindings_of
+from tumpline.machines.overlay.config import MemberConfig
+from tumpline.machines.overlay.counters import Counters
+from tumpline.machines.overlay.directory import Directory, Peer, Trust
+from tumpline.machines.overlay.events import BindingsChanged, Departure, Message, Output
+from tumpline.machines.overlay.incoming import Incoming
+from tumpline.machines.overlay.outgoing import Outgoing
+from tumpline.machines.overlay.routes import Router
+from tumpline.machines.overlay.sealing import Secrets
+from tumpline.machines.packets import PacketBatch
+from tumpline.wire.ip_packet import address_of
+from tumpline.wire.older_keys import Direction, packet_key_of
+from tumpline.wire.overlay import Claim, Purpose, decode_key_untrusted
+from tumpline.wire.packet_json import Generation
+
+
+class Member:
+    """Without I/O. Messages are published, and the queue is bound, as `outputs` say; in their order."""
+
+    def __init__(self, config: MemberConfig) -> None:
+        self.config = config.check()
+        self.counters = Counters()
+        self._out: list[Output] = []
+        self._secrets = Secrets(config)
+        self._book = AddressBook()
+        self._book.claim(config.name, config.addresses, Trust.OURSELVES)
+        self._announcer = Announcer(config, self._secrets, self._out)
+        self._directory = Directory(config, self._secrets, self._announcer, self._out, self._peer_changed)
+        self._outgoing = Outgoing(
+            config, self._secrets, self._directory, self._book, self._announcer, self.counters, self._out
+        )
+        self._incoming = Incoming(
+            config, self._directory, self._book, self._announcer, self.counters, self._out, self._outgoing.forget_routes
+        )
+
+    @property
+    def identity(self) -> bytes:
+        """The public one, for others' pins."""
+        return self._secrets.public
+
+    def bindings(self) -> tuple[str, ...]:
+        """What the queue is to be bound to now; `BindingsChanged` says when that changes."""
+        return bindings_of(self.config, self._outgoing.router.is_ours)
+
+    def outputs(self) -> list[Output]:
+        """What is to be done and what has happened since the last call."""
+        out = self._out.copy()
+        self._out.clear()
+        return out
+
+    # ---- the session -------------------------------------------------------------------------------------------------
+
+    def joined(self, now: float) -> None:
+        """The queue is there, bound and read from."""
+        self._announcer.start(now)
+
+    def left(self, _now: float) -> None:
+        """The connection is lost: who is there has to be found out again."""
+        self._announcer.stop()
+        self._directory.clear()
+
+    def leave(self, _now: float) -> None:
+        """Say goodbye; the connection can be closed when that is sent."""
+        self._announcer.leave()
+
+    def received(self, messages: Sequence[Message], now: float) -> None:
+        """The queue delivered these. Their bodies are not looked at after the call."""
+        self._incoming.received(messages, now)
+
+    def returned(self, routing_key: str, now: float) -> None:
+        """A message that was published as mandatory was taken by no queue."""
+        self.counters.returned += 1
+        peer = self._directory.peers.get(self._addressee(routing_key))
+        if peer is not None:
+            self._directory.remove(peer, Departure.RETURNED)
+            self._announcer.ask(now)
+
+    def older_router(self, is_there: bool, _now: float) -> None:
+        """Whether an older router takes what we publish."""
+        self._set_router(self._outgoing.router._replace(is_older=is_there))
+
+    # ---- the port ----------------------------------------------------------------------------------------------------
+
+    def from_port(self, batch: PacketBatch, now: float) -> None:
+        """Packets came out of the port. Its octets are the port's again after the call."""
+        self._outgoing.send(batch, now)
+
+    def set_addresses(self, addresses: tuple[Claim, ...], now: float) -> None:
+        """The port has these, and networks behind it."""
+        self._book.claim(self.config.name, addresses, Trust.OURSELVES)
+        self._outgoing.forget_routes()
+        self._announcer.set_addresses(addresses, now)
+
+    def send_bundle_message(self, name: str, octets: bytes | memoryview, now: float) -> bool:
+        """A piece of a bundle for a member; False: it is not there."""
+        peer = self._directory.peers.get(name)
+        if peer is None or peer.keys is None:
+            return False
+        self._outgoing.send_bundle_message(peer, octets, now)
+        return True
+
+    def older_started(self, name: str, generation: Generation, claims: tuple[Claim, ...], now: float) -> None:
+        """An older agent said that it opened a TUN device with these addresses."""
+        peer = self._directory.heard_older(name, generation, now)
+        if peer is not None:
+            self._book.claim(name, claims, Trust.OLDER)
+            self._outgoing.forget_routes()
+
+    # ---- time and people ---------------------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        """See `contract.Machine`."""
+        parts = (self._announcer, self._directory, self._book, self._incoming.copies)
+        return min((at for part in parts if (at := part.next_timeout()) is not None), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """See `contract.Machine`."""
+        self._announcer.handle_timeout(now)
+        self._directory.handle_timeout(now)
+        self._incoming.copies.handle_timeout(now)
+        if self._book.handle_timeout(now):
+            self._outgoing.forget_routes()
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """For people: plain values."""
+        return {
+            "name": self.config.name,
+            "identity": self.identity.hex(),
+            "router": self._outgoing.router._asdict(),
+            "members": [self._describe(peer, now) for peer in self._directory.peers.values()],
+            "counters": asdict(self.counters) | {"copies": self._incoming.copies.dropped},
+            "refused": self._directory.refused,
+        }
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _peer_changed(self, peer: Peer) -> None:
+        if self._directory.peers.get(peer.name) is not peer:
+            self._book.forget(peer.name)
+        elif peer.hello is not None:
+            self._book.claim(peer.name, peer.hello.addresses, peer.trust)
+        self._outgoing.forget_routes()
+        self._set_router(self._outgoing.router._replace(is_ours=self._directory.routers > 0))
+
+    def _set_router(self, router: Router) -> None:
+        before, self._outgoing.router = self._outgoing.router, router
+        if router == before:
+            return
+        self._outgoing.forget_routes()
+        if router.is_ours is not before.is_ours:
+            had, has = bindings_of(self.config, before.is_ours), bindings_of(self.config, router.is_ours)
+            add, remove = (tuple(one for one in a if one not in b) for a, b in ((has, had), (had, has)))
+            self._out.append(BindingsChanged(add, remove))
+
+    def _addressee(self, routing_key: str) -> str:
+        if routing_key.startswith("tumpline."):
+            key = decode_key_untrusted(routing_key)
+            return key.destination if key.purpose in (Purpose.PACKET, Purpose.BUNDLE) else ""
+        older = packet_key_of(routing_key)
+        return older.name if older is not None and older.direction is Direction.TO else ""
+
+    def _describe(self, peer: Peer, now: float) -> dict[str, Any]:
+        known = self._book.describe(peer.name)
+        return {
+            "name": peer.name,
+            "role": "older agent" if peer.hello is None else peer.hello.role.value,
+            "formats": sorted(one.name.lower() for one in peer.generations)
+            if peer.hello is None
+            else [one.value for one in peer.hello.formats],
+            "identity": "" if peer.hello is None else peer.hello.key.hex(),
+            "trust": peer.trust.name.lower(),
+            "node_id": "" if peer.hello is None else peer.hello.node_id,
+            "heard_s_ago": now - peer.heard_at,
+            "claims": [f"{address_of(claim.address)}/{claim.prefix_bits}" for claim in known.claims],
+            "learned": [str(address_of(address)) for address in known.learned],
+        }

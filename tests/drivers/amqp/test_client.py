@@ -1,0 +1,75 @@
+"""Our client against RabbitMQ: what the conformance suite of brokers does not ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from tumpline.drivers.amqp import AmqpConnection, AmqpError, Delivery, Properties
+from tumpline.testing.rabbitmq import RabbitMq, Vhost
+
+
+class Ear:
+    """What a consumer hears."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[Delivery] = asyncio.Queue()
+
+    def __call__(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self.heard.put_nowait(delivery._replace(body=bytes(delivery.body)))
+
+    async def bodies(self, count: int) -> list[bytes | memoryview]:
+        return [(await self.heard.get()).body for _ in range(count)]
+
+
+async def test_messages_of_all_lengths(rabbitmq: Vhost) -> None:
+    connection = await AmqpConnection.open(rabbitmq.url, name="lengths")
+    channel = await connection.channel()
+    ear = Ear()
+    queue = (await channel.declare_queue(exclusive=True)).name
+    await channel.bind(queue, "amq.topic", "a.*")
+    await channel.consume(queue, ear, no_ack=True)
+    lengths = [0, 1, 1400, 16_383, 16_384, 60_000, 131_063, 131_064, 131_065, 400_000, 5_000_000, 3]
+    bodies = [bytes([number]) * length for number, length in enumerate(lengths)]
+    properties = Properties(content_type="application/json", headers={"n": 1})
+    for body in bodies:
+        assert channel.publish("amq.topic", "a.b", body, properties)
+        assert channel.publish("amq.topic", "a.b", (body[:7], memoryview(body)[7:]), properties)
+    heard = [await ear.heard.get() for _ in range(2 * len(bodies))]
+    assert [each.body for each in heard] == [body for body in bodies for _ in range(2)]
+    assert {(each.exchange, each.routing_key, each.redelivered) for each in heard} == {("amq.topic", "a.b", False)}
+    assert all(each.properties == properties for each in heard)
+    assert [each.delivery_tag for each in heard] == list(range(1, len(heard) + 1))
+    await connection.close()
+    assert await connection.closed() == "closed here"
+    assert rabbitmq.queues() == set()
+
+
+async def test_who_is_refused_is_told_the_remedy(rabbitmq: Vhost) -> None:
+    with pytest.raises(AmqpError, match="refused the login of user tester: look at user and password") as caught:
+        await AmqpConnection.open(rabbitmq.url._replace(password="wrong-one"), name="x")
+    assert caught.value.code == 403
+    assert "wrong-one" not in repr(caught.value)
+    with pytest.raises(AmqpError, match=r"no virtual host 'nowhere'.*rabbitmqctl add_vhost nowhere") as caught:
+        await AmqpConnection.open(rabbitmq.url._replace(virtual_host="nowhere"), name="x")
+    assert caught.value.code == 530
+
+
+async def test_a_killed_broker_is_noticed_and_comes_back(own_rabbitmq: RabbitMq) -> None:
+    url = own_rabbitmq.url()
+    connection = await AmqpConnection.open(url, name="x")
+    channel = await connection.channel()
+    ended: list[AmqpError] = []
+    channel.on_closed = ended.append
+    own_rabbitmq.kill()
+    await connection.closed()
+    assert [error.code for error in ended] == [0]
+    assert channel.publish("amq.topic", "k", b"") is False
+    with pytest.raises(AmqpError, match="the connection is over"):
+        await channel.declare_queue()
+    own_rabbitmq.start()
+    connection = await AmqpConnection.open(url, name="x")
+    await connection.close()
