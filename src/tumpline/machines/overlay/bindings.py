@@ -23,7 +23,7 @@ _V0_WORDS: Final = {PacketKind.IP: "tun", PacketKind.FRAME: "serial"}
 def bindings_of(config: MemberConfig, is_router_there: bool) -> tuple[str, ...]:
     """All of them. What agents say to all is heard unless a router of ours passes it on."""
     found = [HELLOS, WHO, str(OverlayKey(Purpose.BUNDLE, config.name, "*"))]
-    if Format.BINARY in config.formats:
+    if Format.BINARY in config.formats and config.kinds:
         found += [str(OverlayKey(Purpose.PACKET, config.name, "*")), str(OverlayKey(Purpose.FLOOD, "", "*"))]
     if Format.V1 in config.formats:
         found += [f"toAgent.{config.name}.#", READY_V1, *(_STARTED_V1[kind] for kind in config.kinds)]
