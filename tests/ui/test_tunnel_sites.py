@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tumpline.testing.rabbitmq import RabbitMq
 
 from tumpline.testing.leftovers import processes_under
+from tumpline.testing.rabbitmq import Vhost
 from tumpline.testing.sites import Sites, sites
 
 
@@ -29,15 +29,13 @@ def three(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 @pytest.fixture
-def session(three: Sites, rabbitmq: RabbitMq) -> Iterator[Sites]:
-    """The sites, and an empty session on a real RabbitMQ."""
-    vhost = rabbitmq.new_vhost()
-    three.connect_broker(rabbitmq.url(vhost))
+def session(three: Sites, rabbitmq: Vhost) -> Iterator[Sites]:
+    """The sites, and an empty session on a real RabbitMQ; when it ends, nothing may be left of it."""
+    three.connect_broker(rabbitmq.url)
     yield three
     three.end_agents()
     assert interfaces(three) == {}
-    assert rabbitmq.queues(vhost) == set()
-    rabbitmq.drop_vhost(vhost)
+    assert rabbitmq.queues() == set()
 
 
 def interfaces(made: Sites) -> dict[str, str]:

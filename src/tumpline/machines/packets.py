@@ -9,6 +9,7 @@ copied or turned into an object on the way. A packet of up to 64 KiB may stand f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
@@ -37,7 +38,8 @@ class Record(NamedTuple):
     packet: memoryview
 
 
-class PacketBatch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PacketBatch:
     """Records of one kind. `octets` belong to whoever made the batch: who keeps some copies them before it returns."""
 
     kind: PacketKind

@@ -140,12 +140,12 @@ class SiteAgent:
         found = [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
         return [each for each in found if each.get("event") == name]
 
-    def await_event(self, name: str, *, count: int = 1, **fields: Any) -> dict[str, Any]:
+    def await_event(self, event: str, /, *, count: int = 1, **fields: Any) -> dict[str, Any]:
         """Until it has told this. Raises: AssertionError: it ended, or took too long."""
         deadline = time.monotonic() + STEP_S
-        while len(found := [each for each in self.events(name) if fields.items() <= each.items()]) < count:
+        while len(found := [each for each in self.events(event) if fields.items() <= each.items()]) < count:
             assert self.process.poll() is None, f"{self.site} ended with {self.process.returncode}:\n{self.said()}"
-            assert time.monotonic() < deadline, f"{self.site} told no {name} {fields}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"{self.site} told no {event} {fields}:\n{self.said()}"
             time.sleep(0.02)
         return found[-1]
 

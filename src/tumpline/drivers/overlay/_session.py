@@ -56,8 +56,7 @@ class SessionQueue:
             if await consumers_of(connection, queue):
                 raise NameTakenError(f"an older agent named {name} is in this session already; {_REMEDY}")
         channel = await connection.channel()
-        if not exchange.startswith("amq."):  # those are the broker's own, and may only be looked at
-            await channel.declare_exchange(exchange, "topic", durable=True)
+        await _find_exchange(connection, exchange)
         try:
             await channel.declare_queue(
                 member_queue(name), exclusive=True, auto_delete=True, arguments=dict(QUEUE_ARGUMENTS)
@@ -84,6 +83,19 @@ class SessionQueue:
 
 
 _REMEDY: Final = "stop it, or join under another name (--name)"
+
+
+async def _find_exchange(connection: AmqpConnection, exchange: str) -> None:
+    """It is not made where it is not: a name that was mistyped would be a session without anybody."""
+    channel = await connection.channel()
+    try:
+        await channel.declare_exchange(exchange, "topic", passive=True)
+    except AmqpError as error:
+        if error.code != NOT_FOUND:
+            raise
+        text = f"the broker has no exchange {exchange} there; write --exchange amq.topic, or have a topic exchange made"
+        raise AmqpError(NOT_FOUND, text, error.text) from error
+    await channel.close()
 
 
 async def consumers_of(connection: AmqpConnection, queue: str) -> int:

@@ -21,14 +21,16 @@ from tumpline.drivers.overlay._session import RESOURCE_LOCKED, NameTakenError, S
 from tumpline.drivers.overlay.events import Congested, Drained, SessionAway, SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.ports._api import PacketPort
 from tumpline.drivers.tasks import TaskOwner
-from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
+from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Message, Publish, ToPort
 from tumpline.machines.packets import PacketBatch, PacketKind
 from tumpline.wire.amqp import Properties
 from tumpline.wire.overlay import Claim
+from tumpline.wire.packet_json import Generation
 from tumpline.wire.pcapng import Direction
 
 __all__ = ["Attachment", "AttachmentConfig", "AttachmentCounters", "NameTakenError"]
 
+RETRY_MOST_S = 5.0  # who waits for a broker that restarts is a person
 _KEPT = "session"  # the task whose end is the attachment's
 ROUTER_LOOK_S = 30.0  # an older router neither greets nor says goodbye to us; passive declares are cheap
 
@@ -72,13 +74,23 @@ class Attachment:
         self._first_join: asyncio.Future[None] = self._loop.create_future()
         self._tasks = TaskOwner(self._task_failed)
         self._kept = KeptConnection(
-            config.url, f"tumpline {config.member.name}", self._set_up, self._lost, waiting=self._waiting
+            config.url,
+            f"tumpline {config.member.name}",
+            self._set_up,
+            self._lost,
+            waiting=self._waiting,
+            retry_most_s=RETRY_MOST_S,
         )
 
     @property
     def is_joined(self) -> bool:
         """Whether we are a member now."""
         return self._joined is not None
+
+    @property
+    def ports(self) -> list[PacketPort]:
+        """Those that are started."""
+        return list(self._ports.values())
 
     # ---- life ---------------------------------------------------------------------------------------------------------
 
@@ -191,7 +203,9 @@ class Attachment:
         self.turn()
 
     def _received(self, deliveries: Sequence[Delivery]) -> None:
-        self.member.received(deliveries, self._now())
+        self.member.received(
+            [Message(each.routing_key, each.properties, each.body) for each in deliveries], self._now()
+        )
         self.turn()
 
     def _returned(self, message: ReturnedMessage) -> None:
@@ -213,6 +227,16 @@ class Attachment:
         self.member.set_addresses(tuple(addresses), self._now())
         self.turn()
 
+    def older_started(self, name: str, generation: Generation, addresses: Sequence[Claim]) -> None:
+        """An older agent said that it has these."""
+        self.member.older_started(name, generation, tuple(addresses), self._now())
+        self.turn()
+
+    def look_for_router(self) -> None:
+        """One may have come or gone: look now, not only in a while."""
+        if self._joined is not None:
+            self._joined.look.set()
+
     def turn(self) -> None:
         """Do what the member has decided, until there is nothing more; arm the timer."""
         joined, exchange = self._joined, self.config.exchange
@@ -220,7 +244,7 @@ class Attachment:
             for output in outputs:
                 if type(output) is Publish:
                     if joined is not None:
-                        key, pieces, properties, mandatory = output  # what a packet costs counts
+                        key, pieces, properties, mandatory = output  # unpacked at once: what a packet costs counts
                         joined.queue.channel.publish(exchange, key, pieces, properties, mandatory=mandatory)
                 elif type(output) is ToPort:
                     self._to_port(output.batch)

@@ -79,8 +79,11 @@ class SerialPort:
             self._loop.add_reader(self._fd, self._read)
         self._settle()
         if self._fd >= 0:
-            config = self._config
-            self._host.port_up(device=config.device, baudrate=config.baudrate, dialect=config.dialect, mode=config.mode)
+            self._host.port_up(**self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        config, mode = self._config, "active" if self._line.can_send else "passive"
+        return {"device": self.name, "baudrate": config.baudrate, "dialect": config.dialect, "mode": mode}
 
     async def stop(self) -> None:
         """See PacketPort."""
@@ -191,9 +194,7 @@ class SerialPort:
 
     def describe(self) -> dict[str, Any]:
         """See PacketPort."""
-        config = self._config
-        facts = {"device": self.name, "baudrate": config.baudrate, "dialect": config.dialect, "mode": config.mode}
-        return facts | {"up": self._fd >= 0, "unplugged": self._unplugged} | self._line.snapshot()
+        return self._facts() | {"up": self._fd >= 0, "unplugged": self._unplugged} | self._line.snapshot()
 
 
 def _line_of(config: SerialConfig) -> SerialLine:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from tumpline.machines.overlay.config import MemberConfig
+from tumpline.machines.overlay.older_packets import key_of
+from tumpline.machines.overlay.routes import generations_of
 from tumpline.machines.packets import PacketKind
-from tumpline.wire.older_keys import Direction, OlderKey
+from tumpline.wire.agent_keys import COMPONENT_READY, SESSION_CONTROL, Direction, Topic, control_key
 from tumpline.wire.overlay import WHO, Format, OverlayKey, Purpose
 from tumpline.wire.packet_json import Generation
 
 HELLOS: Final = str(OverlayKey(Purpose.HELLO, "", "*"))
-READY_V1: Final = "testingtool.component.ready"
-SESSION_V0: Final = "control.session"
-_STARTED_V1: Final = {
-    PacketKind.IP: "fromAgent.*.ip.tun.started",
-    PacketKind.FRAME: "fromAgent.*.802154.serial.started",
-}
-_V0_WORDS: Final = {PacketKind.IP: "tun", PacketKind.FRAME: "serial"}
+_STARTED: Final = {PacketKind.IP: Topic.TUN_STARTED, PacketKind.FRAME: Topic.SERIAL_STARTED}
 
 
 def bindings_of(config: MemberConfig, is_router_there: bool) -> tuple[str, ...]:
@@ -25,17 +22,21 @@ def bindings_of(config: MemberConfig, is_router_there: bool) -> tuple[str, ...]:
     found = [HELLOS, WHO, str(OverlayKey(Purpose.BUNDLE, config.name, "*"))]
     if Format.BINARY in config.formats and config.kinds:
         found += [str(OverlayKey(Purpose.PACKET, config.name, "*")), str(OverlayKey(Purpose.FLOOD, "", "*"))]
-    if Format.V1 in config.formats:
-        found += [f"toAgent.{config.name}.#", READY_V1, *(_STARTED_V1[kind] for kind in config.kinds)]
-    if Format.V0 in config.formats:
-        found.append(SESSION_V0)
-        for kind in config.kinds:
-            found.append(str(OlderKey(Generation.V0, Direction.TO, config.name, kind)))
-            found += [f"control.{_V0_WORDS[kind]}.{way}" for way in (f"toAgent.{config.name}", "fromAgent.*")]
-    return tuple(found) if is_router_there else (*found, *_heard_from_all(config))
+    for generation in generations_of(config.formats):
+        if generation is Generation.V1:
+            found += [f"toAgent.{config.name}.#", COMPONENT_READY]
+        else:
+            found += [SESSION_CONTROL, *_asked(config), *_heard(config, Direction.TO_AGENT, config.name, (generation,))]
+        found += [control_key(generation, Direction.FROM_AGENT, "*", _STARTED[kind]) for kind in config.kinds]
+    if not is_router_there:
+        found += _heard(config, Direction.FROM_AGENT, "*", generations_of(config.formats))
+    return tuple(found)
 
 
-def _heard_from_all(config: MemberConfig) -> list[str]:
-    spoken = [(Format.V1, Generation.V1), (Format.V0, Generation.V0)]
-    generations = [generation for one, generation in spoken if one in config.formats]
-    return [str(OlderKey(generation, Direction.FROM, "*", kind)) for generation in generations for kind in config.kinds]
+def _asked(config: MemberConfig) -> list[str]:
+    """To open the interface; in version 1 that is among all that is for the agent."""
+    return [control_key(Generation.V0, Direction.TO_AGENT, config.name, _STARTED[kind]) for kind in config.kinds]
+
+
+def _heard(config: MemberConfig, direction: Direction, name: str, generations: Iterable[Generation]) -> list[str]:
+    return [key_of(generation, direction, name, kind) for generation in generations for kind in config.kinds]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tumpline.machines.packets import PacketBatch
 from tumpline.wire.amqp.content import Properties
@@ -18,11 +18,21 @@ class Message(NamedTuple):
     body: bytes | memoryview
 
 
+class Received(Protocol):
+    """What a member reads of a message: a `Message`, or a delivery of the driver's."""
+
+    @property
+    def routing_key(self) -> str: ...
+
+    @property
+    def body(self) -> bytes | memoryview: ...
+
+
 class Publish(NamedTuple):
     """To be published on the session's exchange, transient. `pieces` stay as they are until they are sent."""
 
     routing_key: str
-    pieces: tuple[bytes | bytearray | memoryview, ...]
+    pieces: tuple[bytes | memoryview, ...]
     properties: Properties | None = None
     is_mandatory: bool = False  # comes back (`returned`) if nobody's queue took it
 

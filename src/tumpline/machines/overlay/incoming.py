@@ -11,15 +11,17 @@ from tumpline.machines.overlay.announcer import Announcer
 from tumpline.machines.overlay.config import MemberConfig
 from tumpline.machines.overlay.copies import Copies, Way
 from tumpline.machines.overlay.counters import Counters
-from tumpline.machines.overlay.directory import Directory, Peer
-from tumpline.machines.overlay.events import AddressLearned, BundleMessage, ControlReceived, Message, Output, ToPort
+from tumpline.machines.overlay.directory import Directory, Peer, Trust
+from tumpline.machines.overlay.events import AddressLearned, BundleMessage, ControlReceived, Output, Received, ToPort
 from tumpline.machines.overlay.outgoing import is_for_many
 from tumpline.machines.overlay.sealing import BrokenSealError, ReplayError
 from tumpline.machines.packets import PacketBatch, PacketKind, batch_of, batch_untrusted
+from tumpline.wire.agent_json import CONTROL_OCTETS_MOST, Tun, addresses, control_kind_of, decode_control_untrusted
+from tumpline.wire.agent_keys import AgentKey, Direction, Topic, read_agent_key
 from tumpline.wire.ip_packet import decode_ip_untrusted
-from tumpline.wire.older_keys import Direction, OlderKey, packet_key_of
 from tumpline.wire.overlay import (
     SEAL_OCTETS,
+    Claim,
     Kind,
     OverlayKey,
     Purpose,
@@ -32,12 +34,12 @@ from tumpline.wire.packet_json import Generation, decode_packet_untrusted
 KEYS_MOST: Final = 4096  # routing keys whose handler is remembered; strangers choose them
 # A port's batch, and a bundle's segment, are at most this long; who says more says it in several messages.
 SEALED_OCTETS_MOST: Final = (256 << 10) + SEAL_OCTETS
-CONTROL_OCTETS_MOST: Final = 64 << 10
+_KINDS: Final = {Topic.IP_PACKET: PacketKind.IP, Topic.FRAME: PacketKind.FRAME}
 _WAYS: Final = {
-    (Generation.V1, Direction.FROM): Way.V1_FROM,
-    (Generation.V1, Direction.TO): Way.V1_TO,
-    (Generation.V0, Direction.FROM): Way.V0_FROM,
-    (Generation.V0, Direction.TO): Way.V0_TO,
+    (Generation.V1, Direction.FROM_AGENT): Way.V1_FROM,
+    (Generation.V1, Direction.TO_AGENT): Way.V1_TO,
+    (Generation.V0, Direction.FROM_AGENT): Way.V0_FROM,
+    (Generation.V0, Direction.TO_AGENT): Way.V0_TO,
 }
 Handler = Callable[[bytes | memoryview, float], None]
 
@@ -65,13 +67,14 @@ class Incoming:
         self.copies = Copies()
         self._handlers: dict[str, Handler] = {}
 
-    def received(self, messages: Sequence[Message], now: float) -> None:
+    def received(self, messages: Sequence[Received], now: float) -> None:
         """These came, in this order."""
         handlers, counters = self._handlers, self._counters
-        for routing_key, _, body in messages:
+        for message in messages:
+            routing_key = message.routing_key
             handler = handlers.get(routing_key)
             try:
-                (handler or self._remember(routing_key))(body, now)
+                (handler or self._remember(routing_key))(message.body, now)
             except BrokenSealError:
                 counters.broken_seals += 1
             except ReplayError:
@@ -105,12 +108,14 @@ class Incoming:
         return _nothing
 
     def _handler_of_older(self, routing_key: str) -> Handler:
-        key = packet_key_of(routing_key)
-        if key is None:
-            return lambda body, _now: self._control(routing_key, body)
-        if (key.direction is Direction.FROM) is (key.name == self._config.name):
+        key = read_agent_key(routing_key)
+        is_own = key is not None and key.name == self._config.name
+        if key is not None and (key.direction is Direction.FROM_AGENT) is is_own:
             return _nothing  # what we said ourselves, or what is for others
-        return lambda body, now: self._older_packet(key, body, now)
+        if key is None or key.topic not in _KINDS:
+            return lambda body, now: self._control(routing_key, key, body, now)
+        packets = key
+        return lambda body, now: self._older_packet(packets, body, now)
 
     # ---- ours --------------------------------------------------------------------------------------------------------
 
@@ -163,17 +168,24 @@ class Incoming:
 
     # ---- older agents ------------------------------------------------------------------------------------------------
 
-    def _control(self, routing_key: str, body: bytes | memoryview) -> None:
+    def _control(self, routing_key: str, key: AgentKey | None, body: bytes | memoryview, now: float) -> None:
         if len(body) > CONTROL_OCTETS_MOST:
             raise MalformedError(f"a control message of {len(body)} octets")
         self._out.append(ControlReceived(routing_key, bytes(body)))
+        if key is not None and key.direction is Direction.FROM_AGENT:
+            _, said = decode_control_untrusted(body, control_kind_of(routing_key, key.topic))
+            peer = self._directory.heard_older(key.name, key.generation, now)
+            if peer is not None and isinstance(said, Tun):
+                claims = [Claim(each.ip.packed, each.network.prefixlen) for each in addresses(said)]
+                self._book.claim(key.name, tuple(claims), Trust.OLDER)
+                self._learned()
 
-    def _older_packet(self, key: OlderKey, body: bytes | memoryview, now: float) -> None:
-        kind = PacketKind(key.kind)
+    def _older_packet(self, key: AgentKey, body: bytes | memoryview, now: float) -> None:
+        kind = _KINDS[key.topic]
         packet = decode_packet_untrusted(body)[0].data
         source = decode_ip_untrusted(packet).source if kind is PacketKind.IP else b""
         self._counters.messages_in += 1
-        if key.direction is Direction.FROM:
+        if key.direction is Direction.FROM_AGENT:
             peer = self._directory.heard_older(key.name, key.generation, now) or self._directory.peers.get(key.name)
             if peer is not None and source:
                 self._learn(peer, source, now)

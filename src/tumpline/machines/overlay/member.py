@@ -12,16 +12,15 @@ from tumpline.machines.overlay.bindings import bindings_of
 from tumpline.machines.overlay.config import MemberConfig
 from tumpline.machines.overlay.counters import Counters
 from tumpline.machines.overlay.directory import Directory, Peer, Trust
-from tumpline.machines.overlay.events import BindingsChanged, Departure, Message, Output
+from tumpline.machines.overlay.events import BindingsChanged, Departure, Output, Received
 from tumpline.machines.overlay.incoming import Incoming
 from tumpline.machines.overlay.outgoing import Outgoing
 from tumpline.machines.overlay.routes import Router
 from tumpline.machines.overlay.sealing import Secrets
 from tumpline.machines.packets import PacketBatch
+from tumpline.wire.agent_keys import Direction, read_agent_key
 from tumpline.wire.ip_packet import address_of
-from tumpline.wire.older_keys import Direction, packet_key_of
 from tumpline.wire.overlay import Claim, Purpose, decode_key_untrusted
-from tumpline.wire.packet_json import Generation
 
 
 class Member:
@@ -73,7 +72,7 @@ class Member:
         """Say goodbye; the connection can be closed when that is sent."""
         self._announcer.leave()
 
-    def received(self, messages: Sequence[Message], now: float) -> None:
+    def received(self, messages: Sequence[Received], now: float) -> None:
         """The queue delivered these. Their bodies are not looked at after the call."""
         self._incoming.received(messages, now)
 
@@ -108,13 +107,6 @@ class Member:
             return False
         self._outgoing.send_bundle_message(peer, octets, now)
         return True
-
-    def older_started(self, name: str, generation: Generation, claims: tuple[Claim, ...], now: float) -> None:
-        """An older agent said that it opened a TUN device with these addresses."""
-        peer = self._directory.heard_older(name, generation, now)
-        if peer is not None:
-            self._book.claim(name, claims, Trust.OLDER)
-            self._outgoing.forget_routes()
 
     # ---- time and people ---------------------------------------------------------------------------------------------
 
@@ -166,8 +158,8 @@ class Member:
         if routing_key.startswith("tumpline."):
             key = decode_key_untrusted(routing_key)
             return key.destination if key.purpose in (Purpose.PACKET, Purpose.BUNDLE) else ""
-        older = packet_key_of(routing_key)
-        return older.name if older is not None and older.direction is Direction.TO else ""
+        older = read_agent_key(routing_key)
+        return older.name if older is not None and older.direction is Direction.TO_AGENT else ""
 
     def _describe(self, peer: Peer, now: float) -> dict[str, Any]:
         known = self._book.describe(peer.name)

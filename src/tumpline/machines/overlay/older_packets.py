@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import Final
 
 from tumpline.machines.overlay.config import MemberConfig
-from tumpline.machines.packets import NO_OFFLOAD, PacketBatch, PacketKind
+from tumpline.machines.packets import PacketBatch, PacketKind
+from tumpline.wire.agent_keys import Direction, Topic, packet_key
 from tumpline.wire.amqp.content import Properties
-from tumpline.wire.older_keys import Direction
 from tumpline.wire.packet_json import Generation, Kind, Packet, encode_packet
 from tumpline.wire.slip import encode_slip
+from tumpline.wire.virtio_net import split
 
 # Without the first, agents of version 1 do not read the body.
 PROPERTIES: Final = Properties(content_type="application/json", content_encoding="utf-8")
+TOPICS: Final = {PacketKind.IP: Topic.IP_PACKET, PacketKind.FRAME: Topic.FRAME}
 _INTERFACES: Final = {PacketKind.IP: "tun0", PacketKind.FRAME: "serial"}
+
+
+def key_of(generation: Generation, direction: Direction, name: str, kind: PacketKind) -> str:
+    """Under which packets go; `name` may be `*`, for a binding."""
+    return packet_key(generation, direction, name, TOPICS[kind])
 
 
 class OlderPackets:
@@ -24,9 +31,9 @@ class OlderPackets:
         self._first_at: float | None = None
         self.properties = PROPERTIES
 
-    def packets_of(self, batch: PacketBatch) -> list[bytes | memoryview]:
+    def packets_of(self, batch: PacketBatch) -> list[bytes]:
         """Those of a batch, super-packets taken apart."""
-        return [record.packet for record in batch.records() if record.offload == NO_OFFLOAD]
+        return [packet for record in batch.records() for packet in split(record.offload, record.packet)]
 
     def encode(
         self, packet: bytes | memoryview, kind: PacketKind, generation: Generation, direction: Direction, now: float
@@ -34,7 +41,7 @@ class OlderPackets:
         """The body of a message."""
         octets = bytes(packet)
         slip = encode_slip(octets) if kind is PacketKind.FRAME else None  # older dumpers read frames from it alone
-        said = Kind.SNIFFED if direction is Direction.FROM else Kind.INJECT
+        said = Kind.SNIFFED if direction is Direction.FROM_AGENT else Kind.INJECT
         return encode_packet(Packet(octets, _INTERFACES[kind], self._time_s(now), slip), generation, said)
 
     def _time_s(self, now: float) -> float:

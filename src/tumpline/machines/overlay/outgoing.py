@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tumpline.machines.overlay.addresses import AddressBook
@@ -11,12 +11,12 @@ from tumpline.machines.overlay.config import MemberConfig, Via
 from tumpline.machines.overlay.counters import Counters
 from tumpline.machines.overlay.directory import Directory, Peer
 from tumpline.machines.overlay.events import Output, Publish
-from tumpline.machines.overlay.older_packets import OlderPackets
+from tumpline.machines.overlay.older_packets import OlderPackets, key_of
 from tumpline.machines.overlay.routes import FLOODED, NOWHERE, Fate, Route, Router, Routes, formats_of
 from tumpline.machines.overlay.sealing import Secrets
 from tumpline.machines.packets import RECORD_HEAD_OCTETS, PacketBatch, PacketKind, batch_of
 from tumpline.wire import overlay as wire
-from tumpline.wire.older_keys import Direction, OlderKey
+from tumpline.wire.agent_keys import Direction
 from tumpline.wire.overlay import Format, OverlayKey, Purpose
 from tumpline.wire.packet_json import Generation
 
@@ -150,7 +150,7 @@ class Outgoing:
         self._out.append(Publish(route.key, (body,), None, True))
 
     def _send_older(self, route: Route, batch: PacketBatch, now: float) -> None:
-        direction = Direction.TO if route.is_mandatory else Direction.FROM
+        direction = Direction.TO_AGENT if route.is_mandatory else Direction.FROM_AGENT
         for packet in self._older.packets_of(batch):
             self._publish_older(route.key, packet, batch.kind, route.generation, direction, now)
 
@@ -216,13 +216,21 @@ class Outgoing:
         all_hear = wanted if self.router.is_there else {best[peer.name] for peer in others if peer.hello is not None}
         for generation in own:
             if generation in all_hear:
-                yield str(OlderKey(generation, Direction.FROM, self._config.name, kind)), generation, Direction.FROM
+                yield (
+                    key_of(generation, Direction.FROM_AGENT, self._config.name, kind),
+                    generation,
+                    Direction.FROM_AGENT,
+                )
         for peer in others if not self.router.is_there else ():
             generation_of_peer = best[peer.name]
             if peer.hello is None and generation_of_peer is not None:
-                yield str(OlderKey(generation_of_peer, Direction.TO, peer.name, kind)), generation_of_peer, Direction.TO
+                yield (
+                    key_of(generation_of_peer, Direction.TO_AGENT, peer.name, kind),
+                    generation_of_peer,
+                    Direction.TO_AGENT,
+                )
 
-    def _best(self, peer: Peer, own: list[Generation]) -> Generation | None:
+    def _best(self, peer: Peer, own: Sequence[Generation]) -> Generation | None:
         theirs = formats_of(peer)
         return next((generation for generation in own if Format[generation.name] in theirs), None)
 
@@ -237,7 +245,7 @@ class Outgoing:
     ) -> None:
         body = self._older.encode(packet, kind, generation, direction, now)
         self._counters.messages_out += 1
-        self._out.append(Publish(key, (body,), self._older.properties, direction is Direction.TO))
+        self._out.append(Publish(key, (body,), self._older.properties, direction is Direction.TO_AGENT))
 
 
 def is_for_many(address: bytes) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final, NamedTuple
 
 from tumpline.machines.overlay.config import Via
 from tumpline.machines.overlay.directory import Peer
-from tumpline.wire.older_keys import Direction, OlderKey
+from tumpline.machines.overlay.older_packets import key_of
+from tumpline.machines.packets import PacketKind
+from tumpline.wire.agent_keys import Direction
 from tumpline.wire.overlay import Format, OverlayKey, Purpose
 from tumpline.wire.packet_json import Generation
 
@@ -46,6 +49,12 @@ def formats_of(peer: Peer) -> tuple[Format, ...]:
     return tuple(_FORMATS[generation] for generation in peer.generations)
 
 
+def generations_of(formats: Iterable[Format]) -> tuple[Generation, ...]:
+    """The older ones among formats, the better one first."""
+    spoken = frozenset(formats)
+    return tuple(generation for one, generation in GENERATIONS.items() if one in spoken)
+
+
 class Router(NamedTuple):
     """Which routers are there."""
 
@@ -65,24 +74,24 @@ class Routes(NamedTuple):
     formats: tuple[Format, ...]
     via: Via
 
-    def towards(self, peer: Peer, kind: int, router: Router) -> Route:
+    def towards(self, peer: Peer, kind: PacketKind, router: Router) -> Route:
         """The one way to a member."""
         theirs = formats_of(peer)
         if Format.BINARY in self.formats and Format.BINARY in theirs and peer.keys is not None:
             return self._sealed(peer, router)
-        common = [GENERATIONS[one] for one in (Format.V1, Format.V0) if one in self.formats and one in theirs]
+        common = [one for one in generations_of(theirs) if one in self.generations]
         if router.is_there:
             own = self.generations
             return self._by_router((common or own)[0], kind, peer) if own else NOWHERE
         if not common:
             return NOWHERE
-        key = OlderKey(common[0], Direction.TO, peer.name, kind)
-        return Route(Fate.OLDER, str(key), peer, b"", common[0], True)
+        key = key_of(common[0], Direction.TO_AGENT, peer.name, kind)
+        return Route(Fate.OLDER, key, peer, b"", common[0], True)
 
     @property
-    def generations(self) -> list[Generation]:
+    def generations(self) -> tuple[Generation, ...]:
         """Of the older formats those that we speak, the better one first."""
-        return [GENERATIONS[one] for one in (Format.V1, Format.V0) if one in self.formats]
+        return generations_of(self.formats)
 
     def _sealed(self, peer: Peer, router: Router) -> Route:
         if self.via is Via.ROUTER and not router.is_ours:
@@ -90,6 +99,6 @@ class Routes(NamedTuple):
         key = OverlayKey(Purpose.VIA if self.via is Via.ROUTER else Purpose.PACKET, peer.name, self.name)
         return Route(Fate.SEALED, str(key), peer, key.associated, is_mandatory=True)
 
-    def _by_router(self, generation: Generation, kind: int, peer: Peer) -> Route:
-        key = OlderKey(generation, Direction.FROM, self.name, kind)
-        return Route(Fate.OLDER, str(key), peer, b"", generation)
+    def _by_router(self, generation: Generation, kind: PacketKind, peer: Peer) -> Route:
+        key = key_of(generation, Direction.FROM_AGENT, self.name, kind)
+        return Route(Fate.OLDER, key, peer, b"", generation)

@@ -74,16 +74,16 @@ class Sealer:
         self._instance = instance
         self._counter = counter
 
-    def seal(self, kind: int, octets: bytes | memoryview, associated: bytes) -> bytearray:
+    def seal(self, kind: int, octets: bytes | memoryview, associated: bytes) -> memoryview:
         """The body of a message. `associated` is OverlayKey.associated of its routing key; `kind` may have FLOODED."""
         self._counter.last = counter = self._counter.last + 1
         assert counter <= COUNTER_MOST
         body = bytearray(len(octets) + SEAL_OCTETS)
         SEALED_HEAD.pack_into(body, 0, VERSION, self._mode, kind, self._instance, counter)
-        with memoryview(body) as view:
-            nonce = counter.to_bytes(12, "big")
-            self._aead.encrypt_into(nonce, octets, body[:SEALED_HEAD_OCTETS] + associated, view[SEALED_HEAD_OCTETS:])
-        return body
+        view = memoryview(body)
+        bound = bytes(view[:SEALED_HEAD_OCTETS]) + associated
+        self._aead.encrypt_into(counter.to_bytes(12, "big"), octets, bound, view[SEALED_HEAD_OCTETS:])
+        return view
 
 
 class Opener:

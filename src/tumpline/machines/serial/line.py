@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tumpline.machines.packets import OFFLOAD_OCTETS, PacketBatch, PacketKind, batch_of_records
-from tumpline.machines.serial._api import Dialect, Heard, SerialConfig, Trailer
+from tumpline.machines.serial._api import Dialect, SerialConfig, Trailer
 from tumpline.wire.dot15d4 import FCS_OCTETS, FrameType, fcs, has_valid_fcs
 from tumpline.wire.radio import RadioFacts, encode_facts
 
@@ -43,7 +43,7 @@ class SerialLine:
 
     def receive(self, data: bytes, now: float) -> PacketBatch | None:
         """Frames that these octets complete, without their FCS and with what is known of them."""
-        records = [record for heard in self._dialect.receive(data, now) if (record := self._accept(heard))]
+        records = [record for frame in self._dialect.receive(data, now) if (record := self._accept(frame))]
         return batch_of_records(PacketKind.FRAME, records) if records else None
 
     def send(self, batch: PacketBatch, now: float) -> None:
@@ -51,7 +51,10 @@ class SerialLine:
         if not self.can_send:
             self.counts.not_sent += batch.count
             return
-        self._dialect.send(list(self._to_probe(batch)), now)
+        frames = list(self._to_probe(batch))
+        lost = self._dialect.send(frames, now)
+        self.counts.sent += len(frames) - lost
+        self.counts.not_sent += lost
 
     def writes(self) -> list[bytes]:
         """What is to be put on the line now, each whole."""
@@ -76,9 +79,9 @@ class SerialLine:
 
     # ---- from the probe ---------------------------------------------------------------------------------------------
 
-    def _accept(self, heard: Heard) -> tuple[bytes, bytes] | None:
+    def _accept(self, frame: bytes) -> tuple[bytes, bytes] | None:
         """(what is known of it, the frame without its FCS), unless it is not to cross."""
-        frame, facts = heard.octets, RadioFacts(heard.rss_dbm, heard.lqi, self._config.channel)
+        facts = RadioFacts(channel=self._dialect.channel)
         trailer_octets = 0 if self._config.trailer is Trailer.NONE else FCS_OCTETS
         if not FRAME_OCTETS_LEAST <= len(frame) - trailer_octets <= self._config.octets_most - FCS_OCTETS:
             self.counts.malformed += 1
@@ -109,7 +112,7 @@ class SerialLine:
 
     def _is_for_the_radio_alone(self, frame: bytes | memoryview) -> bool:
         """Acknowledgements answer within 0.2 ms: that of a distant radio would come late, and for another frame."""
-        return not self._config.is_passive and frame[0] & 7 == FrameType.ACK
+        return self.can_send and frame[0] & 7 == FrameType.ACK
 
     # ---- to the probe -----------------------------------------------------------------------------------------------
 
@@ -120,7 +123,6 @@ class SerialLine:
             elif self._is_for_the_radio_alone(packet):
                 self.counts.acknowledgements += 1
             else:
-                self.counts.sent += 1
                 frame = bytes(packet)
                 yield frame + fcs(frame) if self._config.trailer is Trailer.FCS else frame
 

@@ -64,7 +64,10 @@ class OverlayAgent:
 
     async def _open_tun(self, addresses: list[str]) -> None:
         """As a coordinator asked; what else the user wrote of the interface holds."""
-        await self._open_port(msgspec.structs.replace(self.settings.port_config, addresses=addresses, link_local=""))
+        config = self.settings.port_config
+        told = {"addresses": addresses, "link_local": ""}
+        known = {name: value for name, value in told.items() if name in config.__struct_fields__}
+        await self._open_port(msgspec.structs.replace(config, **known))
 
     async def close(self) -> None:
         """Say goodbye and undo everything. Idempotent."""

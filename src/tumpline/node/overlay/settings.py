@@ -58,14 +58,24 @@ def settings_of(wish: Wish) -> TunnelSettings:
         raise ConfigError(f"--name {wish.name}: {problem}")
     scheme, told = _serial(wish) if wish.serial else _tun(wish)
     spec = load_registry().ports.get(scheme)
-    port = msgspec.convert({name: value for name, value in told.items() if value is not None}, spec.config)
+    port = _convert({name: value for name, value in told.items() if value is not None}, spec.config)
+    if wish.exchange.startswith("amq.") and wish.exchange != "amq.topic":
+        raise ConfigError(f"--exchange {wish.exchange}: that is no topic exchange; write amq.topic")
     return TunnelSettings(
         AttachmentConfig(_broker(wish), _member(wish), wish.exchange),
         spec,
         port,
-        opens_at_once=wish.force_bootstrap,
+        opens_at_once=wish.force_bootstrap or wish.serial,  # nobody ever asked probes to start
         dump=wish.dump,
     )
+
+
+def _convert(told: dict[str, Any], config: type[Any]) -> Any:
+    try:
+        return msgspec.convert(told, config)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        raise ConfigError(f"--{path.rstrip('`')}: {message[:1].lower()}{message[1:]}") from error
 
 
 def _member(wish: Wish) -> MemberConfig:
