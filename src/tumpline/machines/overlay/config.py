@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from tumpline.errors import ConfigError
 from tumpline.machines.packets import PacketKind
-from tumpline.wire.overlay import ADDRESSES_MOST, INSTANCE_OCTETS, KEY_OCTETS, Claim, Format, name_problem
+from tumpline.wire.overlay import ADDRESSES_MOST, INSTANCE_OCTETS, KEY_OCTETS, Claim, Format, Role, name_problem
 
 ALL_FORMATS: Final = tuple(Format)
 
@@ -36,6 +36,9 @@ class MemberConfig(NamedTuple):
     node_id: str = ""
     via: Via = Via.AUTO
     interval_s: int = 10
+    role: Role = (
+        Role.MEMBER
+    )  # a router opens what is sealed for it (`ToPort` says whose it is), and has no older format
 
     def check(self) -> MemberConfig:
         """Itself. Raises: ConfigError."""
@@ -51,7 +54,7 @@ class MemberConfig(NamedTuple):
             for name, key in self.pins.items()
             if len(key) != KEY_OCTETS
         ]
-        if not self.formats or not (self.kinds or self.node_id):
+        if not self.formats:
             problems.append("format: write auto, binary, v1 or v0")
         if len(self.addresses) > ADDRESSES_MOST:
             problems.append(f"addresses: {len(self.addresses)} are too many; at most {ADDRESSES_MOST}")
