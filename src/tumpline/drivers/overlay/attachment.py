@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
 from tumpline.drivers.overlay._port_host import SessionPortHost
 from tumpline.drivers.overlay._session import RESOURCE_LOCKED, NameTakenError, SessionQueue, router_is_there
-from tumpline.drivers.overlay.events import SessionAway, SessionFailed, SessionJoined, SessionLost
+from tumpline.drivers.overlay.events import Congested, Drained, SessionAway, SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.ports._api import PacketPort
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
@@ -257,10 +257,12 @@ class Attachment:
         self.counts.pauses += 1
         for port in self._ports.values():
             port.pause()
+        self._tell(Congested())
 
     def _resume(self) -> None:
         for port in self._ports.values():
             port.resume()
+        self._tell(Drained())
 
     # ---- time ---------------------------------------------------------------------------------------------------------
 
