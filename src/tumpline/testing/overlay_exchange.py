@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from ipaddress import ip_interface
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tumpline.machines.amqp_broker.topics import Topics
 from tumpline.machines.overlay import BindingsChanged, Event, Member, MemberConfig, Message, Publish, ToPort
@@ -25,6 +25,13 @@ def ipv6(source: str, destination: str, payload: bytes = b"", hop_limit: int = 6
     """A packet (RFC 8200 §3) with no next header."""
     ends = ip_interface(source).ip.packed + ip_interface(destination).ip.packed
     return b"\x60\0\0\0" + len(payload).to_bytes(2, "big") + bytes((59, hop_limit)) + ends + payload
+
+
+def member_config(number: int, **more: Any) -> MemberConfig:
+    """Of `m1`, `m2` ... with bbbb::1, bbbb::2 ...; `more` replaces fields."""
+    claims = (claim(f"bbbb::{number:x}/64"),)
+    basis = MemberConfig(f"m{number}", bytes([number] * 8), bytes([number] * 32), 1000, addresses=claims)
+    return basis._replace(**more)
 
 
 class Published(NamedTuple):
@@ -144,6 +151,15 @@ class Exchange:
             else:
                 self.stations[name].inbox.append(message)
         return bool(found)
+
+    def keys_since(self, mark: int) -> list[str]:
+        """Under which keys was published after so many messages."""
+        return [published.message.routing_key for published in self.published[mark:]]
+
+    def say(self, key: str, body: bytes) -> None:
+        """Somebody publishes who is no member of ours."""
+        self.publish("", Message(key, None, body))
+        self.run()
 
     def run(self, seconds: float = 0.0) -> None:
         """Carry all there is, then let time pass, deadline by deadline, carrying what comes of it."""

@@ -13,6 +13,7 @@ import msgspec
 from tumpline.drivers.amqp import AmqpUrl
 from tumpline.drivers.capture_files import FILES_MOST, Bounds
 from tumpline.drivers.overlay import AttachmentConfig
+from tumpline.drivers.overlay.keys import new_identity, read_identity, read_key, read_pins
 from tumpline.errors import ConfigError, TumplineError
 from tumpline.machines.overlay import MemberConfig, Via
 from tumpline.machines.packets import PacketKind
@@ -20,7 +21,7 @@ from tumpline.machines.quantities import parse_size
 from tumpline.node.overlay.addresses import Asked, addresses_of, link_local_of
 from tumpline.node.overlay.agent import TunnelSettings
 from tumpline.node.overlay.dump import DumpConfig
-from tumpline.node.overlay.keys import new_identity, read_identity, read_key, read_pins
+from tumpline.node.overlay.rerouting import rerouted
 from tumpline.node.registry import load_registry
 from tumpline.wire.overlay import INSTANCE_OCTETS, Format, name_problem
 
@@ -119,6 +120,13 @@ def _tun(wish: Wish) -> tuple[str, dict[str, Any]]:
         "addresses": addresses,
         "link_local": link_local_of(addresses),
         "mtu": wish.mtu,
+        **rerouted(
+            wish.name,
+            wish.ipv6_prefix,
+            wish.re_route_packets_if,
+            wish.re_route_packets_prefix,
+            wish.re_route_packets_host,
+        ),
     }
 
 
