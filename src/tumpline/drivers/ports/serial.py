@@ -138,7 +138,7 @@ class SerialPort:
     def write(self, batch: PacketBatch) -> None:
         """See PacketPort."""
         if self._fd < 0:
-            self._line.counts.not_sent += batch.count
+            self._line.counts.dropped += batch.count
             return
         self._line.send(batch, self._loop.time())
         self._settle()
@@ -194,7 +194,13 @@ class SerialPort:
 
     def describe(self) -> dict[str, Any]:
         """See PacketPort."""
-        return self._facts() | {"up": self._fd >= 0, "unplugged": self._unplugged} | self._line.snapshot()
+        state = {
+            "name": self.name,
+            "is_open": self._fd >= 0,
+            "is_paused": self._is_paused,
+            "unplugged": self._unplugged,
+        }
+        return self._facts() | state | self._line.snapshot()
 
 
 def _line_of(config: SerialConfig) -> SerialLine:

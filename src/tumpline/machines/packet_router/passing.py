@@ -8,12 +8,12 @@ from typing import Final
 
 from tumpline.errors import MalformedError
 from tumpline.machines.impairment import Impairment
+from tumpline.machines.overlay import Message, Publish
 from tumpline.machines.packet_router.directory import Agent, Directory
 from tumpline.machines.packet_router.glance import glance_untrusted
 from tumpline.machines.packet_router.impaired import Impairments, Way
 from tumpline.machines.packet_router.keys import FORM_OF, Form, Packets, Via, packets_of
-from tumpline.machines.packet_router.outputs import JSON, SEALED, Output, Publish
-from tumpline.machines.packet_router.shares import Message
+from tumpline.machines.packet_router.outputs import JSON, SEALED, Output
 from tumpline.machines.packet_router.topology import Topology
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.amqp.content import Properties
@@ -195,7 +195,7 @@ class Passing:
         target.packets_out += 1
         target.octets_out += len(body)
         self.counters.passed += 1
-        self.outputs.append(Publish(key, body, properties))
+        self.outputs.append(Publish(key, (body,), properties, True))
 
 
 def _rewritten(body: bytes, form: Form) -> bytes:

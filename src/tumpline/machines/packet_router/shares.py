@@ -14,29 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import blake2b
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
+
+from tumpline.machines.overlay import Message
 
 HANDOVER_S: Final = 0.25  # a broker answers a cancel within milliseconds; a killed router never does
 HELD_MOST: Final = 4096  # messages of one share, in that time
 GIVE_WAY_MOST: Final = 4  # times among the same routers: one that is listed may be gone, and nobody knows yet
 SETTLE_S: Final = 1.0  # after the last change among routers, before anybody gives way: a restart brings many changes
-
-
-class Message(Protocol):
-    """As much of a delivered message as the router looks at."""
-
-    @property
-    def routing_key(self) -> str: ...
-
-    @property
-    def body(self) -> bytes | memoryview: ...
-
-
-class Kept(NamedTuple):
-    """A message that outlives the call that brought it."""
-
-    routing_key: str
-    body: bytes
 
 
 class State(Enum):
@@ -129,7 +114,7 @@ class Shares:
         if share.state is State.FED:
             return messages
         room = HELD_MOST - len(share.held)
-        share.held += [Kept(each.routing_key, bytes(each.body)) for each in messages[:room]]
+        share.held += [Message(each.routing_key, None, bytes(each.body)) for each in messages[:room]]
         self.dropped += max(0, len(messages) - room)
         return ()
 
