@@ -89,6 +89,7 @@ class CommandApart:
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """The descriptor to talk by, a TunConfig as JSON, the command."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     talk, (told, *command) = socket.socket(fileno=int(arguments[0])), arguments[1:]
     try:
         fd, name = _network_apart(msgspec.json.decode(told, type=TunConfig))

@@ -18,14 +18,13 @@ from typing import Any, NamedTuple
 from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
 from tumpline.drivers.overlay._port_host import SessionPortHost
 from tumpline.drivers.overlay._session import RESOURCE_LOCKED, NameTakenError, SessionQueue, router_is_there
-from tumpline.drivers.overlay.events import SessionAway, SessionFailed, SessionJoined, SessionLost
+from tumpline.drivers.overlay.events import Congested, Drained, SessionAway, SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.ports._api import PacketPort
 from tumpline.drivers.tasks import TaskOwner
-from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Message, Publish, ToPort
+from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
 from tumpline.machines.packets import PacketBatch, PacketKind
 from tumpline.wire.amqp import Properties
 from tumpline.wire.overlay import Claim
-from tumpline.wire.packet_json import Generation
 from tumpline.wire.pcapng import Direction
 
 __all__ = ["Attachment", "AttachmentConfig", "AttachmentCounters", "NameTakenError"]
@@ -203,9 +202,7 @@ class Attachment:
         self.turn()
 
     def _received(self, deliveries: Sequence[Delivery]) -> None:
-        self.member.received(
-            [Message(each.routing_key, each.properties, each.body) for each in deliveries], self._now()
-        )
+        self.member.received(deliveries, self._now())
         self.turn()
 
     def _returned(self, message: ReturnedMessage) -> None:
@@ -225,11 +222,6 @@ class Attachment:
     def set_addresses(self, addresses: Sequence[Claim]) -> None:
         """What this member is reached by from now on."""
         self.member.set_addresses(tuple(addresses), self._now())
-        self.turn()
-
-    def older_started(self, name: str, generation: Generation, addresses: Sequence[Claim]) -> None:
-        """An older agent said that it has these."""
-        self.member.older_started(name, generation, tuple(addresses), self._now())
         self.turn()
 
     def look_for_router(self) -> None:
@@ -265,10 +257,12 @@ class Attachment:
         self.counts.pauses += 1
         for port in self._ports.values():
             port.pause()
+        self._tell(Congested())
 
     def _resume(self) -> None:
         for port in self._ports.values():
             port.resume()
+        self._tell(Drained())
 
     # ---- time ---------------------------------------------------------------------------------------------------------
 

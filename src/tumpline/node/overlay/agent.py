@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,7 +28,7 @@ class TunnelSettings(NamedTuple):
     port: PortSpec
     port_config: Any  # of the class that the port's SPEC names
     opens_at_once: bool = True  # or when a coordinator says so
-    dump: Path | None = None  # every packet goes there, for Wireshark
+    dump: DumpConfig | None = None  # every packet goes there, for Wireshark
 
 
 class OverlayAgent:
@@ -53,7 +52,7 @@ class OverlayAgent:
         Raises: TumplineError with the remedy; `close` is to be called then, too."""
         self.attachment.listen(self._heard)
         if self.settings.dump is not None:
-            self._dump = Dump(DumpConfig(self.settings.dump))
+            self._dump = Dump(self.settings.dump)
             self.attachment.taps.append(self._dump.packets)
         await self.attachment.start()
         if self.settings.opens_at_once:

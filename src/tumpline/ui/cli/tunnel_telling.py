@@ -73,6 +73,7 @@ def _addresses(hello: Any) -> str:
 _SENTENCES = {
     "SessionLost": lambda each: f"the session is lost: {each['reason']}",
     "SessionAway": lambda each: f"not in the session: {each['reason']}; trying again",
+    "PortUp": lambda each: f"{each['name']} is there again" if each["facts"].get("unplugged") else "",
     "PortDown": lambda each: f"{each['name']} is gone: {each['reason']}",
     "MemberJoined": lambda each: f"{each['name']} is there{_addresses(each['hello'])}",
     "MemberLeft": lambda each: f"{each['name']} has left: {each['why'].value}",
