@@ -82,8 +82,13 @@ class SerialPort:
             self._host.port_up(**self._facts())
 
     def _facts(self) -> dict[str, Any]:
-        config, mode = self._config, "active" if self._line.can_send else "passive"
-        return {"device": self.name, "baudrate": config.baudrate, "dialect": config.dialect, "mode": mode}
+        return {
+            "device": self.name,
+            "baudrate": self._config.baudrate,
+            "dialect": self._config.dialect,
+            "mode": "active" if self._line.can_send else "passive",
+            "unplugged": self._unplugged,  # how often
+        }
 
     async def stop(self) -> None:
         """See PacketPort."""
@@ -182,7 +187,7 @@ class SerialPort:
         self._close()
         self._unplugged += 1
         self._replug = self._loop.call_later(REPLUG_S, self._look)
-        self._host.port_down(f"serial device {self.name} is gone ({reason}); waiting until it is there again")
+        self._host.port_down(f"{reason}; waiting until it is there again")
 
     def _look(self) -> None:
         try:
@@ -194,13 +199,8 @@ class SerialPort:
 
     def describe(self) -> dict[str, Any]:
         """See PacketPort."""
-        state = {
-            "name": self.name,
-            "is_open": self._fd >= 0,
-            "is_paused": self._is_paused,
-            "unplugged": self._unplugged,
-        }
-        return self._facts() | state | self._line.snapshot()
+        state = {"name": self.name, "is_open": self._fd >= 0, "is_paused": self._is_paused}
+        return state | self._facts() | self._line.snapshot()
 
 
 def _line_of(config: SerialConfig) -> SerialLine:

@@ -20,7 +20,7 @@ class Presence:
         self._now = 0.0
         secrets = Secrets(config)
         self.outputs: list[Output] = []
-        self.announcer = Announcer(config, secrets, self.outputs, Role.ROUTER)
+        self.announcer = Announcer(config._replace(role=Role.ROUTER), secrets, self.outputs)
         self.members = Members(config, secrets, self.announcer, self.outputs, self._changed)
 
     def heard(self, message: Message, now: float) -> None:

@@ -38,7 +38,7 @@ class Teller:
         sentence = _SENTENCES.get(name)
         if self._output.json:
             self._output.event({"event": _snake(name), **{key: _plain(value) for key, value in fields.items()}})
-        elif sentence is not None and (text := sentence(fields)) != self._last:
+        elif sentence is not None and (text := sentence(fields)) not in ("", self._last):
             self._last = text
             self._output.note(text)
 
@@ -66,6 +66,7 @@ def _addresses(hello: Any) -> str:
 _SENTENCES = {
     "SessionLost": lambda each: f"the session is lost: {each['reason']}",
     "SessionAway": lambda each: f"not in the session: {each['reason']}; trying again",
+    "PortUp": lambda each: f"{each['name']} is there again" if each["facts"].get("unplugged") else "",
     "PortDown": lambda each: f"{each['name']} is gone: {each['reason']}",
     "MemberJoined": lambda each: f"{each['name']} is there{_addresses(each['hello'])}",
     "MemberLeft": lambda each: f"{each['name']} has left: {each['why'].value}",
