@@ -17,14 +17,21 @@ from typing import Any, NamedTuple
 
 from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
 from tumpline.drivers.overlay._port_host import SessionPortHost
-from tumpline.drivers.overlay._session import RESOURCE_LOCKED, NameTakenError, SessionQueue, router_is_there
+from tumpline.drivers.overlay._session import (
+    RESOURCE_LOCKED,
+    USUAL_NAMES,
+    NameTakenError,
+    SessionQueue,
+    older_agents,
+    router_is_there,
+)
 from tumpline.drivers.overlay.events import Congested, Drained, SessionAway, SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.ports._api import PacketPort
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
 from tumpline.machines.packets import PacketBatch, PacketKind
 from tumpline.wire.amqp import Properties
-from tumpline.wire.overlay import Claim
+from tumpline.wire.overlay import Claim, Format
 from tumpline.wire.pcapng import Direction
 
 __all__ = ["Attachment", "AttachmentConfig", "AttachmentCounters", "NameTakenError"]
@@ -304,8 +311,15 @@ class Attachment:
             if len(self._joined.changes) == 1:
                 self._tasks.start(_apply(self._joined), "bindings")
 
+    @property
+    def _speaks_older(self) -> bool:
+        return any(each is not Format.BINARY for each in self.config.member.formats)
+
     async def _watch_for_router(self, joined: _Joined) -> None:
-        """Ask now and then whether an older router serves us."""
+        """Ask now and then whether an older router serves us; and once who is there and says nothing."""
+        tried = [name for name in USUAL_NAMES if name != self.config.member.name]
+        for name, generation in await older_agents(joined.connection, tried if self._speaks_older else ()):
+            self.member.older_found(name, generation, self._now())
         while self._joined is joined:
             there = await router_is_there(joined.connection, self.config.member.name)
             self.member.older_router(there, self._now())
