@@ -385,7 +385,7 @@ async def test_a_tls_handshake_that_stalls_is_given_up(ca: Authority) -> None:
 
 
 async def test_connections_one_after_the_other_are_paced() -> None:
-    pair = await alone(limits={"max_per_ip_burst": 2, "max_per_ip_s": 0.001})
+    pair = await alone(limits={"max_per_ip_burst": 2, "max_per_ip_per_s": 0.001})
     for _ in range(2):
         stranger = await established(pair)
         stranger.reset()
@@ -396,11 +396,11 @@ async def test_connections_one_after_the_other_are_paced() -> None:
         assert await apart(lambda: third.hear(6)) == b""
     except ConnectionResetError:
         pass
-    await told(pair.b, "max_per_ip_s (0.001) is passed")
+    await told(pair.b, "max_per_ip_per_s (0.001) is passed")
 
 
 async def test_a_flood_of_keepalives_ends_its_session_only() -> None:
-    pair = await alone(limits={"max_idle_messages_s": 1.0})
+    pair = await alone(limits={"max_idle_messages_per_s": 1.0})
     hostile, honest = await established(pair), await established(pair)
     await apart(lambda: hostile.say(b"\x04" * 10_000))
     await told(pair.b, "floods the session")

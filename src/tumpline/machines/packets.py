@@ -1,6 +1,7 @@
 """Packets on their way between ports and links, many at a time, as one run of octets.
 
-A batch is records one behind the other: how long the packet is, how the kernel's segmentation is to treat it, and the packet.
+A batch is records one behind the other: how long the packet is, how the kernel's segmentation is to treat it (of a radio's
+frame: what the radio knows of it, `wire/radio.py`), and the packet.
 That is how a TUN device fills a buffer (virtio_net_hdr and packet in one read) and what a link seals and sends: nothing is
 copied or turned into an object on the way. A packet of up to 64 KiB may stand for many on the wire (a super-packet).
 """
@@ -8,6 +9,7 @@ copied or turned into an object on the way. A packet of up to 64 KiB may stand f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
@@ -36,7 +38,8 @@ class Record(NamedTuple):
     packet: memoryview
 
 
-class PacketBatch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PacketBatch:
     """Records of one kind. `octets` belong to whoever made the batch: who keeps some copies them before it returns."""
 
     kind: PacketKind
@@ -54,10 +57,15 @@ class PacketBatch(NamedTuple):
 
 def batch_of(kind: PacketKind, packets: Iterable[bytes | memoryview]) -> PacketBatch:
     """A batch of packets as they cross a wire."""
+    return batch_of_records(kind, ((NO_OFFLOAD, packet) for packet in packets))
+
+
+def batch_of_records(kind: PacketKind, records: Iterable[tuple[bytes | memoryview, bytes | memoryview]]) -> PacketBatch:
+    """A batch of (offload, packet)."""
     pieces: list[bytes | memoryview] = []
     count = 0
-    for packet in packets:
-        pieces += (_LENGTH.pack(OFFLOAD_OCTETS + len(packet)), NO_OFFLOAD, packet)
+    for offload, packet in records:
+        pieces += (_LENGTH.pack(OFFLOAD_OCTETS + len(packet)), offload, packet)
         count += 1
     return PacketBatch(kind, memoryview(b"".join(pieces)), count)
 

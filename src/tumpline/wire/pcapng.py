@@ -30,12 +30,19 @@ class LinkType(IntEnum):
     IEEE802_15_4_TAP = 283
 
 
+class Direction(IntEnum):
+    """Of a packet, seen from the interface (section 4.3.1: the lowest bits of epb_flags)."""
+
+    INBOUND = 1
+    OUTBOUND = 2
+
+
 class Option(IntEnum):
     """Sections 3.5.1, 4.1 to 4.3."""
 
     END = 0
     COMMENT = 1
-    NAME = 2  # of an interface
+    NAME = 2  # of an interface; of a packet its flags
     DESCRIPTION = 3  # of an interface
     APPLICATION = 4  # of a section
     RESOLUTION = 9  # of an interface's times
@@ -56,11 +63,20 @@ def interface(link_type: LinkType, name: str, description: str = "") -> bytes:
     return _block(_INTERFACE, head, options + _option(Option.RESOLUTION, b"\x09"))  # 10^-9 s
 
 
-def packet(number: int, time_ns: int, data: bytes, comment: str = "") -> bytes:
+_PACKET_HEAD: Final = Struct("<IIIII")
+_FLAGS: Final = {each: _OPTION.pack(2, 4) + each.to_bytes(4, "little") for each in Direction}
+
+
+def packet(
+    number: int, time_ns: int, data: bytes | memoryview, comment: str = "", direction: Direction | None = None
+) -> bytes:
     """A packet of interface `number`; `time_ns` is nanoseconds since 1970. What is longer than SNAP_OCTETS is cut."""
     captured = data[:SNAP_OCTETS]
-    head = Struct("<IIIII").pack(number, time_ns >> 32 & 0xFFFFFFFF, time_ns & 0xFFFFFFFF, len(captured), len(data))
-    return _block(_PACKET, head + _padded(captured), _option(Option.COMMENT, comment.encode()) if comment else b"")
+    head = _PACKET_HEAD.pack(number, time_ns >> 32 & 0xFFFFFFFF, time_ns & 0xFFFFFFFF, len(captured), len(data))
+    options = _option(Option.COMMENT, comment.encode()) if comment else b""
+    if direction is not None:
+        options += _FLAGS[direction]
+    return _block(_PACKET, b"".join((head, captured, bytes(-len(captured) % 4))), options)
 
 
 def tls_secrets(key_log: bytes) -> bytes:

@@ -45,11 +45,11 @@ class LimitsConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Connections at once from one address."""
     max_per_ip_burst: Count = 256
     """New connections from one address that may come at once ..."""
-    max_per_ip_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    max_per_ip_per_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     """... and how many more each second; beyond, they are closed as they come."""
     handshake_s: PositiveSeconds = 20.0
     """Seconds for each step of establishing a session: contact header, TLS, SESS_INIT."""
-    max_idle_messages_s: Annotated[float, msgspec.Meta(gt=0)] = 100.0
+    max_idle_messages_per_s: Annotated[float, msgspec.Meta(gt=0)] = 100.0
     """Messages a second that move no bundle (KEEPALIVE and the like); a session with more of them is ended."""
     max_unanswered: Count = 32_768
     """Received bundles that wait for the store; at the bound nothing more is read from that peer."""
@@ -150,7 +150,7 @@ def session_config(
         idle_s=0.0 if dialled is not None else config.idle_s,
         session_extensions=_test_items(config.test_extensions, "session"),
         transfer_extensions=_test_items(config.test_extensions, "transfer"),
-        idle_messages_per_s=config.limits.max_idle_messages_s,
+        idle_messages_per_s=config.limits.max_idle_messages_per_s,
         unsettled_most=config.limits.max_unanswered,
         unsettled_octets_most=config.limits.max_unanswered_octets,
     )

@@ -273,7 +273,7 @@ class Tcpcl4Link:
         if self._per_ip[ip] >= limits.max_per_ip:
             return f"limits.max_per_ip ({limits.max_per_ip}) is reached"
         if not self._take_arrival(ip):
-            return f"limits.max_per_ip_s ({limits.max_per_ip_s:g}) is passed"
+            return f"limits.max_per_ip_per_s ({limits.max_per_ip_per_s:g}) is passed"
         return ""
 
     def _take_arrival(self, ip: str) -> bool:
@@ -284,7 +284,7 @@ class Tcpcl4Link:
             if len(self._arrivals) >= ADDRESSES_MAX:
                 return False  # an attack from thousands of addresses
         most = limits.max_per_ip_burst
-        return self._arrivals.setdefault(ip, Bucket(most, most, limits.max_per_ip_s, now)).take(now)
+        return self._arrivals.setdefault(ip, Bucket(most, most, limits.max_per_ip_per_s, now)).take(now)
 
     def _connection(
         self,

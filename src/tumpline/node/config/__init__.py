@@ -1,8 +1,9 @@
 """The configuration of an agent: read, checked, shown, described (INTERFACE.md §3)."""
 
 from tumpline.node.config.contact import contact_from_text
+from tumpline.node.config.load import load
 from tumpline.node.config.plan import Plan
-from tumpline.node.config.read import load, loads, read_link
+from tumpline.node.config.read import loads, read_link
 from tumpline.node.config.schema import schema
 from tumpline.node.config.show import effective, show
 from tumpline.node.config.template import template

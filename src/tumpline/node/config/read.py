@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -28,7 +27,6 @@ from tumpline.node.config.model import (
 from tumpline.node.config.problems import Path, Problems
 from tumpline.node.config.toml import parse
 from tumpline.node.config.value import Configuration, LinkSettings, RoutingSettings, ServiceSettings, StoreSettings
-from tumpline.node.config.yaml import SUFFIXES
 from tumpline.node.keys import examine
 from tumpline.node.registry import Registry, Room, did_you_mean, load_registry
 
@@ -47,24 +45,12 @@ SECTIONS = (
     *LATER,
 )
 NAMED = frozenset({"memory"})  # kinds of links whose addresses are names, not hosts and ports
-# A configuration is written by people: what is larger is some other file.
-MAX_OCTETS = 4 << 20
-
 Item = TypeVar("Item")
 
 
-def load(path: FilePath | str, registry: Registry | None = None) -> Configuration:
-    """The configuration in a file. Raises: ConfigError with every mistake in it."""
-    file = FilePath(path)
-    if file.suffix in SUFFIXES:  # the older agent's
-        from tumpline.node.config.older.node import load_node
-
-        return load_node(file, registry)
-    return loads(_text(file), file, registry)
-
-
 def loads(text: str, path: FilePath | None = None, registry: Registry | None = None) -> Configuration:
-    """As `load`, for a text; `path` is where it stands (relative paths start there). Raises: ConfigError."""
+    """The configuration in a text; `path` is where it stands (relative paths start there). Raises: ConfigError with every
+    mistake in it."""
     problems = Problems(str(path) if path is not None else "configuration")
     document = parse(text, problems)
     problems.lines = document.lines
@@ -97,24 +83,6 @@ def read_link(table: dict[str, Any], registry: Registry, base: FilePath, taken: 
     if len(problems):
         problems.raise_if_any()
     return links[0]
-
-
-def _text(file: FilePath) -> str:
-    try:
-        with open(file, "rb") as stream:
-            data = stream.read(MAX_OCTETS + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"{file} does not exist; `tumpline config init {file}` writes one") from None
-    except OSError as error:
-        words = os.strerror(error.errno or 0).lower()
-        raise ConfigError(f"{file} cannot be read: {words}; name another file with --config") from error
-    if len(data) > MAX_OCTETS:
-        raise ConfigError(f"{file} is larger than {MAX_OCTETS >> 20} MiB; name a configuration file")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{file}:{line}: this is not UTF-8 text; save the file as UTF-8") from error
 
 
 class _Reader:

@@ -1,0 +1,1 @@
+"""The packet overlay: agents and routers that share a session at a broker."""
