@@ -14,16 +14,18 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import tumpline.drivers.links
+import tumpline.drivers.ports
 import tumpline.drivers.stores
 import tumpline.machines.routing
 import tumpline.node.services
 from tumpline.drivers.links._api import LinkSpec
+from tumpline.drivers.ports._api import PortSpec
 from tumpline.drivers.stores._api import StoreSpec
 from tumpline.errors import ConfigError
 from tumpline.machines.routing._api import RoutingSpec
 from tumpline.node.services._api import ServiceSpec
 
-Spec = TypeVar("Spec", LinkSpec, StoreSpec, ServiceSpec, RoutingSpec)
+Spec = TypeVar("Spec", LinkSpec, PortSpec, StoreSpec, ServiceSpec, RoutingSpec)
 
 
 class Room(NamedTuple, Generic[Spec]):
@@ -43,6 +45,7 @@ class Registry(NamedTuple):
     """Everything that a configuration may name."""
 
     links: Room[LinkSpec]
+    ports: Room[PortSpec]
     stores: Room[StoreSpec]
     services: Room[ServiceSpec]
     routing: Room[RoutingSpec]
@@ -53,6 +56,7 @@ def load_registry() -> Registry:
     """Walk the rooms, once a process. Raises: ConfigError (two parts of one name, a part that cannot be loaded)."""
     return Registry(
         Room("link", _collect(LinkSpec, tumpline.drivers.links, "tumpline.links")),
+        Room("port", _collect(PortSpec, tumpline.drivers.ports, "tumpline.ports")),
         Room("store", _collect(StoreSpec, tumpline.drivers.stores, "tumpline.stores")),
         Room("service", _collect(ServiceSpec, tumpline.node.services, "tumpline.services")),
         Room("routing strategy", _collect(RoutingSpec, tumpline.machines.routing, "tumpline.routing")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tumpline.errors import TumplineError
+from tumpline.errors import RefusedError, TumplineError
 
 CONNECTION_FORCED: Final = 320
 ACCESS_REFUSED: Final = 403
@@ -32,6 +32,8 @@ class AmqpError(TumplineError):
         super().__init__(message)
         self.code = code
         self.text = text  # the broker's own words
+        if code in (ACCESS_REFUSED, NOT_ALLOWED):
+            self.exit_code = RefusedError.exit_code
 
 
 def login_error(where: object, user: str, virtual_host: str, code: int, text: str) -> AmqpError:

@@ -79,8 +79,16 @@ class SerialPort:
             self._loop.add_reader(self._fd, self._read)
         self._settle()
         if self._fd >= 0:
-            config = self._config
-            self._host.port_up(device=config.device, baudrate=config.baudrate, dialect=config.dialect, mode=config.mode)
+            self._host.port_up(**self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "device": self.name,
+            "baudrate": self._config.baudrate,
+            "dialect": self._config.dialect,
+            "mode": "active" if self._line.can_send else "passive",
+            "unplugged": self._unplugged,  # how often
+        }
 
     async def stop(self) -> None:
         """See PacketPort."""
@@ -135,7 +143,7 @@ class SerialPort:
     def write(self, batch: PacketBatch) -> None:
         """See PacketPort."""
         if self._fd < 0:
-            self._line.counts.not_sent += batch.count
+            self._line.counts.dropped += batch.count
             return
         self._line.send(batch, self._loop.time())
         self._settle()
@@ -179,7 +187,7 @@ class SerialPort:
         self._close()
         self._unplugged += 1
         self._replug = self._loop.call_later(REPLUG_S, self._look)
-        self._host.port_down(f"serial device {self.name} is gone ({reason}); waiting until it is there again")
+        self._host.port_down(f"{reason}; waiting until it is there again")
 
     def _look(self) -> None:
         try:
@@ -191,9 +199,8 @@ class SerialPort:
 
     def describe(self) -> dict[str, Any]:
         """See PacketPort."""
-        config = self._config
-        facts = {"device": self.name, "baudrate": config.baudrate, "dialect": config.dialect, "mode": config.mode}
-        return facts | {"up": self._fd >= 0, "unplugged": self._unplugged} | self._line.snapshot()
+        state = {"name": self.name, "is_open": self._fd >= 0, "is_paused": self._is_paused}
+        return state | self._facts() | self._line.snapshot()
 
 
 def _line_of(config: SerialConfig) -> SerialLine:

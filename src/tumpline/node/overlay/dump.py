@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tumpline.drivers.capture_files import Bounds, open_capture
-from tumpline.machines.packets import PacketBatch, PacketKind
+from tumpline.errors import MalformedError
+from tumpline.machines.packets import NO_OFFLOAD, PacketBatch, PacketKind, Record
 from tumpline.wire.dot15d4_tap import encode_tap
 from tumpline.wire.pcapng import Direction, LinkType, interface, packet, section
 from tumpline.wire.radio import NOTHING_KNOWN, RadioFacts, decode_facts_untrusted
+from tumpline.wire.virtio_net import split
 
 _RADIO_TYPES: Final = {
     LinkType.IEEE802_15_4_WITHFCS: "IEEE 802.15.4 with its FCS",
@@ -67,11 +69,12 @@ class Dump:
             self._lost += batch.count
 
     def _captured_ip(self, batch: PacketBatch) -> Iterator[_Captured]:
-        for _, octets in batch.records():
-            if self._config.by_version:
-                yield LinkType.IPV4 if octets[0] >> 4 == 4 else LinkType.IPV6, octets
-            else:
-                yield LinkType.RAW_IP, octets
+        for record in batch.records():
+            for octets in _on_a_wire(record):
+                if self._config.by_version:
+                    yield LinkType.IPV4 if octets[0] >> 4 == 4 else LinkType.IPV6, octets
+                else:
+                    yield LinkType.RAW_IP, octets
 
     def snapshot(self) -> dict[str, Any]:
         """For people."""
@@ -80,6 +83,16 @@ class Dump:
     def close(self) -> None:
         """Idempotent."""
         self._target.close()
+
+
+def _on_a_wire(record: Record) -> Sequence[bytes | memoryview]:
+    """A super-packet as the packets that it stands for, so that Wireshark finds lengths and checksums right."""
+    if record.offload == NO_OFFLOAD:
+        return (record.packet,)
+    try:
+        return split(record.offload, record.packet)
+    except MalformedError:
+        return (record.packet,)
 
 
 def _captured_frames(batch: PacketBatch) -> Iterator[_Captured]:

@@ -159,6 +159,15 @@ TREE: tuple[Verb | Family, ...] = (
             Verb("test", "lab_trial:run_trials", "Check what laboratories expect."),
         ),
     ),
+    Family(
+        "tunnel",
+        "The packet overlay: IP packets and radio frames between sites, over an AMQP broker.",
+        (
+            Verb("connect", "tunnel:connect", "Join a session: its members are neighbours of this machine."),
+            Verb("status", "tunnel:status", "Show the agents of this machine, their sessions and members."),
+        ),
+    ),
+    Verb("run", "run:run", "Run a command inside the packet overlay only, without root."),
     Verb("bus", "bus:bus", "Host a D-Bus message bus."),
     Verb("bench", "bench:bench", "Figures beside the plainest program's."),
 )

@@ -1,0 +1,17 @@
+"""One membership of a session of the packet overlay: its connection, its member, the ports on it."""
+
+from tumpline.drivers.overlay.attachment import Attachment, AttachmentConfig, AttachmentCounters, NameTakenError
+from tumpline.drivers.overlay.events import PortDown, PortUp, SessionAway, SessionFailed, SessionJoined, SessionLost
+
+__all__ = [
+    "Attachment",
+    "AttachmentConfig",
+    "AttachmentCounters",
+    "NameTakenError",
+    "PortDown",
+    "PortUp",
+    "SessionAway",
+    "SessionFailed",
+    "SessionJoined",
+    "SessionLost",
+]

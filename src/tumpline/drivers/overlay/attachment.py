@@ -1,0 +1,338 @@
+"""An attachment: one AMQP connection that is kept, one member of the session on it, and what hangs on both.
+
+Control and packets share the connection, because the queue that holds the member's name is exclusive, and an exclusive
+queue belongs to the connection that declared it. Ports give and take packets; whoever called `listen` hears the member's
+events (bundles, people); taps see every packet (captures).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
+from tumpline.drivers.overlay._port_host import SessionPortHost
+from tumpline.drivers.overlay._session import RESOURCE_LOCKED, NameTakenError, SessionQueue, router_is_there
+from tumpline.drivers.overlay.events import Congested, Drained, SessionAway, SessionFailed, SessionJoined, SessionLost
+from tumpline.drivers.ports._api import PacketPort
+from tumpline.drivers.tasks import TaskOwner
+from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
+from tumpline.machines.packets import PacketBatch, PacketKind
+from tumpline.wire.amqp import Properties
+from tumpline.wire.overlay import Claim
+from tumpline.wire.pcapng import Direction
+
+__all__ = ["Attachment", "AttachmentConfig", "AttachmentCounters", "NameTakenError"]
+
+RETRY_MOST_S = 5.0  # who waits for a broker that restarts is a person
+_KEPT = "session"  # the task whose end is the attachment's
+ROUTER_LOOK_S = 30.0  # an older router neither greets nor says goodbye to us; passive declares are cheap
+
+
+Tap = Callable[[PacketBatch, Direction, str], None]  # the batch, as its port sees it, and the port's name
+
+
+class AttachmentConfig(NamedTuple):
+    """Where, and as whom."""
+
+    url: AmqpUrl
+    member: MemberConfig
+    exchange: str = "amq.topic"
+
+
+@dataclass(slots=True)
+class AttachmentCounters:
+    """What happened at the edges; the member counts what it decided."""
+
+    joins: int = 0
+    losses: int = 0  # how often the connection ended by itself
+    pauses: int = 0  # how often the broker was slower than the ports
+    unjoined_packets: int = 0  # came out of a port while there was no session
+    portless_packets: int = 0  # for a kind of port that is not here
+    last_loss: str = ""
+
+
+class Attachment:
+    """`start`, `add_port`, ..., `stop`. Everything runs on the event loop's thread."""
+
+    def __init__(self, config: AttachmentConfig) -> None:
+        self.config = config
+        self.member = Member(config.member)
+        self.counts = AttachmentCounters()
+        self.taps: list[Tap] = []
+        self._loop = asyncio.get_running_loop()
+        self._ports: dict[PacketKind, PacketPort] = {}
+        self._listeners: list[Callable[[Any], None]] = []
+        self._joined: _Joined | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._first_join: asyncio.Future[None] = self._loop.create_future()
+        self._tasks = TaskOwner(self._task_failed)
+        self._kept = KeptConnection(
+            config.url,
+            f"tumpline {config.member.name}",
+            self._set_up,
+            self._lost,
+            waiting=self._waiting,
+            retry_most_s=RETRY_MOST_S,
+        )
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether we are a member now."""
+        return self._joined is not None
+
+    @property
+    def ports(self) -> list[PacketPort]:
+        """Those that are started."""
+        return list(self._ports.values())
+
+    # ---- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join; when it returns, we are a member. Keeps trying while nobody answers (listeners are told).
+
+        Raises: TumplineError that trying again cannot mend: login refused, no such vhost, name taken."""
+        kept = self._tasks.start(self._kept.run(), _KEPT)
+        await asyncio.wait((kept, self._first_join), return_when=asyncio.FIRST_COMPLETED)
+        if kept.done():
+            kept.result()
+
+    async def stop(self) -> None:
+        """Undo what the ports did, say goodbye, give back the name. Idempotent."""
+        ports, self._ports = list(self._ports.values()), {}
+        for port in ports:
+            await port.stop()
+        if self._joined is not None:
+            self.member.leave(self._now())
+            self.turn()
+        await self._tasks.stop()  # what was published is still written
+        self._leave_session()
+
+    async def _set_up(self, connection: AmqpConnection) -> None:
+        """The connection is there (again): hold the name, bind, greet."""
+        queue = await self._claim(connection)
+        await queue.bind(self.member.bindings())
+        queue.channel.on_return = self._returned
+        queue.channel.on_closed = lambda error: self._start_over(str(error))
+        queue.channel.on_cancelled = lambda _: self._start_over("somebody deleted our queue")
+        connection.on_congested, connection.on_drained = self._pause, self._resume
+        await queue.consume(self._received)
+        self._joined = _Joined(connection, queue)
+        self.counts.joins += 1
+        self._tasks.start(self._watch_for_router(self._joined), "router watch")
+        self.member.joined(self._now())
+        self.turn()
+        self._tell(SessionJoined())
+        if not self._first_join.done():
+            self._first_join.set_result(None)
+
+    async def _claim(self, connection: AmqpConnection) -> SessionQueue:
+        try:
+            return await SessionQueue.claim(connection, self.config.exchange, self.config.member.name)
+        except NameTakenError as error:
+            if not self._first_join.done():
+                raise
+            # The broker may not have noticed yet that our connection before this one is gone: that passes.
+            raise AmqpError(RESOURCE_LOCKED, str(error)) from error
+
+    def _lost(self, reason: str) -> None:
+        """The connection ended by itself; another is tried."""
+        self.counts.losses += self.is_joined
+        self.counts.last_loss = reason
+        self._leave_session()
+        self._tell(SessionLost(reason))
+
+    def _waiting(self, reason: str, for_s: float) -> None:
+        self.counts.last_loss = reason
+        self._tell(SessionAway(reason, for_s))
+
+    def _leave_session(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._joined is None:
+            return
+        self._joined.look.set()  # its watcher ends
+        self._joined = None
+        self.member.left(self._now())
+        self._resume()
+        self.turn()
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        if name != _KEPT:
+            self._start_over(str(error))
+        elif self._first_join.done():  # else `start` raises it
+            self._leave_session()
+            self._tell(SessionFailed(error))
+
+    def _start_over(self, reason: str) -> None:
+        """The session is of no use any more although the connection is there: another connection mends it."""
+        if self._joined is not None:
+            self.counts.last_loss = reason
+            self._tasks.start(self._joined.connection.close(), "closing")
+
+    def _now(self) -> float:
+        return self._loop.time()
+
+    # ---- packets ------------------------------------------------------------------------------------------------------
+
+    async def add_port(self, port: PacketPort) -> None:
+        """Start it: its packets go to the session from now on. Raises: TumplineError with the remedy."""
+        assert port.kind not in self._ports, f"there is a port for {port.kind.name} already"
+        self._ports[port.kind] = port
+        try:
+            await port.start(SessionPortHost(port, self._from_port, self._tell))
+        except BaseException:
+            del self._ports[port.kind]
+            raise
+
+    def _from_port(self, port: str, batch: PacketBatch) -> None:
+        """These came out of it."""
+        for tap in self.taps:
+            tap(batch, Direction.INBOUND, port)
+        if self._joined is None:
+            self.counts.unjoined_packets += batch.count
+            return
+        self.member.from_port(batch, self._now())
+        self.turn()
+
+    def _received(self, deliveries: Sequence[Delivery]) -> None:
+        self.member.received(deliveries, self._now())
+        self.turn()
+
+    def _returned(self, message: ReturnedMessage) -> None:
+        self.member.returned(message.routing_key, self._now())
+        self.turn()
+
+    def send_bundle_message(self, to: str, octets: bytes) -> None:
+        """Sealed for the member `to`; it may be lost, as packets may."""
+        self.member.send_bundle_message(to, octets, self._now())
+        self.turn()
+
+    def publish(self, routing_key: str, body: bytes, properties: Properties) -> None:
+        """On the session's exchange, for what is no matter of the member's; lost while we are none."""
+        if self._joined is not None:
+            self._joined.queue.channel.publish(self.config.exchange, routing_key, body, properties)
+
+    def set_addresses(self, addresses: Sequence[Claim]) -> None:
+        """What this member is reached by from now on."""
+        self.member.set_addresses(tuple(addresses), self._now())
+        self.turn()
+
+    def look_for_router(self) -> None:
+        """One may have come or gone: look now, not only in a while."""
+        if self._joined is not None:
+            self._joined.look.set()
+
+    def turn(self) -> None:
+        """Do what the member has decided, until there is nothing more; arm the timer."""
+        joined, exchange = self._joined, self.config.exchange
+        while outputs := self.member.outputs():
+            for output in outputs:
+                if type(output) is Publish:
+                    if joined is not None:
+                        key, pieces, properties, mandatory = output  # unpacked at once: what a packet costs counts
+                        joined.queue.channel.publish(exchange, key, pieces, properties, mandatory=mandatory)
+                elif type(output) is ToPort:
+                    self._to_port(output.batch)
+                else:
+                    self._tell(output)
+        self._arm()
+
+    def _to_port(self, batch: PacketBatch) -> None:
+        port = self._ports.get(batch.kind)
+        if port is None:
+            self.counts.portless_packets += batch.count
+            return
+        for tap in self.taps:
+            tap(batch, Direction.OUTBOUND, port.name)
+        port.write(batch)
+
+    def _pause(self) -> None:
+        self.counts.pauses += 1
+        for port in self._ports.values():
+            port.pause()
+        self._tell(Congested())
+
+    def _resume(self) -> None:
+        for port in self._ports.values():
+            port.resume()
+        self._tell(Drained())
+
+    # ---- time ---------------------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        at = self.member.next_timeout()
+        # Most turns change nothing, or move the deadline back: then the timer that runs is good enough.
+        if at is None or (self._timer is not None and self._timer.when() <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._expired)
+
+    def _expired(self) -> None:
+        self._timer = None
+        self.member.handle_timeout(self._now())
+        self.turn()
+
+    # ---- what others hear ----------------------------------------------------------------------------------------------
+
+    def listen(self, callback: Callable[[Any], None]) -> Callable[[], None]:
+        """Call it with every event: the member's, SessionJoined and so on, PortUp, PortDown. Returns: how to end that."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def _tell(self, event: Any) -> None:
+        if type(event) is BindingsChanged:
+            self._rebind(event)
+        for listener in tuple(self._listeners):
+            listener(event)
+
+    def _rebind(self, change: BindingsChanged) -> None:
+        if self._joined is not None:
+            self._joined.changes.append(change)
+            if len(self._joined.changes) == 1:
+                self._tasks.start(_apply(self._joined), "bindings")
+
+    async def _watch_for_router(self, joined: _Joined) -> None:
+        """Ask now and then whether an older router serves us."""
+        while self._joined is joined:
+            there = await router_is_there(joined.connection, self.config.member.name)
+            self.member.older_router(there, self._now())
+            self.turn()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(joined.look.wait(), ROUTER_LOOK_S)
+            joined.look.clear()
+
+    def describe(self) -> dict[str, Any]:
+        """Snapshot for people."""
+        session = {"url": str(self.config.url), "exchange": self.config.exchange, "joined": self.is_joined}
+        return {
+            "session": session | dataclasses.asdict(self.counts),
+            "member": self.member.snapshot(self._now()),
+            "ports": [port.describe() for port in self._ports.values()],
+        }
+
+
+class _Joined:
+    """What lasts as long as one connection."""
+
+    def __init__(self, connection: AmqpConnection, queue: SessionQueue) -> None:
+        self.connection = connection
+        self.queue = queue
+        self.changes: deque[BindingsChanged] = deque()  # not yet made; the first is under way
+        self.look = asyncio.Event()  # somebody says that a router may have come or gone
+
+
+async def _apply(joined: _Joined) -> None:
+    """Change bindings, one change after the other, new keys first: rather twice than not at all."""
+    while joined.changes:
+        change = joined.changes[0]
+        await joined.queue.bind(change.add)
+        await joined.queue.unbind(change.remove)
+        joined.changes.popleft()

@@ -1,0 +1,193 @@
+"""A member of a packet overlay: what comes from its port goes to the session, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tumpline.machines.overlay.addresses import AddressBook
+from tumpline.machines.overlay.announcer import Announcer
+from tumpline.machines.overlay.bindings import bindings_of
+from tumpline.machines.overlay.config import MemberConfig
+from tumpline.machines.overlay.counters import Counters
+from tumpline.machines.overlay.directory import Directory, Peer, Trust
+from tumpline.machines.overlay.events import BindingsChanged, Departure, Output, Received
+from tumpline.machines.overlay.incoming import Incoming
+from tumpline.machines.overlay.outgoing import Outgoing
+from tumpline.machines.overlay.routes import Router
+from tumpline.machines.overlay.sealing import Secrets
+from tumpline.machines.packets import PacketBatch
+from tumpline.wire.agent_keys import Direction, read_agent_key
+from tumpline.wire.ip_packet import address_of
+from tumpline.wire.overlay import Claim, Purpose, decode_key_untrusted
+
+
+class Member:
+    """Without I/O. Messages are published, and the queue is bound, as `outputs` say; in their order."""
+
+    def __init__(self, config: MemberConfig) -> None:
+        self.config = config.check()
+        self.counters = Counters()
+        self._out: list[Output] = []
+        self._secrets = Secrets(config)
+        self._book = AddressBook()
+        self._book.claim(config.name, config.addresses, Trust.OURSELVES)
+        self._announcer = Announcer(config, self._secrets, self._out)
+        self._directory = Directory(config, self._secrets, self._announcer, self._out, self._peer_changed)
+        self._outgoing = Outgoing(
+            config, self._secrets, self._directory, self._book, self._announcer, self.counters, self._out
+        )
+        self._incoming = Incoming(
+            config, self._directory, self._book, self._announcer, self.counters, self._out, self._owners_changed
+        )
+
+    @property
+    def identity(self) -> bytes:
+        """The public one, for others' pins."""
+        return self._secrets.public
+
+    def bindings(self) -> tuple[str, ...]:
+        """What the queue is to be bound to now; `BindingsChanged` says when that changes."""
+        return bindings_of(self.config, self._outgoing.router.ours is not None)
+
+    def outputs(self) -> list[Output]:
+        """What is to be done and what has happened since the last call."""
+        out = self._out.copy()
+        self._out.clear()
+        return out
+
+    # ---- the session -------------------------------------------------------------------------------------------------
+
+    def joined(self, now: float) -> None:
+        """The queue is there, bound and read from."""
+        self._announcer.start(now)
+
+    def left(self, _now: float) -> None:
+        """The connection is lost: who is there has to be found out again."""
+        self._announcer.stop()
+        self._directory.clear()
+
+    def leave(self, _now: float) -> None:
+        """Say goodbye; the connection can be closed when that is sent."""
+        self._announcer.leave()
+
+    def received(self, messages: Sequence[Received], now: float) -> None:
+        """The queue delivered these. Their bodies are not looked at after the call."""
+        self._incoming.received(messages, now)
+
+    def returned(self, routing_key: str, now: float) -> None:
+        """A message that was published as mandatory was taken by no queue."""
+        self.counters.returned += 1
+        for peer in self._addressees(routing_key):
+            self._directory.remove(peer, Departure.RETURNED)
+            self._announcer.ask(now)
+
+    def older_router(self, is_there: bool, _now: float) -> None:
+        """Whether an older router takes what we publish."""
+        self._set_router(self._outgoing.router._replace(is_older=is_there))
+
+    # ---- the port ----------------------------------------------------------------------------------------------------
+
+    def from_port(self, batch: PacketBatch, now: float) -> None:
+        """Packets came out of the port. Its octets are the port's again after the call."""
+        self._outgoing.send(batch, now)
+
+    def set_addresses(self, addresses: tuple[Claim, ...], now: float) -> None:
+        """The port has these, and networks behind it."""
+        self._book.claim(self.config.name, addresses, Trust.OURSELVES)
+        self._owners_changed()
+        self._announcer.set_addresses(addresses, now)
+
+    def send_to(self, name: str, batch: PacketBatch, now: float) -> bool:
+        """Packets for that member, whoever has their destinations; False: it is not there, or reads only JSON."""
+        peer = self._directory.peers.get(name)
+        return peer is not None and self._outgoing.send_to(peer, batch, now)
+
+    def send_bundle_message(self, name: str, octets: bytes | memoryview, now: float) -> bool:
+        """A piece of a bundle for a member; False: it is not there."""
+        peer = self._directory.peers.get(name)
+        if peer is None or peer.keys is None:
+            return False
+        self._outgoing.send_bundle_message(peer, octets, now)
+        return True
+
+    # ---- time and people ---------------------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        """See `contract.Machine`."""
+        parts = (self._announcer, self._directory, self._book, self._incoming.copies)
+        return min((at for part in parts if (at := part.next_timeout()) is not None), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """See `contract.Machine`."""
+        self._announcer.handle_timeout(now)
+        self._directory.handle_timeout(now)
+        self._incoming.copies.handle_timeout(now)
+        if self._book.handle_timeout(now):
+            self._owners_changed()
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """For people: plain values."""
+        return {
+            "name": self.config.name,
+            "identity": self.identity.hex(),
+            "routers": [*self._directory.routers, *(["older router"] if self._outgoing.router.is_older else [])],
+            "members": [self._describe(peer, now) for peer in self._directory.peers.values()],
+            "counters": asdict(self.counters) | {"copies": self._incoming.copies.dropped},
+            "refused": self._directory.refused,
+        }
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _peer_changed(self, peer: Peer) -> None:
+        if self._directory.peers.get(peer.name) is not peer:
+            self._book.forget(peer.name)
+        elif peer.hello is not None:
+            self._book.claim(peer.name, peer.hello.addresses, peer.trust)
+        self._owners_changed()
+        self._set_router(self._outgoing.router._replace(ours=next(iter(self._directory.routers.values()), None)))
+
+    def _owners_changed(self) -> None:
+        self._outgoing.forget_routes()
+        self._incoming.forget_sources()
+
+    def _set_router(self, router: Router) -> None:
+        before, self._outgoing.router = self._outgoing.router, router
+        if router == before:
+            return
+        self._outgoing.forget_routes()
+        is_there, was_there = router.ours is not None, before.ours is not None
+        if is_there is not was_there:
+            had, has = bindings_of(self.config, was_there), bindings_of(self.config, is_there)
+            add, remove = (tuple(one for one in a if one not in b) for a, b in ((has, had), (had, has)))
+            self._out.append(BindingsChanged(add, remove))
+
+    def _addressees(self, routing_key: str) -> list[Peer]:
+        """Who is gone if nobody's queue took this."""
+        older = read_agent_key(routing_key)
+        if older is not None:
+            is_to_one, name = older.direction is Direction.TO_AGENT, older.name
+        else:
+            key = decode_key_untrusted(routing_key)
+            is_to_one, name = key.purpose in (Purpose.PACKET, Purpose.BUNDLE), key.destination
+        if not is_to_one:
+            return list(self._directory.routers.values())
+        peer = self._directory.peers.get(name)
+        return [] if peer is None else [peer]
+
+    def _describe(self, peer: Peer, now: float) -> dict[str, Any]:
+        known = self._book.describe(peer.name)
+        return {
+            "name": peer.name,
+            "role": "older agent" if peer.hello is None else peer.hello.role.value,
+            "formats": sorted(one.name.lower() for one in peer.generations)
+            if peer.hello is None
+            else [one.value for one in peer.hello.formats],
+            "identity": "" if peer.hello is None else peer.hello.key.hex(),
+            "trust": peer.trust.name.lower(),
+            "node_id": "" if peer.hello is None else peer.hello.node_id,
+            "heard_s_ago": now - peer.heard_at,
+            "claims": [f"{address_of(claim.address)}/{claim.prefix_bits}" for claim in known.claims],
+            "learned": [str(address_of(address)) for address in known.learned],
+        }

@@ -1,0 +1,74 @@
+"""What `tumpline tunnel connect` says while it runs: a sentence an event, or a JSON object a line."""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from tumpline.ui.cli.detach import told_ready
+from tumpline.ui.cli.output import Output
+
+if TYPE_CHECKING:
+    from tumpline.node.overlay.agent import OverlayAgent
+
+
+class Teller:
+    """Turns events into lines."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._last = ""
+
+    def ready(self, agent: OverlayAgent) -> None:
+        """It is up."""
+        shown = agent.snapshot()
+        port = shown["ports"][0] if shown["ports"] else {}
+        where = f"{shown['session']['url']}"
+        line = f"{shown['name']} is in the session {where}"
+        if port:
+            addresses = ", ".join(port.get("addresses", ()))
+            line += f"; {port['name']}{f' has {addresses}' if addresses else ''}"
+        told_ready(line)
+        self._output.event({"event": "ready", **shown}, line)
+
+    def tell(self, event: Any) -> None:
+        """Something happened."""
+        name, fields = type(event).__name__, event._asdict()
+        sentence = _SENTENCES.get(name)
+        if self._output.json:
+            self._output.event({"event": _snake(name), **{key: _plain(value) for key, value in fields.items()}})
+        elif sentence is not None and (text := sentence(fields)) not in ("", self._last):
+            self._last = text
+            self._output.note(text)
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can carry it: enums by their words, octets in hexadecimal."""
+    if isinstance(value, bytes | memoryview):
+        return value.hex()
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "_asdict"):
+        return {key: _plain(each) for key, each in value._asdict().items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _addresses(hello: Any) -> str:
+    texts = [str(ipaddress.ip_address(claim.address)) for claim in hello.addresses] if hello is not None else []
+    return f" with {', '.join(texts)}" if texts else ""
+
+
+_SENTENCES = {
+    "SessionLost": lambda each: f"the session is lost: {each['reason']}",
+    "SessionAway": lambda each: f"not in the session: {each['reason']}; trying again",
+    "PortUp": lambda each: f"{each['name']} is there again" if each["facts"].get("unplugged") else "",
+    "PortDown": lambda each: f"{each['name']} is gone: {each['reason']}",
+    "MemberJoined": lambda each: f"{each['name']} is there{_addresses(each['hello'])}",
+    "MemberLeft": lambda each: f"{each['name']} has left: {each['why'].value}",
+    "KeyMismatch": lambda each: f"{each['name']} is not believed: {each['reason']}",
+}
