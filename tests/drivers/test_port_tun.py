@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tumpline.drivers.ports.tun import TunConfig, TunPort
+from tumpline.drivers.ports._tun_linux import make_device
+from tumpline.drivers.ports.tun import BehindConfig, TunConfig, TunPort
 from tumpline.errors import ConfigError, TumplineError
 from tumpline.machines.packets import PacketBatch, PacketKind, batch_of
 from tumpline.testing.own_network import OwnNetwork, ip, own_network
 from tumpline.testing.recording_port import RecordingPortHost
+from tumpline.wire import pcapng
 from tumpline.wire.virtio_net import split
 
 A, B = ["bbbb::1/64", "10.2.0.1/24"], ["bbbb::2/64", "10.2.0.2/24"]
@@ -155,6 +159,61 @@ async def test_what_is_no_packet_is_counted() -> None:
     assert port.describe()["dropped"] == 2
 
 
+# ---- what a wire would carry -----------------------------------------------------------------------------------------
+
+UDP_SEGMENT = 103  # linux/udp.h
+CHECKSUMS = ["ip.checksum.status", "tcp.checksum.status", "udp.checksum.status"]
+
+
+@pytest.mark.parametrize("to", ["10.2.0.2", "bbbb::2"])
+async def test_datagrams_of_one_call_are_cut_as_a_wire_has_them(to: str, tmp_path: Path) -> None:
+    port, host = await started(addresses=A)
+    with socket.socket(a_family((to, to)), socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1001)
+        sock.sendto(bytes(range(250)) * 40, (to, 7000))
+        packets = await host.packets(10)
+    await port.stop()
+    assert len(host.records) == 1, "the kernel cut it"
+    assert b"".join(packet[-(len(packet) - 28 - 20 * (":" in to)) :] for packet in packets) == bytes(range(250)) * 40
+    rows = shown(tmp_path, packets, *CHECKSUMS, "udp.length")
+    assert [row[2:] for row in rows] == [["1", "1009"]] * 9 + [["1", "999"]]
+    assert {row[0] for row in rows} == {"1" if ":" not in to else ""}
+
+
+@pytest.mark.parametrize("to", ["10.2.0.2", "bbbb::2"])
+async def test_a_stream_is_cut_as_a_wire_has_it(to: str, tmp_path: Path) -> None:
+    other = OwnNetwork()
+    a, b = TunPort(TunConfig(addresses=A)), TunPort(TunConfig(addresses=B))
+    there = Wire(b, False)
+    await a.start(there)
+    with other.inside():
+        await b.start(Wire(a, False))
+        listening = socket.create_server((to, 7000), family=a_family((to, to)))
+    with listening, socket.socket(a_family((to, to))) as sender:
+        sent = os.urandom(200_000)
+        await asyncio.gather(all_of(listening), send_all(sender, (to, 7000), sent))
+    packets = [packet for record in there.records for packet in split(*record)]
+    rows = shown(tmp_path, packets, *CHECKSUMS, "tcp.analysis.lost_segment", "tcp.analysis.retransmission", "frame.len")
+    assert {row[1] for row in rows} == {"1"}
+    assert {row[0] for row in rows} == {"1" if ":" not in to else ""}
+    assert not any(row[3] or row[4] for row in rows)
+    assert max(int(row[5]) for row in rows) == 1500
+    for end in (a, b):
+        await end.stop()
+    other.close()
+
+
+def shown(directory: Path, packets: list[bytes], *fields: str) -> list[list[str]]:
+    """What tshark has for each packet."""
+    path = directory / "packets.pcapng"
+    blocks = [pcapng.section("tests"), pcapng.interface(pcapng.LinkType.RAW_IP, "tun")]
+    path.write_bytes(b"".join(blocks + [pcapng.packet(0, 0, packet) for packet in packets]))
+    command = ["tshark", "-r", str(path), "-T", "fields", *(f"-e{field}" for field in fields)]
+    command += [f"-o{protocol}.check_checksum:TRUE" for protocol in ("ip", "tcp", "udp")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
 # ---- interfaces ------------------------------------------------------------------------------------------------------
 
 
@@ -199,12 +258,61 @@ async def test_routes_and_mtu() -> None:
     await port.stop()
 
 
-async def test_a_device_that_somebody_deletes() -> None:
+async def test_a_device_that_somebody_deletes_comes_again() -> None:
     port, host = await started(addresses=A)
     ip("link", "delete", "tumpline0")
     await host.until(lambda: bool(host.down), "the end")
     assert host.down[0].startswith("interface tumpline0 is gone")
+    port.write(batch_of(PacketKind.IP, [b"x"]))
+    assert port.describe()["dropped"] == 1
+    await host.until(lambda: len(host.up) == 2, "its return")
+    assert host.up[1] == host.up[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x", ("10.2.0.2", 7000))
+        await host.packets(1)
     await port.stop()
+
+
+async def test_a_device_that_is_gone_for_good_is_looked_for_until_the_end() -> None:
+    ip("tuntap", "add", "dev", "mine", "mode", "tun")
+    port, host = await started(device="mine", addresses=A)
+    ip("link", "delete", "mine")
+    await host.until(lambda: bool(host.down), "the end")
+    await port.stop()
+    assert len(host.up) == 1
+
+
+async def test_a_device_that_comes_open() -> None:
+    made = make_device("")
+    port, host = await started(fd=made.fd, addresses=A)
+    assert host.up == [{"name": "tumpline0", "addresses": A, "mtu": 1500}]
+    assert "10.2.0.1" not in ip("address", "show", "dev", "tumpline0")  # whoever opened it configures it
+    port.write(batch_of(PacketKind.IP, [b"\0"]))
+    ip("link", "delete", "tumpline0")
+    await port.stop()
+    assert not os.path.exists(f"/proc/self/fd/{made.fd}")
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [
+        ({"device": "absent"}, "there is no interface absent; make it, as root: ip tuntap add dev absent mode tun"),
+        ({"device": "lo"}, "interface lo is no TUN device"),
+        ({"addresses": A, "routes": ["10.2.0.0/24"]}, "there is a route to 10.2.0.0/24 already; ip route del 10.2.0.0"),
+        ({"addresses": A, "behind": BehindConfig(interface="absent")}, "there is no interface absent"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_cannot_be_opened_leaves_nothing(config: dict[str, Any], error: str) -> None:
+    before = ip("-o", "link"), ip("route")
+    with pytest.raises(TumplineError, match=error):
+        await started(**config)
+    assert (ip("-o", "link"), ip("route")) == before
+
+
+async def test_no_descriptor_of_a_tun() -> None:
+    with open("/dev/null") as null, pytest.raises(TumplineError, match="is no TUN device"):
+        await started(fd=null.fileno())
 
 
 def test_every_mistake_is_named() -> None:

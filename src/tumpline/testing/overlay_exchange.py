@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tumpline.machines.amqp_broker.topics import Topics
 from tumpline.machines.overlay import BindingsChanged, Event, Member, MemberConfig, Message, Publish, ToPort
-from tumpline.machines.packets import batch_of
+from tumpline.machines.packets import Record, batch_of
 from tumpline.wire.overlay import Claim
 
 Listener = Callable[[Message], None]
@@ -48,6 +48,7 @@ class Station:
         self.name = config.name
         self.member = Member(config)
         self.packets: list[bytes] = []  # that were written into its port
+        self.records: list[Record] = []  # the same, with what stands before them
         self.events: list[Event] = []
         self.inbox: deque[Message] = deque()
         self.is_connected = False
@@ -89,6 +90,7 @@ class Station:
             if isinstance(output, Publish):
                 self._publish(output)
             elif isinstance(output, ToPort):
+                self.records += output.batch.records()
                 self.packets += [bytes(record.packet) for record in output.batch.records()]
             else:
                 self.events.append(output)

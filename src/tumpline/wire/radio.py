@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 # Which facts there are, RSS in dBm, LQI, channel, its page, the FCS as it came, reserved.
-_FACTS: Final = Struct("<BbBBB2s3x")
+_FACTS: Final = Struct("<BbBHB2s2x")
 
 
 class _Known(IntFlag):

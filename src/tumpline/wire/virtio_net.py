@@ -22,6 +22,7 @@ DATA_VALID: Final = 2  # somebody has checked the checksum: as good as a whole p
 ECN: Final = 0x80  # beside a type: the first segment alone carries CWR
 # One TCP segment each 32 octets of a full super-packet; the kernel makes far fewer, a stranger might ask for more.
 SEGMENTS_MOST: Final = 2048
+IP_HEAD_OCTETS_MOST: Final = 256  # with options or extension headers; each segment repeats it
 
 _HEADER: Final = Struct("<BBHHHH")
 _U16: Final = Struct(">H")
@@ -123,7 +124,8 @@ def _heads(how: Offload, kind: int, packet: Octets) -> _Heads:
     start, least = how.csum_start, _HEAD_OF[gso_type]
     is_v4 = version == 4
     right = version in {GsoType.TCP4: (4,), GsoType.TCP6: (6,)}.get(gso_type, (4, 6))
-    if not right or start < (IPV4_HEAD_OCTETS if is_v4 else IPV6_HEAD_OCTETS) or start + least > len(packet):
+    shortest = IPV4_HEAD_OCTETS if is_v4 else IPV6_HEAD_OCTETS
+    if not right or not shortest <= start <= IP_HEAD_OCTETS_MOST or start + least > len(packet):
         raise MalformedError(f"super-packet: {how} before an IPv{version} packet of {len(packet)} octets")
     size = least if gso_type == GsoType.UDP else (packet[start + 12] >> 4) * 4  # RFC 9293 §3.1: data offset
     payload = len(packet) - start - size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tumpline.errors import TumplineError
+from tumpline.errors import RefusedError, TumplineError
 
 CONNECTION_FORCED: Final = 320
 ACCESS_REFUSED: Final = 403
@@ -32,6 +32,8 @@ class AmqpError(TumplineError):
         super().__init__(message)
         self.code = code
         self.text = text  # the broker's own words
+        if code in (ACCESS_REFUSED, NOT_ALLOWED):
+            self.exit_code = RefusedError.exit_code
 
 
 def login_error(where: object, user: str, virtual_host: str, code: int, text: str) -> AmqpError:
@@ -61,9 +63,9 @@ def refusal(where: object, what: str, code: int, text: str) -> AmqpError:
     return AmqpError(code, f"{where}: {what}: {_words(text)}; {remedy}", text)
 
 
-def over(where: object, reason: str) -> AmqpError:
+def over(where: object, reason: str, code: int = 0) -> AmqpError:
     """The connection is over."""
-    return AmqpError(0, f"{where}: the connection is over: {reason}", reason)
+    return AmqpError(code, f"{where}: the connection is over: {_words(reason)}", reason)
 
 
 def _words(text: str) -> str:

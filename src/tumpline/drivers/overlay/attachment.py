@@ -17,18 +17,26 @@ from typing import Any, NamedTuple
 
 from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
 from tumpline.drivers.overlay._port_host import SessionPortHost
-from tumpline.drivers.overlay._session import RESOURCE_LOCKED, NameTakenError, SessionQueue, router_is_there
-from tumpline.drivers.overlay.events import SessionAway, SessionFailed, SessionJoined, SessionLost
+from tumpline.drivers.overlay._session import (
+    RESOURCE_LOCKED,
+    USUAL_NAMES,
+    NameTakenError,
+    SessionQueue,
+    older_agents,
+    router_is_there,
+)
+from tumpline.drivers.overlay.events import Congested, Drained, SessionAway, SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.ports._api import PacketPort
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
 from tumpline.machines.packets import PacketBatch, PacketKind
 from tumpline.wire.amqp import Properties
-from tumpline.wire.overlay import Claim
+from tumpline.wire.overlay import Claim, Format
 from tumpline.wire.pcapng import Direction
 
 __all__ = ["Attachment", "AttachmentConfig", "AttachmentCounters", "NameTakenError"]
 
+RETRY_MOST_S = 5.0  # who waits for a broker that restarts is a person
 _KEPT = "session"  # the task whose end is the attachment's
 ROUTER_LOOK_S = 30.0  # an older router neither greets nor says goodbye to us; passive declares are cheap
 
@@ -72,13 +80,23 @@ class Attachment:
         self._first_join: asyncio.Future[None] = self._loop.create_future()
         self._tasks = TaskOwner(self._task_failed)
         self._kept = KeptConnection(
-            config.url, f"tumpline {config.member.name}", self._set_up, self._lost, waiting=self._waiting
+            config.url,
+            f"tumpline {config.member.name}",
+            self._set_up,
+            self._lost,
+            waiting=self._waiting,
+            retry_most_s=RETRY_MOST_S,
         )
 
     @property
     def is_joined(self) -> bool:
         """Whether we are a member now."""
         return self._joined is not None
+
+    @property
+    def ports(self) -> list[PacketPort]:
+        """Those that are started."""
+        return list(self._ports.values())
 
     # ---- life ---------------------------------------------------------------------------------------------------------
 
@@ -101,6 +119,11 @@ class Attachment:
             self.turn()
         await self._tasks.stop()  # what was published is still written
         self._leave_session()
+
+    def abort(self) -> None:
+        """End the connection without a word, as if the network had: another is tried by itself."""
+        if self._joined is not None:
+            self._joined.connection.abort()
 
     async def _set_up(self, connection: AmqpConnection) -> None:
         """The connection is there (again): hold the name, bind, greet."""
@@ -213,6 +236,11 @@ class Attachment:
         self.member.set_addresses(tuple(addresses), self._now())
         self.turn()
 
+    def look_for_router(self) -> None:
+        """One may have come or gone: look now, not only in a while."""
+        if self._joined is not None:
+            self._joined.look.set()
+
     def turn(self) -> None:
         """Do what the member has decided, until there is nothing more; arm the timer."""
         joined, exchange = self._joined, self.config.exchange
@@ -220,7 +248,7 @@ class Attachment:
             for output in outputs:
                 if type(output) is Publish:
                     if joined is not None:
-                        key, pieces, properties, mandatory = output  # what a packet costs counts
+                        key, pieces, properties, mandatory = output  # unpacked at once: what a packet costs counts
                         joined.queue.channel.publish(exchange, key, pieces, properties, mandatory=mandatory)
                 elif type(output) is ToPort:
                     self._to_port(output.batch)
@@ -241,15 +269,17 @@ class Attachment:
         self.counts.pauses += 1
         for port in self._ports.values():
             port.pause()
+        self._tell(Congested())
 
     def _resume(self) -> None:
         for port in self._ports.values():
             port.resume()
+        self._tell(Drained())
 
     # ---- time ---------------------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        at = self.member.next_timeout()
+        at = self.member.next_timeout() if self._joined is not None else None
         # Most turns change nothing, or move the deadline back: then the timer that runs is good enough.
         if at is None or (self._timer is not None and self._timer.when() <= at):
             return
@@ -281,8 +311,15 @@ class Attachment:
             if len(self._joined.changes) == 1:
                 self._tasks.start(_apply(self._joined), "bindings")
 
+    @property
+    def _speaks_older(self) -> bool:
+        return any(each is not Format.BINARY for each in self.config.member.formats)
+
     async def _watch_for_router(self, joined: _Joined) -> None:
-        """Ask now and then whether an older router serves us."""
+        """Ask now and then whether an older router serves us; and once who is there and says nothing."""
+        tried = [name for name in USUAL_NAMES if name != self.config.member.name]
+        for name, generation in await older_agents(joined.connection, tried if self._speaks_older else ()):
+            self.member.older_found(name, generation, self._now())
         while self._joined is joined:
             there = await router_is_there(joined.connection, self.config.member.name)
             self.member.older_router(there, self._now())

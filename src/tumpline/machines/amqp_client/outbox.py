@@ -26,7 +26,7 @@ _U64, _U32 = Struct(">Q"), Struct(">I")
 _BODY_OCTETS_AT: Final = 4  # in the payload of a content header: class, weight, then how long the body is
 _END: Final = b"\xce"
 
-Body = bytes | memoryview | Sequence[bytes | memoryview]
+Body = bytes | memoryview | Sequence[bytes | bytearray | memoryview]
 
 
 class _Beginning:
@@ -100,7 +100,7 @@ class Outbox:
             self._open += _END
         self.octets += len(beginning.before) + len(beginning.after) + length + _U64.size + _U32.size + 1
 
-    def _append(self, piece: bytes | memoryview) -> None:
+    def _append(self, piece: bytes | bytearray | memoryview) -> None:
         if len(piece) < KEPT_WHOLE_OCTETS or type(piece) is not bytes:
             self._open += piece
             return

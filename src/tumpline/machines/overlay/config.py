@@ -30,7 +30,7 @@ class MemberConfig(NamedTuple):
     started_ms: int = 0  # since 1970
     given_key: bytes | None = None  # of all members; without it each pair agrees on a key by their identities
     pins: Mapping[str, bytes] = {}  # name of a member -> public identity that it must have
-    kinds: tuple[PacketKind, ...] = (PacketKind.IP,)
+    kinds: tuple[PacketKind, ...] = (PacketKind.IP,)  # of packets; none: it takes bundles only
     formats: tuple[Format, ...] = ALL_FORMATS
     addresses: tuple[Claim, ...] = ()
     node_id: str = ""

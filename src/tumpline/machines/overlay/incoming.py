@@ -16,7 +16,7 @@ from tumpline.machines.overlay.events import AddressLearned, BundleMessage, Cont
 from tumpline.machines.overlay.outgoing import is_for_many
 from tumpline.machines.overlay.routes import Routes, generations_of
 from tumpline.machines.overlay.sealing import BrokenSealError, ReplayError
-from tumpline.machines.packets import PacketBatch, PacketKind, batch_of, batch_untrusted
+from tumpline.machines.packets import PacketBatch, PacketKind, batch_of, batch_of_records, batch_untrusted
 from tumpline.wire.agent_json import CONTROL_OCTETS_MOST, Tun, addresses, control_kind_of, decode_control_untrusted
 from tumpline.wire.agent_keys import AgentKey, Direction, Topic, read_agent_key
 from tumpline.wire.ip_packet import decode_ip_untrusted
@@ -160,9 +160,9 @@ class Incoming:
         if batch.kind is PacketKind.IP:
             self._learn_all(peer, batch, now)
         if is_flooded:
-            records = [record.packet for record in batch.records() if self._is_for_us(record.packet, batch.kind)]
-            packets = [packet for packet in records if self.copies.is_new(packet, Way.FLOOD, now)]
-            batch = batch_of(batch.kind, packets)
+            records = [record for record in batch.records() if self._is_for_us(record.packet, batch.kind)]
+            fresh = [record for record in records if self.copies.is_new(record.packet, Way.FLOOD, now)]
+            batch = batch_of_records(batch.kind, fresh)
         self._to_port(batch, peer.name, is_flooded)
 
     def _to_port(self, batch: PacketBatch, source: str = "", is_flooded: bool = False) -> None:

@@ -176,7 +176,9 @@ class Outgoing:
         members = [peer for peer in self._directory.peers.values() if self._hears_floods(peer)]
         sealed = [peer for peer in members if self._ways.can_seal_for(peer)]
         if sealed:
-            self._flood_sealed(batch_of(batch.kind, packets), sealed, now)
+            # Frames go with what the radio knows of them; none of them has been taken apart or left out.
+            whole = batch if batch.kind is PacketKind.FRAME else batch_of(batch.kind, packets)
+            self._flood_sealed(whole, sealed, now)
         for route in self._older_ways(batch.kind, [peer for peer in members if not self._ways.can_seal_for(peer)]):
             for packet in packets:
                 self._publish_older(route, packet, batch.kind, now)

@@ -27,27 +27,23 @@ class SerialConfig(NamedTuple):
     octets_most: int = FRAME_OCTETS_MOST  # of a frame with its FCS
 
 
-class Heard(NamedTuple):
-    """A frame as the probe gave it."""
-
-    octets: bytes
-    rss_dbm: int | None = None
-    lqi: int | None = None
-
-
 class Dialect(Protocol):
     """Octets of a line <-> frames."""
 
     can_send: bool
 
+    @property
+    def channel(self) -> int | None:
+        """The one the radio listens on, if that is known."""
+
     def opened(self, now: float) -> None:
         """The line is there (again): nothing is left of before."""
 
-    def receive(self, data: bytes, now: float) -> list[Heard]:
-        """Frames that these octets complete."""
+    def receive(self, data: bytes, now: float) -> list[bytes]:
+        """Frames that these octets complete, as the probe gave them."""
 
-    def send(self, frames: Sequence[bytes], now: float) -> None:
-        """To be transmitted by the radio, as they are."""
+    def send(self, frames: Sequence[bytes], now: float) -> int:
+        """To be transmitted by the radio, as they are. Returns: how many of the last ones are not, for want of room."""
 
     def writes(self) -> list[bytes]:
         """What is to be put on the line now, each whole."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tumpline.machines.packets import OFFLOAD_OCTETS, PacketBatch, PacketKind, batch_of_records
-from tumpline.machines.serial._api import Dialect, Heard, SerialConfig, Trailer
+from tumpline.machines.serial._api import Dialect, SerialConfig, Trailer
 from tumpline.wire.dot15d4 import FCS_OCTETS, FrameType, fcs, has_valid_fcs
 from tumpline.wire.radio import RadioFacts, encode_facts
 
@@ -20,12 +20,14 @@ _FCS_WAS_RIGHT: Final = 0x80
 class Counters:
     """Of frames; each frame is counted once."""
 
-    heard: int = 0  # from the radio to the overlay
-    sent: int = 0  # from the overlay to the radio
+    packets_out: int = 0  # of the line, to the overlay
+    octets_out: int = 0
+    packets_in: int = 0  # to the line, from the overlay
+    octets_in: int = 0
+    dropped: int = 0  # the probe only listens, or the line takes no more
     bad_fcs: int = 0  # came altered
     malformed: int = 0  # too short or too long for a frame
     acknowledgements: int = 0  # which the probe itself answers with, in time: they do not cross
-    not_sent: int = 0  # the probe only listens, or the line takes no more
 
 
 class SerialLine:
@@ -43,15 +45,20 @@ class SerialLine:
 
     def receive(self, data: bytes, now: float) -> PacketBatch | None:
         """Frames that these octets complete, without their FCS and with what is known of them."""
-        records = [record for heard in self._dialect.receive(data, now) if (record := self._accept(heard))]
+        records = [record for frame in self._dialect.receive(data, now) if (record := self._accept(frame))]
         return batch_of_records(PacketKind.FRAME, records) if records else None
 
     def send(self, batch: PacketBatch, now: float) -> None:
         """Frames of the overlay, to be transmitted. What the probe cannot send is counted."""
         if not self.can_send:
-            self.counts.not_sent += batch.count
+            self.counts.dropped += batch.count
             return
-        self._dialect.send(list(self._to_probe(batch)), now)
+        frames = list(self._to_probe(batch))
+        lost = self._dialect.send(frames, now)
+        taken = frames[: len(frames) - lost]
+        self.counts.packets_in += len(taken)
+        self.counts.octets_in += sum(map(len, taken))
+        self.counts.dropped += lost
 
     def writes(self) -> list[bytes]:
         """What is to be put on the line now, each whole."""
@@ -59,8 +66,8 @@ class SerialLine:
 
     def overflowed(self) -> None:
         """The line did not take one of them."""
-        self.counts.sent -= 1
-        self.counts.not_sent += 1
+        self.counts.packets_in -= 1
+        self.counts.dropped += 1
 
     def next_timeout(self) -> float | None:
         """See contract.Machine."""
@@ -76,9 +83,9 @@ class SerialLine:
 
     # ---- from the probe ---------------------------------------------------------------------------------------------
 
-    def _accept(self, heard: Heard) -> tuple[bytes, bytes] | None:
+    def _accept(self, frame: bytes) -> tuple[bytes, bytes] | None:
         """(what is known of it, the frame without its FCS), unless it is not to cross."""
-        frame, facts = heard.octets, RadioFacts(heard.rss_dbm, heard.lqi, self._config.channel)
+        facts = RadioFacts(channel=self._dialect.channel)
         trailer_octets = 0 if self._config.trailer is Trailer.NONE else FCS_OCTETS
         if not FRAME_OCTETS_LEAST <= len(frame) - trailer_octets <= self._config.octets_most - FCS_OCTETS:
             self.counts.malformed += 1
@@ -92,7 +99,8 @@ class SerialLine:
         if self._is_for_the_radio_alone(frame):
             self.counts.acknowledgements += 1
             return None
-        self.counts.heard += 1
+        self.counts.packets_out += 1
+        self.counts.octets_out += len(frame)
         return encode_facts(facts), frame
 
     def _without_trailer(self, frame: bytes, facts: RadioFacts) -> tuple[bytes, RadioFacts] | None:
@@ -109,7 +117,7 @@ class SerialLine:
 
     def _is_for_the_radio_alone(self, frame: bytes | memoryview) -> bool:
         """Acknowledgements answer within 0.2 ms: that of a distant radio would come late, and for another frame."""
-        return not self._config.is_passive and frame[0] & 7 == FrameType.ACK
+        return self.can_send and frame[0] & 7 == FrameType.ACK
 
     # ---- to the probe -----------------------------------------------------------------------------------------------
 
@@ -120,7 +128,6 @@ class SerialLine:
             elif self._is_for_the_radio_alone(packet):
                 self.counts.acknowledgements += 1
             else:
-                self.counts.sent += 1
                 frame = bytes(packet)
                 yield frame + fcs(frame) if self._config.trailer is Trailer.FCS else frame
 

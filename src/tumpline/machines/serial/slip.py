@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from tumpline.machines.serial._api import DialectSpec, Heard, SerialConfig, Trailer
+from tumpline.machines.serial._api import DialectSpec, SerialConfig, Trailer
 from tumpline.machines.slip_line import SlipLine
 from tumpline.wire.slip import encode_slip
 
@@ -21,6 +21,7 @@ class SlipDialect:
     can_send = True
 
     def __init__(self, config: SerialConfig) -> None:
+        self.channel = config.channel  # nobody tells the probe: it is configured likewise
         self._octets_most = config.octets_most
         self._line = SlipLine(frame_octets_most=config.octets_most)
         self._writes: list[bytes] = []
@@ -31,11 +32,11 @@ class SlipDialect:
         self._opened_at = now
         self._writes = []
 
-    def receive(self, data: bytes, now: float) -> list[Heard]:
+    def receive(self, data: bytes, now: float) -> list[bytes]:
         """See Dialect."""
         if self._opened_at is not None:
             self._begin(joined_late=now - self._opened_at < JOINED_LATE_S)
-        return [Heard(frame) for frame in self._line.receive(data)]
+        return self._line.receive(data)
 
     def _begin(self, *, joined_late: bool) -> None:
         counts = self._line.counts
@@ -43,9 +44,10 @@ class SlipDialect:
         self._line.counts = counts
         self._opened_at = None
 
-    def send(self, frames: Sequence[bytes], now: float) -> None:  # noqa: ARG002
+    def send(self, frames: Sequence[bytes], now: float) -> int:  # noqa: ARG002
         """See Dialect."""
         self._writes += map(encode_slip, frames)
+        return 0
 
     def writes(self) -> list[bytes]:
         """See Dialect."""

@@ -10,7 +10,13 @@ from tumpline.drivers.overlay import Attachment, PortDown, PortUp, SessionJoined
 from tumpline.errors import TumplineError
 from tumpline.machines.overlay import ControlReceived
 from tumpline.machines.overlay.older import Bootstrap, OpenTun, Say, StartRefused
-from tumpline.wire.agent_json import Serial, Tun, addresses, tun_of
+from tumpline.wire.agent_json import (
+    Serial,
+    Tun,
+    addresses,
+    tun_of,
+)
+from tumpline.wire.agent_keys import COMPONENT_READY, SESSION_CONTROL
 from tumpline.wire.amqp import Properties
 from tumpline.wire.overlay import Claim, Format
 from tumpline.wire.packet_json import Generation
@@ -43,7 +49,7 @@ class Starter:
         self._tell = tell
         self._performers: dict[type[Any], Callable[[Any], None]] = {
             SessionJoined: lambda _: bootstrap.joined(),
-            ControlReceived: lambda event: bootstrap.heard(event.routing_key, event.body),
+            ControlReceived: self._control,
             PortUp: self._port_up,
             PortDown: lambda _: bootstrap.ended(),
         }
@@ -53,6 +59,11 @@ class Starter:
         if (performer := self._performers.get(type(event))) is not None:
             performer(event)
             self._perform()
+
+    def _control(self, event: ControlReceived) -> None:
+        self._bootstrap.heard(event.routing_key, event.body)
+        if event.routing_key in (COMPONENT_READY, SESSION_CONTROL):
+            self._attachment.look_for_router()  # it may have been one that said so
 
     def _port_up(self, event: PortUp) -> None:
         name, found = self._attachment.config.member.name, event.facts.get("addresses")

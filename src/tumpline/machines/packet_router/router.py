@@ -1,0 +1,254 @@
+"""The packet router of a session: packets of older agents and sealed batches go to whom they are for, and to nobody else.
+
+It sits on a topic exchange like any agent. Sources are divided into shares (queues with a single active consumer), so
+that several routers can work on one session (`shares`). Who is there and which addresses they have is heard: announcements
+of members, the older agents' `started` messages, and the packets themselves. A topology may say who hears whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+from tumpline.errors import MalformedError
+from tumpline.machines.impairment import Chance, Impairment
+from tumpline.machines.overlay import MemberConfig, Publish
+from tumpline.machines.packet_router.directory import Directory
+from tumpline.machines.packet_router.fellows import Fellows
+from tumpline.machines.packet_router.impaired import Impairments
+from tumpline.machines.packet_router.keys import packet_patterns, packets_of, receiver_of
+from tumpline.machines.packet_router.news import News
+from tumpline.machines.packet_router.outputs import JSON, Bind, Cancel, Output, Subscribe, Unbind
+from tumpline.machines.packet_router.passing import Passing
+from tumpline.machines.packet_router.presence import Presence
+from tumpline.machines.packet_router.shares import Message, Shares, Step
+from tumpline.machines.packet_router.snapshot import snapshot_of
+from tumpline.machines.packet_router.topology import Topology
+from tumpline.wire.agent_json import Component, ControlKind, encode_control
+from tumpline.wire.agent_keys import COMPONENT_READY, COMPONENT_SHUTDOWN
+from tumpline.wire.packet_json import Generation
+from tumpline.wire.router_talk import Said
+
+SHARDS_MOST: Final = 256
+TIDY_S: Final = 10.0  # how often what is old is forgotten
+# As the older router calls itself when it comes, and when it goes.
+_READY: Final = Component("packetrouting", "Packet router is ready")
+_SHUTDOWN: Final = Component("packet_router", "Packet router ends")
+
+
+class RouterConfig(NamedTuple):
+    """How a session is routed; as whom is the member's part: only one with the session's key is heard by its members."""
+
+    member: MemberConfig
+    shards: int = 1
+    topology: Topology | None = None
+    impairment: Impairment | None = None
+    guesses: Mapping[bytes, tuple[str, ...]] = {}  # by the usual plan: agents that may have an address nobody claimed
+
+    @property
+    def name(self) -> str:
+        """Of this router in the session."""
+        return self.member.name
+
+
+def shard_of(source: str, shards: int) -> int:
+    """Which share a source belongs to: the same for all routers."""
+    return int.from_bytes(blake2b(source.encode(), digest_size=8).digest()) % shards
+
+
+def share_names(config: RouterConfig) -> dict[str, tuple[str, ...]]:
+    """Queues, and the keys that are bound to them from the start."""
+    if config.topology is not None:
+        # Under the names that the older router gave them: who looks for a router finds one.
+        nodes = config.topology.nodes
+        return {f"{key}@packet_router": (key,) for node in nodes for key in packet_patterns(node)}
+    if config.shards == 1:
+        return {"tumpline.router.shard.0": packet_patterns("*")}
+    return {f"tumpline.router.shard.{number}": () for number in range(config.shards)}
+
+
+class PacketRouter:
+    """Without I/O. After each call `outputs` has what is to be done."""
+
+    def __init__(self, config: RouterConfig, random: Chance) -> None:
+        self.config = config
+        self._queues = share_names(config)
+        self._outputs: list[Output] = []
+        self._shares = Shares(config.name, tuple(self._queues))
+        self.directory = Directory()
+        impairments = Impairments(config.impairment, random)
+        self.passing = Passing(self.directory, config.topology, impairments, self._outputs, guesses=config.guesses)
+        instance = config.member.instance.hex()
+        self._fellows = Fellows(config.name, instance, self._shares, self.directory, self._outputs)
+        self._presence = Presence(config.member, self.directory)
+        self._news = News(self.directory, self.passing)
+        self._bound: set[str] = set()  # sources that have a share
+        self._bound_version = 0
+        self._tidy_at = 0.0
+        self._is_joined = False
+
+    # ---- the broker --------------------------------------------------------------------------------------------------
+
+    def joined(self, now: float) -> None:
+        """A connection is there; what is told comes over a queue bound to `keys.CONTROL_PATTERNS`."""
+        self._is_joined, self._tidy_at = True, now + TIDY_S
+        if self.config.topology is not None:
+            for node in self.config.topology.nodes:
+                prefixes = tuple(prefix for name, prefix in self.config.topology.addresses if name == node)
+                self.directory.fix(node, prefixes, now)
+        self._shares.joined()
+        self._fellows.joined(now)
+        self._presence.announcer.start(now)
+        self._control(COMPONENT_READY, ControlKind.COMPONENT_READY, _READY)
+        self._settle()
+
+    def left(self) -> None:
+        """The connection is gone. What was learned stays: agents will be back as we shall."""
+        self._is_joined = False
+        self._shares.left()
+        self._fellows.left()
+        self._presence.left()
+        self._presence.outputs.clear()
+        self._outputs.clear()
+
+    def leave(self) -> None:
+        """Good-bye, before the connection is closed in order."""
+        self._control(COMPONENT_SHUTDOWN, ControlKind.COMPONENT_SHUTDOWN, _SHUTDOWN)
+        self._fellows.say(Said.LEAVING)
+        self._presence.announcer.leave()
+        self._settle()
+
+    def subscribed(self, share: str) -> None:
+        """`Subscribe` was done."""
+        self._shares.subscribed(share)
+        self._fellows.say(Said.HERE)
+        self._settle()
+
+    def cancelled(self, share: str, now: float) -> None:
+        """`Cancel` was done, or the broker did it by itself: nothing more comes of that share."""
+        self.passing.take(self._shares.cancelled(share), now)
+        self._settle()
+
+    # ---- messages ----------------------------------------------------------------------------------------------------
+
+    def packets(self, share: str, messages: Sequence[Message], now: float) -> None:
+        """Messages of a share. Their bodies may be views that die with this call."""
+        self.passing.take(self._shares.received(share, messages, now), now)
+        if self.config.shards > 1 and share in self._queues:
+            self._bind_strangers(share, messages)
+        self._settle()
+
+    def told(self, messages: Sequence[Message], now: float) -> None:
+        """Messages of the router's own queue."""
+        for message in messages:
+            key = message.routing_key
+            try:
+                if key.startswith("tumpline.router."):
+                    self.passing.take(self._fellows.heard(message, now), now)
+                elif key.startswith("tumpline."):
+                    self._presence.heard(message, now)
+                else:
+                    self._news.heard(message, now)
+            except MalformedError:
+                self.passing.counters.malformed += 1
+        self._settle()
+
+    def returned(self, routing_key: str, now: float) -> None:
+        """The broker found no queue for it: whom it was for is not there (any more)."""
+        self.passing.returned(routing_key, now)
+        name = receiver_of(routing_key)
+        if name is not None and not self._presence.returned(name, now):
+            self.directory.forget(name)
+        self._settle()
+
+    def impair(self, impairment: Impairment | None, now: float) -> None:
+        """From now on this befalls packets everywhere where the topology says nothing else."""
+        self.passing.impairments.change(impairment, now)
+
+    # ---- time and results --------------------------------------------------------------------------------------------
+
+    def outputs(self) -> list[Output]:
+        """What is to be done, in this order."""
+        outputs, self._outputs[:] = self._outputs[:], []
+        return outputs
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is wanted."""
+        parts = (self._shares, self._fellows, self._presence, self.passing.impairments)
+        times = [part.next_timeout() for part in parts]
+        times.append(self._tidy_at if self._is_joined else None)
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Impaired packets, shares that were not released, what is old."""
+        self.passing.due(now)
+        self.passing.take(self._shares.handle_timeout(now), now)
+        self.passing.take(self._fellows.handle_timeout(now), now)
+        self._presence.handle_timeout(now)
+        if self._is_joined and self._tidy_at <= now:
+            self._tidy_at = now + TIDY_S
+            self.directory.expire(now)
+        self._settle()
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """For people and programs."""
+        return snapshot_of(self.config.name, self.directory, self.passing, self._shares, now)
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Turn what the parts want into outputs."""
+        if self._presence.outputs:
+            self._outputs += self._presence.outputs
+            self._presence.outputs.clear()
+        if self._shares.tasks:
+            for task in self._shares.tasks:
+                self._do(task.step, task.share)
+            self._shares.tasks.clear()
+        if self.passing.learned or self.directory.changed:
+            self._fellows.tell_learned(self.passing.learned, self.directory.changed)
+            self.passing.learned.clear()
+            self.directory.changed.clear()
+        if self.config.shards > 1 and self._bound_version != self.directory.version:
+            self._bind_sources()
+
+    def _do(self, step: Step, share: str) -> None:
+        match step:
+            case Step.SUBSCRIBE:
+                self._outputs.append(Subscribe(share, self._patterns(share)))
+            case Step.CANCEL:
+                self._outputs.append(Cancel(share))
+            case Step.FED:
+                self._fellows.say(Said.FED, share)
+            case Step.RELEASED:
+                self._fellows.say(Said.RELEASED, share)
+
+    def _patterns(self, share: str) -> tuple[str, ...]:
+        fixed = self._queues[share]
+        if fixed:
+            return fixed
+        sources = [name for name in self.directory.agents if self._share_of(name) == share]
+        return tuple(pattern for name in sources for pattern in packet_patterns(name))
+
+    def _share_of(self, source: str) -> str:
+        return f"tumpline.router.shard.{shard_of(source, self.config.shards)}"
+
+    def _bind_sources(self) -> None:
+        """Each source that came belongs to its share; those that went do not."""
+        self._bound_version = self.directory.version
+        now_there = self.directory.agents.keys()
+        self._outputs += [Bind(self._share_of(name), packet_patterns(name)) for name in now_there - self._bound]
+        self._outputs += [Unbind(self._share_of(name), packet_patterns(name)) for name in self._bound - now_there]
+        self._bound = set(now_there)
+
+    def _bind_strangers(self, share: str, messages: Sequence[Message]) -> None:
+        """Who comes by a share that is not its own has lost its binding (or never had one)."""
+        for key in {message.routing_key for message in messages}:
+            meaning = packets_of(key)
+            name = getattr(meaning, "name", None) or getattr(meaning, "source", None)
+            if name in self._bound and self._share_of(name) != share:
+                self._outputs.append(Bind(self._share_of(name), packet_patterns(name)))
+
+    def _control(self, key: str, kind: ControlKind, body: Component) -> None:
+        self._outputs.append(Publish(key, (encode_control(kind, body, Generation.V1),), JSON))

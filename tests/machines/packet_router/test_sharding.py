@@ -1,0 +1,148 @@
+"""Several routers on one session, in virtual time: order per source, no duplicates, whoever comes, goes or is killed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from tests.machines.packet_router.single_active import Bus, Client
+
+from tumpline.machines.packet_router.shares import HANDOVER_S, preferred
+
+SOURCES = [f"s{number}" for number in range(8)]
+SHARDS = 16
+
+
+def session(seed: int, routers: int) -> tuple[Bus, list[Client]]:
+    """With everybody known and settled."""
+    bus = Bus(seed, SHARDS)
+    clients = [bus.router(f"router_{'abcdef'[number]}") for number in range(routers)]
+    bus.run(0.5)
+    bus.started("sink", 0xFFFF)
+    for number, source in enumerate(SOURCES):
+        bus.started(source, 1 + number)
+    bus.run(6.0)
+    return bus, clients
+
+
+def traffic(bus: Bus, seconds: float, packets_per_s: float = 50.0) -> None:
+    """From every source, from now on."""
+    for source in SOURCES:
+        at = bus.now
+        while at < bus.now + seconds:
+            at += bus.random.expovariate(packets_per_s)
+            bus.at(at, lambda source=source: bus.give(source))  # type: ignore[misc]
+
+
+def check_order(bus: Bus) -> None:
+    for source, numbers in bus.arrived.items():
+        assert all(one < other for one, other in pairwise(numbers)), f"{source}: out of order or twice: {numbers}"
+
+
+def lost(bus: Bus) -> dict[str, list[int]]:
+    return {source: sorted(set(range(1, bus.given[source] + 1)) - set(bus.arrived[source])) for source in SOURCES}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_several_routers_share_the_sources_and_lose_nothing(seed: int) -> None:
+    bus, clients = session(seed, 3)
+    traffic(bus, 3.0)
+    bus.run(bus.now + 5.0)
+    check_order(bus)
+    assert not any(lost(bus).values())
+    passed = [client.machine.passing.counters.passed for client in clients]
+    assert all(passed), f"each has its shares: {passed}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_broker_feeds_whom_hashing_prefers(seed: int) -> None:
+    bus, clients = session(seed, 3)
+    names = [client.machine.config.name for client in clients]
+    for share, consumers in bus.consumers.items():
+        assert consumers[0].machine.config.name == preferred(share, names)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_killed_router_costs_what_it_had_fetched_and_no_more(seed: int) -> None:
+    bus, clients = session(seed, 3)
+    traffic(bus, 4.0)
+    bus.run(bus.now + 2.0)
+    clients[seed % 3].kill()
+    bus.run(bus.now + 30.0)
+    check_order(bus)
+    for source, numbers in lost(bus).items():
+        # In 40 ms (two latencies) at 50 packets a second some two are under way, by chance up to eight or so.
+        assert len(numbers) <= 12, f"{source}: {numbers}"
+        assert bus.arrived[source][-1] == bus.given[source], "it flows to the end"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_successor_waits_for_a_killed_one_no_longer_than_it_must(seed: int) -> None:
+    bus, clients = session(seed, 2)
+    traffic(bus, 4.0)
+    bus.run(bus.now + 2.0)
+    clients[0].kill()
+    bus.run(bus.now + HANDOVER_S + 0.1)
+    before = {source: len(bus.arrived[source]) for source in SOURCES}
+    bus.run(bus.now + 0.5)
+    assert all(len(bus.arrived[source]) > before[source] for source in SOURCES)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_routers_that_come_and_leave_in_order_lose_nothing(seed: int) -> None:
+    bus, _ = session(seed, 2)
+    traffic(bus, 8.0)
+    bus.run(bus.now + 1.0)
+    third = bus.router("router_c")
+    bus.run(bus.now + 3.0)
+    assert third.machine.passing.counters.passed, "it was given shares"
+    bus.router("router_d")
+    bus.run(bus.now + 30.0)
+    check_order(bus)
+    assert not any(lost(bus).values())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_churn_of_routers_keeps_order(seed: int) -> None:
+    bus, clients = session(seed, 3)
+    traffic(bus, 20.0, packets_per_s=10.0)
+    alive = list(clients)
+    for turn in range(8):
+        bus.run(bus.now + bus.random.uniform(0.2, 3.0))
+        if len(alive) > 1 and bus.random.random() < 0.5:
+            alive.pop(bus.random.randrange(len(alive))).kill()
+        else:
+            alive.append(bus.router(f"router_{turn}"))
+    bus.run(bus.now + 20.0)
+    for source in SOURCES:
+        bus.give(source)
+    bus.run(bus.now + 1.0)
+    check_order(bus)
+    assert all(bus.arrived[source][-1] == bus.given[source] for source in SOURCES), "it flows in the end"
+
+
+def test_a_stranger_is_passed_on_at_once_and_then_belongs_to_its_share() -> None:
+    bus = Bus(3, SHARDS)
+    clients = [bus.router(name) for name in ("router_a", "router_b")]
+    bus.started("sink", 0xFFFF)
+    bus.run(5.0)
+    bus.give("s5")
+    bus.run(6.0)
+    assert bus.arrived["s5"] == [1]
+    for _ in range(20):
+        bus.give("s5")
+        bus.run(bus.now + 0.05)
+    bus.run(bus.now + 1.0)
+    assert bus.arrived["s5"] == list(range(1, 22))
+    served = Counter({client.machine.config.name: client.machine.passing.counters.passed for client in clients})
+    assert served.total() == 21
+
+
+def test_hashing_moves_only_what_one_that_left_had() -> None:
+    names = ["a", "b", "c"]
+    shares = [f"share.{number}" for number in range(200)]
+    before = {share: preferred(share, names) for share in shares}
+    after = {share: preferred(share, ["a", "b"]) for share in shares}
+    assert all(after[share] == before[share] for share in shares if before[share] != "c")
+    assert min(Counter(before.values()).values()) > 40

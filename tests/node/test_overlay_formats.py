@@ -1,0 +1,69 @@
+"""Members that write packets in different ways understand each other, and nobody hears anything twice."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, ExitStack
+from itertools import combinations
+
+import pytest
+
+from tumpline.testing.memory_agents import memory_agent
+from tumpline.testing.older_members import OlderMember, Plan
+from tumpline.testing.rabbitmq import Vhost
+
+FORMATS = ("auto", "binary", "v1", "v0")
+COMMON = [pair for pair in combinations(FORMATS, 2) if "auto" in pair] + [(each, each) for each in FORMATS]
+STRANGERS = [pair for pair in combinations(FORMATS, 2) if "auto" not in pair]
+PINGS = 4
+
+
+@pytest.mark.parametrize(("one", "other"), COMMON)
+async def test_members_with_a_format_in_common_reach_each_other_at_once(rabbitmq: Vhost, one: str, other: str) -> None:
+    async with (
+        memory_agent(rabbitmq.uri, "alice", 1, format=one) as alice,
+        memory_agent(rabbitmq.uri, "bob", 2, format=other) as bob,
+    ):
+        await alice.until(lambda: "bob" in alice.members)
+        await bob.until(lambda: "alice" in bob.members)
+        for sequence in range(PINGS):
+            await alice.ping("bbbb::2", sequence)
+            await bob.ping("10.2.0.1", sequence)
+        assert all(alice.replies[sequence] == bob.replies[sequence] == 1 for sequence in range(PINGS - 1))
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+@pytest.mark.parametrize("format", ["auto", "v"])
+async def test_an_older_agent_is_a_full_member(rabbitmq: Vhost, format: str, generation: int) -> None:
+    wish = f"v{generation}" if format == "v" else format
+    async with memory_agent(rabbitmq.uri, "alice", 1, format=wish) as alice:
+        with ExitStack() as held:
+            older = OlderMember(rabbitmq.uri, Plan("older", 2, generation))
+            await asyncio.to_thread(held.enter_context, older)
+            await alice.until(lambda: "older" in alice.members)
+            for sequence in range(PINGS):
+                await alice.ping("bbbb::2", sequence)
+                await asyncio.to_thread(older.ping, "10.2.0.1", sequence)
+                echo = await asyncio.to_thread(older.next_echo)
+                assert echo.sequence == sequence
+            assert all(alice.replies[sequence] == 1 for sequence in range(PINGS - 1))
+            assert older.undecodable == 0
+
+
+async def test_in_a_mixed_session_nobody_has_an_answer_twice(rabbitmq: Vhost) -> None:
+    """All at once: members that speak only v1, only v0, only binary, everything; and older agents of both generations."""
+    async with AsyncExitStack() as held:
+        agents = [
+            await held.enter_async_context(memory_agent(rabbitmq.uri, f"agent-{each}", number, format=each))
+            for number, each in enumerate(FORMATS, 1)
+        ]
+        olders = held.enter_context(ExitStack())
+        for number, generation in ((11, 1), (12, 0)):
+            older = OlderMember(rabbitmq.uri, Plan(f"older-v{generation}", number, generation))
+            await asyncio.to_thread(olders.enter_context, older)
+        auto = agents[0]
+        await auto.until(lambda: len(auto.members) == 5)
+        for sequence in range(PINGS):
+            for place in (2, 3, 4, 11, 12):
+                await auto.ping(f"bbbb::{place:x}", 100 * place + sequence)
+        assert set(auto.replies.values()) == {1}
