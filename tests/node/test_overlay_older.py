@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tumpline.testing.memory_agents import memory_agent
+from tumpline.testing.memory_agents import meet, memory_agent
 from tumpline.testing.older_members import OlderMember, Plan
 from tumpline.testing.rabbitmq import Vhost
 
@@ -92,3 +92,24 @@ async def test_a_body_without_a_content_type_is_read_all_the_same(rabbitmq: Vhos
             say, {"data": list(packet[:23] + b"\x63" + packet[24:])}
         )  # the least that says something
         await alice.until(lambda: alice.foreign == 5)
+
+
+def of_queues(vhost: Vhost, item: str) -> str:
+    """What the broker says of all queues of a session."""
+    return vhost.broker.evaluate(
+        f'[rabbit_amqqueue:info(Q, [{item}]) || Q <- rabbit_amqqueue:list(<<"{vhost.name}">>)]'
+    )
+
+
+async def test_queues_are_bounded_and_hold_nothing_that_was_delivered(rabbitmq: Vhost) -> None:
+    """There, queues had no bound, and what was delivered stayed unacknowledged for ever."""
+    async with memory_agent(rabbitmq.uri, "alice", 1) as alice, memory_agent(rabbitmq.uri, "bob", 2) as bob:
+        await meet(alice, bob)
+        for sequence in range(50):
+            await alice.ping("bbbb::2", sequence)
+        arguments = await asyncio.to_thread(of_queues, rabbitmq, "arguments")
+        assert arguments.count("x-max-length-bytes") == arguments.count("drop-head") == 2
+        assert await asyncio.to_thread(of_queues, rabbitmq, "messages_unacknowledged") == (
+            "[[{messages_unacknowledged,0}],[{messages_unacknowledged,0}]]"
+        )
+        assert "auto_delete,true" in await asyncio.to_thread(of_queues, rabbitmq, "auto_delete")

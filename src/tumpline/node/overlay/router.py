@@ -19,6 +19,7 @@ import yaml
 from tumpline import __version__
 from tumpline.drivers.amqp import AmqpUrl
 from tumpline.drivers.overlay import SessionFailed
+from tumpline.drivers.overlay.keys import new_identity, read_identity, read_key, read_pins
 from tumpline.drivers.overlay.router import RouterAttachment, RouterAttachmentConfig
 from tumpline.drivers.overlay.share_queues import QueueKind, QueueOptions
 from tumpline.drivers.tasks import TaskOwner
@@ -29,7 +30,6 @@ from tumpline.machines.overlay import MemberConfig
 from tumpline.machines.packet_router import SHARDS_MOST, RouterConfig
 from tumpline.machines.quantities import parse_duration_s
 from tumpline.node.overlay.addresses import known_addresses
-from tumpline.drivers.overlay.keys import new_identity, read_identity, read_key, read_pins
 from tumpline.node.overlay.status import StatusSocket, socket_path
 from tumpline.node.overlay.topologies import find_topology, shipped_topologies
 from tumpline.wire.overlay import INSTANCE_OCTETS, name_problem
