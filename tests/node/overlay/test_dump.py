@@ -110,7 +110,7 @@ def test_directions_times_and_interfaces(tmp_path: Path) -> None:
     dump.packets(batch_of(PacketKind.FRAME, [FRAME]), Direction.OUTBOUND, "/dev/ttyUSB0")
     rows = tshark(path, "frame.time_epoch", "frame.packet_flags_direction", "frame.interface_name")
     assert rows == [
-        ["1700000000.000000001", "0x00000001", "tun0"],
+        ["1700000000.000000001", "0x00000002", "tun0"],
         ["1700000000.000000002", "0x00000002", "/dev/ttyUSB0"],
     ]
     assert dump.snapshot() == {"path": str(path), "packets": 2, "lost": 0}
@@ -226,3 +226,19 @@ def test_a_pipe_whose_reader_sleeps_takes_no_memory(tmp_path: Path) -> None:
     lost = dump.snapshot()["lost"]
     assert 0 < lost < 2 * PIPE_OCTETS_MOST // 65_000
     os.close(reader)
+
+
+def test_where_there_was_no_room_for_another_file_there_may_be_later(tmp_path: Path) -> None:
+    path = tmp_path / "full.pcapng"
+    dump = Dump(DumpConfig(path, Bounds(file_octets_most=1000, files_most=3)))
+    batch = batch_of(PacketKind.IP, [ECHO] * 8)
+    dump.packets(batch, Direction.INBOUND, "tun0")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        dump.packets(batch, Direction.INBOUND, "tun0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    dump.packets(batch, Direction.INBOUND, "tun0")
+    assert [len(tshark(each, "icmpv6.type")) for each in (tmp_path / "full.1.pcapng", path)] == [8, 8]
+    assert dump.snapshot()["lost"] == 8

@@ -120,6 +120,11 @@ class Attachment:
         await self._tasks.stop()  # what was published is still written
         self._leave_session()
 
+    def abort(self) -> None:
+        """End the connection without a word, as if the network had: another is tried by itself."""
+        if self._joined is not None:
+            self._joined.connection.abort()
+
     async def _set_up(self, connection: AmqpConnection) -> None:
         """The connection is there (again): hold the name, bind, greet."""
         queue = await self._claim(connection)
@@ -274,7 +279,7 @@ class Attachment:
     # ---- time ---------------------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        at = self.member.next_timeout()
+        at = self.member.next_timeout() if self._joined is not None else None
         # Most turns change nothing, or move the deadline back: then the timer that runs is good enough.
         if at is None or (self._timer is not None and self._timer.when() <= at):
             return
