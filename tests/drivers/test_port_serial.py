@@ -98,7 +98,7 @@ async def test_raw_slip_both_ways(tmp_path: Path, has_fcs: bool) -> None:
     place = Place(tmp_path / "ttyRADIO", ProbeKind(has_fcs=has_fcs))
     async with place.open(trailer="fcs" if has_fcs else "none"):
         assert place.host.said == [
-            {"device": str(place.probe.path), "baudrate": 115_200, "dialect": "slip", "mode": "active"}
+            {"device": str(place.probe.path), "baudrate": 115_200, "dialect": "slip", "mode": "active", "unplugged": 0}
         ]
         place.probe.hear(FRAME)
         place.probe.hear(OTHER)
@@ -205,7 +205,7 @@ async def test_unplugged_and_plugged_in_again(tmp_path: Path) -> None:
             await host.came(frames=count)
             probe.unplug()
             await host.came(said=2 * count)
-            assert "is gone" in host.said[-1]
+            assert "waiting until it is there again" in host.said[-1]
             place.port.write(batch_of(PacketKind.FRAME, [FRAME]))
             probe.plug()
             await host.came(said=2 * count + 1)

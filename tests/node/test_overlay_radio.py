@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from contextlib import AsyncExitStack
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from tumpline.testing.lowpan import CONTENT
-from tumpline.testing.older_members import OlderMember, Plan
+from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.rabbitmq import Vhost
 from tumpline.testing.radio import LQI, RSS_DBM, Mote, ProbeKind
 from tumpline.testing.radio_agents import ANSWER_S, OlderPlace, RadioAgent, radio_agent
@@ -66,6 +67,37 @@ async def test_an_older_agents_radio(rabbitmq: Vhost, tmp_path: Path, generation
         finally:
             bridge.cancel()
             await asyncio.to_thread(older.__exit__)
+
+
+@pytest.mark.parametrize(("one", "other"), [("auto", "auto"), ("v1", "v1"), ("v0", "v0"), ("auto", "v1")])
+async def test_beside_an_older_router(rabbitmq: Vhost, tmp_path: Path, one: str, other: str) -> None:
+    """It floods what comes under older keys; who has heard it the direct way does not hear it again."""
+    router = OlderRouter(rabbitmq.uri, [["near", "far"]])
+    await asyncio.to_thread(router.__enter__)
+    try:
+        async with AsyncExitStack() as stack:
+            near, far = await two(stack, rabbitmq.uri, tmp_path, one, other)
+            client, server = Mote(near.air, NEAR), Mote(far.air, FAR, RESOURCES)
+            assert await get(client, "hello") == b"over the hills"
+            assert await get(client, "long") == LONG
+            assert client.duplicates == server.duplicates == 0
+            assert (far.port["packets_in"], near.port["packets_in"]) == (2, 10)
+    finally:
+        await asyncio.to_thread(router.__exit__)
+
+
+async def test_what_a_radio_repeats_is_no_copy(rabbitmq: Vhost, tmp_path: Path) -> None:
+    """Where the air is bad, frames and acknowledgements are lost, and repeated: each goes on, the mote knows what it has had."""
+    async with AsyncExitStack() as stack:
+        near, far = await two(stack, rabbitmq.uri, tmp_path, "auto", "auto")
+        client, server = Mote(near.air, NEAR), Mote(far.air, FAR, RESOURCES)
+        lost = cycle([False, True, False, False, False])
+        near.air.lose = far.air.lose = lambda: next(lost)
+        assert await get(client, "hello") == b"over the hills"
+        assert await get(client, "long") == LONG
+        assert client.unacknowledged == server.unacknowledged == 0
+        assert server.duplicates + client.duplicates > 0
+        assert near.port["packets_out"] == far.port["packets_in"] > 2
 
 
 async def test_unplugged_and_plugged_in_again_under_traffic(rabbitmq: Vhost, tmp_path: Path) -> None:
