@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tumpline.drivers.amqp import AmqpConnection, AmqpUrl, Delivery
 from tumpline.testing.lowpan import CONTENT
 from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.rabbitmq import Vhost
@@ -167,31 +171,58 @@ async def test_a_sniffer_beside_a_distant_radio_is_captured_with_what_it_knows(r
     assert decoded(capture, "coap", "coap.code", "coap.opt.uri_path") == codes
 
 
-async def test_both_ends_capture_each_frame_once(rabbitmq: Vhost, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_fcs", [True, False], ids=["195", "230"])
+async def test_both_ends_capture_each_frame_once(rabbitmq: Vhost, tmp_path: Path, has_fcs: bool) -> None:
+    kind, trailer = ProbeKind(has_fcs=has_fcs), "fcs" if has_fcs else "none"
     captures = [tmp_path / "near.pcapng", tmp_path / "far.pcapng"]
     async with AsyncExitStack() as stack:
         near, far = [
             await stack.enter_async_context(
-                radio_agent(
-                    rabbitmq.uri,
-                    capture.stem,
-                    tmp_path / capture.stem,
-                    ProbeKind(has_fcs=True),
-                    trailer="fcs",
-                    dump=capture,
-                )
+                radio_agent(rabbitmq.uri, each.stem, tmp_path / each.stem, kind, trailer=trailer, dump=each)
             )
-            for capture in captures
+            for each in captures
         ]
         await near.until(lambda: "far" in near.members and "near" in far.members)
         client, _ = Mote(near.air, NEAR), Mote(far.air, FAR, RESOURCES)
         assert await get(client, "long") == LONG
     for capture in captures:
-        rows = decoded(capture, "wpan", "wpan.seq_no", "wpan.src64", "wpan.fcs_ok", "frame.interface_name")
+        rows = decoded(capture, "wpan", "wpan.seq_no", "wpan.src64", "wpan.fcs", "frame.interface_description")
         assert len(rows) == 10
         assert len({tuple(row[:2]) for row in rows}) == 10
-        assert {row[2] for row in rows} == {"1"}
+        assert {bool(row[2]) for row in rows} == {has_fcs}
+        assert {row[3] for row in rows} == {"IEEE 802.15.4 with its FCS" if has_fcs else "IEEE 802.15.4"}
         assert [row[0] for row in decoded(capture, "coap", "coap.code")] == ["1", "69"]
+        assert decoded(capture, "wpan.fcs_ok == 0 || _ws.malformed", "frame.number") == []
+
+
+@pytest.mark.parametrize("generation", [1, 0])
+async def test_older_coordinators_hear_that_the_probe_is_there(
+    rabbitmq: Vhost, tmp_path: Path, generation: int
+) -> None:
+    key = "fromAgent.near.802154.serial.started" if generation else "control.serial.fromAgent.near"
+    heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    connection = await AmqpConnection.open(AmqpUrl.parse(rabbitmq.uri), name="coordinator")
+    channel = await connection.channel()
+    queue = await channel.declare_queue(exclusive=True)
+    await channel.bind(queue.name, "amq.topic", key)
+
+    def keep(deliveries: Sequence[Delivery]) -> None:
+        for each in deliveries:
+            heard.put_nowait(json.loads(bytes(each.body)))
+
+    await channel.consume(queue.name, keep, no_ack=True)
+    try:
+        async with (
+            radio_agent(rabbitmq.uri, "near", tmp_path / "ttyNEAR", baudrate=460_800) as near,
+            asyncio.timeout(ANSWER_S),
+        ):
+            for _ in range(2):
+                said = await heard.get()
+                assert (said["name"], said["port"], said["boudrate"]) == ("near", str(near.probe.path), "460800")
+                near.probe.unplug()
+                near.probe.plug()
+    finally:
+        await connection.close()
 
 
 def decoded(capture: Path, shown: str, *fields: str) -> list[list[str]]:
