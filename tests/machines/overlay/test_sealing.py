@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tumpline.errors import MalformedError
 from tumpline.machines.overlay.config import MemberConfig
 from tumpline.machines.overlay.replay import WINDOW, ReplayWindow
-from tumpline.machines.overlay.sealing import BrokenSealError, PairKeys, ReplayError, Secrets, hkdf
+from tumpline.machines.overlay.sealing import BrokenSealError, PairKeys, ReplayError, Sealed, Secrets, hkdf
 from tumpline.wire.overlay import (
     Hello,
     Kind,
@@ -35,7 +35,8 @@ def pair(given: bytes | None) -> tuple[PairKeys, PairKeys]:
     return a.keys_with(hello_b), b.keys_with(hello_a)
 
 
-def opened(keys: PairKeys, body: bytes | memoryview, about: bytes = ABOUT) -> bytes:
+def opened(keys: PairKeys, sealed: bytes | Sealed, about: bytes = ABOUT) -> bytes:
+    body = sealed if isinstance(sealed, bytes) else b"".join(sealed)
     return bytes(keys.opener.open(decode_sealed_head_untrusted(body), body, about))
 
 
@@ -64,7 +65,7 @@ def test_an_altered_message_is_refused_and_the_true_one_still_taken(
     is_given: bool, octets: bytes, data: st.DataObject
 ) -> None:
     a, b = PAIRS[is_given]
-    body = bytes(a.sealer.seal(Kind.IP, octets, ABOUT))
+    body = b"".join(a.sealer.seal(Kind.IP, octets, ABOUT))
     altered = bytearray(body)
     at = data.draw(st.integers(0, len(body) - 1))
     altered[at] ^= data.draw(st.integers(1, 255))
@@ -92,7 +93,7 @@ def test_no_counter_comes_twice_though_keys_are_made_again() -> None:
     flood = a.flood_sealer()
     assert flood is not None
     sealers = [a.keys_with(hello_b).sealer, a.keys_with(hello_b).sealer, a.keys_with(hello_c).sealer, flood]
-    counters = [decode_sealed_head_untrusted(one.seal(Kind.IP, b"", b"")).counter for one in sealers * 3]
+    counters = [decode_sealed_head_untrusted(b"".join(one.seal(Kind.IP, b"", b""))).counter for one in sealers * 3]
     assert sorted(set(counters)) == sorted(counters)
 
 
@@ -104,7 +105,7 @@ def test_what_goes_to_all_is_opened_by_all_who_have_the_key() -> None:
     )
     flood = a.flood_sealer()
     assert flood is not None
-    body = flood.seal(Kind.IP, b"all", b"flood.a")
+    body = b"".join(flood.seal(Kind.IP, b"all", b"flood.a"))
     for secrets, is_ours in ((b, True), (stranger, False)):
         opener = secrets.keys_with(hello_a).flood_opener
         assert opener is not None

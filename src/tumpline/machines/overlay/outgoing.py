@@ -87,7 +87,7 @@ class Outgoing:
         self._greet(peer, now)
         key = OverlayKey(Purpose.BUNDLE, peer.name, self._config.name)
         body = peer.keys.sealer.seal(wire.Kind.BUNDLE, octets, key.associated)
-        self._out.append(Publish(str(key), (body,), None, True))
+        self._out.append(Publish(str(key), body, None, True))
 
     # ---- which way ---------------------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class Outgoing:
         self._greet(peer, now)
         body = peer.keys.sealer.seal(batch.kind, batch.octets, route.associated)
         self._counters.messages_out += 1
-        self._out.append(Publish(route.key, (body,), None, True))
+        self._out.append(Publish(route.key, body, None, True))
 
     def _send_older(self, route: Route, batch: PacketBatch, now: float) -> None:
         for packet in self._older.packets_of(batch):
@@ -203,14 +203,14 @@ class Outgoing:
         kind = batch.kind | wire.FLOODED
         if self._flood_sealer is not None and self._config.via is not Via.ROUTER:
             body = self._flood_sealer.seal(kind, batch.octets, self._flood_key.associated)
-            self._out.append(Publish(str(self._flood_key), (body,)))
+            self._out.append(Publish(str(self._flood_key), body))
             self._counters.messages_out += 1
             return
         for peer in peers:
             route = self._ways.towards(peer, batch.kind, self.router)
             if route.fate is Fate.SEALED and peer.keys is not None:
                 body = peer.keys.sealer.seal(kind, batch.octets, route.associated)
-                self._out.append(Publish(route.key, (body,), None, True))
+                self._out.append(Publish(route.key, body, None, True))
                 self._counters.messages_out += 1
 
     def _older_ways(self, kind: PacketKind, others: list[Peer]) -> list[Route]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tumpline.machines.overlay import Message, Publish
+from tumpline.machines.overlay import Publish
 from tumpline.machines.packet_router.directory import Agent, Directory, Rank
 from tumpline.machines.packet_router.keys import FORM_OF
 from tumpline.machines.packet_router.outputs import JSON, Output
-from tumpline.machines.packet_router.shares import Shares
+from tumpline.machines.packet_router.shares import Message, Shares
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.agent_keys import is_agent_name
 from tumpline.wire.packet_json import Generation

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tumpline.machines.overlay import Departure, MemberConfig, Message, Output
+from tumpline.machines.overlay import Departure, MemberConfig, Output
 from tumpline.machines.overlay.announcer import Announcer
 from tumpline.machines.overlay.directory import Directory as Members
 from tumpline.machines.overlay.directory import Peer
 from tumpline.machines.overlay.sealing import Secrets
 from tumpline.machines.packet_router.directory import Directory
+from tumpline.machines.packet_router.shares import Message
 from tumpline.wire.overlay import WHO, Role, decode_hello_untrusted
 
 
@@ -20,7 +21,7 @@ class Presence:
         self._now = 0.0
         secrets = Secrets(config)
         self.outputs: list[Output] = []
-        self.announcer = Announcer(config, secrets, self.outputs, Role.ROUTER)
+        self.announcer = Announcer(config._replace(role=Role.ROUTER), secrets, self.outputs)
         self.members = Members(config, secrets, self.announcer, self.outputs, self._changed)
 
     def heard(self, message: Message, now: float) -> None:

@@ -7,13 +7,13 @@ of members, the older agents' `started` messages, and the packets themselves. A 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from tumpline.errors import MalformedError
 from tumpline.machines.impairment import Chance, Impairment
-from tumpline.machines.overlay import MemberConfig, Message, Publish
+from tumpline.machines.overlay import MemberConfig, Publish
 from tumpline.machines.packet_router.directory import Directory
 from tumpline.machines.packet_router.fellows import Fellows
 from tumpline.machines.packet_router.impaired import Impairments
@@ -22,7 +22,7 @@ from tumpline.machines.packet_router.news import News
 from tumpline.machines.packet_router.outputs import JSON, Bind, Cancel, Output, Subscribe, Unbind
 from tumpline.machines.packet_router.passing import Passing
 from tumpline.machines.packet_router.presence import Presence
-from tumpline.machines.packet_router.shares import Shares, Step
+from tumpline.machines.packet_router.shares import Message, Shares, Step
 from tumpline.machines.packet_router.snapshot import snapshot_of
 from tumpline.machines.packet_router.topology import Topology
 from tumpline.wire.agent_json import Component, ControlKind, encode_control
@@ -44,6 +44,7 @@ class RouterConfig(NamedTuple):
     shards: int = 1
     topology: Topology | None = None
     impairment: Impairment | None = None
+    guesses: Mapping[bytes, tuple[str, ...]] = {}  # by the usual plan: agents that may have an address nobody claimed
 
     @property
     def name(self) -> str:
@@ -76,7 +77,8 @@ class PacketRouter:
         self._outputs: list[Output] = []
         self._shares = Shares(config.name, tuple(self._queues))
         self.directory = Directory()
-        self.passing = Passing(self.directory, config.topology, Impairments(config.impairment, random), self._outputs)
+        impairments = Impairments(config.impairment, random)
+        self.passing = Passing(self.directory, config.topology, impairments, self._outputs, guesses=config.guesses)
         instance = config.member.instance.hex()
         self._fellows = Fellows(config.name, instance, self._shares, self.directory, self._outputs)
         self._presence = Presence(config.member, self.directory)
@@ -154,7 +156,7 @@ class PacketRouter:
 
     def returned(self, routing_key: str, now: float) -> None:
         """The broker found no queue for it: whom it was for is not there (any more)."""
-        self.passing.counters.returned += 1
+        self.passing.returned(routing_key, now)
         name = receiver_of(routing_key)
         if name is not None and not self._presence.returned(name, now):
             self.directory.forget(name)
