@@ -45,7 +45,7 @@ def run(data: bytes) -> bool:
     line.snapshot()
     if batch is None:
         return False
-    assert batch_untrusted(batch.kind, batch.octets).count == batch.count == line.counts.heard, "not counted"
+    assert batch_untrusted(batch.kind, batch.octets).count == batch.count == line.counts.packets_out, "not counted"
     assert all(3 <= len(record.packet) <= FRAME_OCTETS_MOST for record in batch.records()), "no frame"
     return True
 

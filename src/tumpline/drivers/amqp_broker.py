@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import cast
 
 from tumpline.drivers.dial import Address
@@ -11,6 +12,7 @@ from tumpline.errors import TumplineError
 from tumpline.machines.amqp_broker import Broker, BrokerConfig, Connection
 
 DEFAULT_PORT = 5672  # IANA: amqp
+LINGER_S = 5.0  # what a client gets to read why its connection is closed
 WRITE_OCTETS_HIGH = 1 << 20  # in the transport's buffer; the machine's own bound is what slows a peer down
 
 
@@ -59,8 +61,9 @@ class _Peer(asyncio.Protocol):
             self._unsent += sum(map(len, pieces))
             self._transport.writelines(pieces)
         self._tell_sent()
-        if self._connection.is_closed:
+        if self._connection.is_closed and not self._transport.is_closing():
             self._transport.close()
+            self._server.later(LINGER_S, self._transport.abort)  # if it does not read what it is told
 
     def follow(self) -> None:
         """Read only where the machine wants octets."""
@@ -97,6 +100,10 @@ class BrokerServer:
         """Where it listens."""
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Call this then."""
+        self._loop.call_later(delay_s, call)
 
     def now(self) -> float:
         """The clock of the machine."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 
+from tumpline.drivers.overlay import PortUp
 from tumpline.drivers.ports.memory import MemoryPort, MemoryPortConfig
 from tumpline.node.overlay.agent import OverlayAgent
 from tumpline.node.overlay.settings import Wish, settings_of
@@ -21,7 +22,7 @@ ANSWER_S: Final = 20.0  # of a machine that has much else to do
 class MemoryAgent:
     """`bbbb::NUMBER` and 10.2.0.NUMBER, in the session that `url` names."""
 
-    def __init__(self, url: str, name: str, number: int, **wishes: Any) -> None:
+    def __init__(self, url: str, name: str, number: int, *, interval_s: int = 10, **wishes: Any) -> None:
         self.name = name
         self.number = number
         self.addresses: tuple[Address, ...] = (IPv6Address(f"bbbb::{number:x}"), IPv4Address(f"10.2.0.{number}"))
@@ -33,17 +34,25 @@ class MemoryAgent:
         config = MemoryPortConfig(
             name=f"memory-{name}", addresses=[f"{self.addresses[0]}/64", f"{self.addresses[1]}/24"]
         )
-        self.agent = OverlayAgent(
-            settings._replace(port=load_registry().ports.get("memory"), port_config=config), self._told
+        attachment = settings.attachment
+        settings = settings._replace(
+            attachment=attachment._replace(member=attachment.member._replace(interval_s=interval_s)),
+            port=load_registry().ports.get("memory"),
+            port_config=config,
         )
+        self.agent = OverlayAgent(settings, self._told)
 
     async def start(self) -> None:
         """Join. Raises: TumplineError."""
         await self.agent.start()
-        self.port.on_taken = self._taken
 
     async def stop(self) -> None:
         """Leave, in order."""
+        await self.agent.close()
+
+    async def crash(self) -> None:
+        """Leave without a word."""
+        self.agent.attachment.abort()
         await self.agent.close()
 
     @property
@@ -77,12 +86,19 @@ class MemoryAgent:
                 self._changed.clear()
                 await self._changed.wait()
 
+    def forget(self) -> None:
+        """What it has heard until now, for tests that take long."""
+        self.replies.clear()
+        self.events.clear()
+
     def told(self, kind: str) -> list[Any]:
         """Its events of one class, by name."""
         return [event for event in self.events if type(event).__name__ == kind]
 
     def _told(self, event: Any) -> None:
         self.events.append(event)
+        if type(event) is PortUp:
+            self.port.on_taken = self._taken
         self._changed.set()
 
     def _taken(self, packets: list[bytes]) -> None:
@@ -107,3 +123,14 @@ async def memory_agent(url: str, name: str, number: int, **wishes: Any) -> Async
         yield made
     finally:
         await made.stop()
+
+
+async def meet(*agents: MemoryAgent) -> None:
+    """Until each knows all others and their addresses. Raises: TimeoutError."""
+    for agent in agents:
+        others = {other.name: str(other.addresses[0]) for other in agents if other is not agent}
+        await agent.until(lambda: all(_claims(agent, name, address) for name, address in others.items()))  # noqa: B023
+
+
+def _claims(agent: MemoryAgent, name: str, address: str) -> bool:
+    return any(claim.startswith(address) for claim in agent.members.get(name, {}).get("claims", ()))

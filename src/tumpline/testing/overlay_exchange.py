@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from ipaddress import ip_interface
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tumpline.machines.amqp_broker.topics import Topics
 from tumpline.machines.overlay import BindingsChanged, Event, Member, MemberConfig, Message, Publish, ToPort
-from tumpline.machines.packets import batch_of
+from tumpline.machines.packets import Record, batch_of
 from tumpline.wire.overlay import Claim
 
 Listener = Callable[[Message], None]
@@ -27,6 +27,13 @@ def ipv6(source: str, destination: str, payload: bytes = b"", hop_limit: int = 6
     return b"\x60\0\0\0" + len(payload).to_bytes(2, "big") + bytes((59, hop_limit)) + ends + payload
 
 
+def member_config(number: int, **more: Any) -> MemberConfig:
+    """Of `m1`, `m2` ... with bbbb::1, bbbb::2 ...; `more` replaces fields."""
+    claims = (claim(f"bbbb::{number:x}/64"),)
+    basis = MemberConfig(f"m{number}", bytes([number] * 8), bytes([number] * 32), 1000, addresses=claims)
+    return basis._replace(**more)
+
+
 class Published(NamedTuple):
     """What somebody published, for tests to look at."""
 
@@ -41,6 +48,7 @@ class Station:
         self.name = config.name
         self.member = Member(config)
         self.packets: list[bytes] = []  # that were written into its port
+        self.records: list[Record] = []  # the same, with what stands before them
         self.events: list[Event] = []
         self.inbox: deque[Message] = deque()
         self.is_connected = False
@@ -82,6 +90,7 @@ class Station:
             if isinstance(output, Publish):
                 self._publish(output)
             elif isinstance(output, ToPort):
+                self.records += output.batch.records()
                 self.packets += [bytes(record.packet) for record in output.batch.records()]
             else:
                 self.events.append(output)
@@ -142,6 +151,15 @@ class Exchange:
             else:
                 self.stations[name].inbox.append(message)
         return bool(found)
+
+    def keys_since(self, mark: int) -> list[str]:
+        """Under which keys was published after so many messages."""
+        return [published.message.routing_key for published in self.published[mark:]]
+
+    def say(self, key: str, body: bytes) -> None:
+        """Somebody publishes who is no member of ours."""
+        self.publish("", Message(key, None, body))
+        self.run()
 
     def run(self, seconds: float = 0.0) -> None:
         """Carry all there is, then let time pass, deadline by deadline, carrying what comes of it."""

@@ -72,13 +72,17 @@ class RabbitMq:
 
     def start(self) -> None:
         """Returns when it takes connections."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Returns at once: `wait_ready` may be called by another thread."""
         assert threading.current_thread() is threading.main_thread(), "it would die with the thread that started it"
         if self._epmd is None:
             self._epmd = _mortal(["epmd", "-port", f"{self._epmd_port}", "-address", "127.0.0.1"], self._environment())
         self._configure()
         door = ["-eval", _DOOR.replace("DOOR_PORT", f"{self._door_port}")]
         self._server = _mortal([SERVER, *door], self._environment(), self.directory / "output")
-        self.wait_ready()
 
     def wait_ready(self) -> None:
         """Until it takes connections."""

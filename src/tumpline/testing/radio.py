@@ -47,12 +47,12 @@ class Station(Protocol):
 
 
 class Air:
-    """What one station sends the others hear, at once, unless `lose` says that this time nobody does."""
+    """What one station sends the others hear, at once, unless `lose` says that this frame, or this acknowledgement, is lost."""
 
     def __init__(self, lose: Callable[[], bool] = lambda: False) -> None:
         self.stations: list[Station] = []
         self.frames: list[bytes] = []  # all that was in the air, acknowledgements too
-        self._lose = lose
+        self.lose = lose
 
     def transmit(self, sender: Station, frame: bytes) -> tuple[bool, int]:
         """With repetitions, if the frame wants an acknowledgement. Returns: whether there was one, and transmissions."""
@@ -64,7 +64,7 @@ class Air:
 
     def _once(self, sender: Station, frame: bytes) -> bool:
         self.frames.append(frame)
-        if self._lose():
+        if self.lose():
             return False
         # Those who acknowledge do it before anybody else says anything.
         acknowledged = [other.hear(frame) for other in self.stations if other is not sender]
@@ -72,6 +72,8 @@ class Air:
             return False
         ack = acknowledgement(frame[2])
         self.frames.append(ack)
+        if self.lose():
+            return False
         for other in self.stations:
             other.hear(ack)
         return True

@@ -23,6 +23,7 @@ from urllib.parse import quote
 from tumpline.drivers.amqp import AmqpUrl
 from tumpline.lab import Lab
 from tumpline.lab.api import unique
+from tumpline.lab.processes import end_inside
 
 HUB: Final = "hub"
 HUB_ADDRESS: Final = "10.99.0.1"
@@ -41,6 +42,7 @@ class Sites:
     def __init__(self, lab: Lab, directory: Path) -> None:
         self.lab = lab
         self._directory = directory
+        (directory / "run").mkdir()
         self._relay: subprocess.Popen[bytes] | None = None
         self._broker = AmqpUrl()
         self._agents: list[SiteAgent] = []
@@ -81,12 +83,26 @@ class Sites:
         command = ["tunnel", "connect", "--json", "--name", name or site, *options]
         return self.start(site, command, env={"AMQP_URL": url or self.url()}, **how)
 
-    def start(self, site: str, command: Sequence[str], **how: Any) -> SiteAgent:
-        """A `tumpline` command in a site."""
+    def start(self, site: str, command: Sequence[str], *, module: str = "tumpline", **how: Any) -> SiteAgent:
+        """A `tumpline` command in a site, or that of another module."""
         log = self._directory / f"{site}-{len(self._agents)}.log"
-        agent = SiteAgent(self.lab, site, [sys.executable, "-m", "tumpline", *command], log, **how)
+        agent = SiteAgent(self.lab, site, [sys.executable, "-m", module, *command], log, **how)
         self._agents.append(agent)
         return agent
+
+    @contextmanager
+    def program(self, site: str, command: Sequence[str]) -> Iterator[None]:
+        """Somebody else's program in a site, as long as the block lasts."""
+        process = self.lab.start(site, command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            end_inside(process)
+
+    @property
+    def password(self) -> str:
+        """Of the broker's user: nobody is to say it."""
+        return self._broker.password
 
     def ping(self, site: str, address: str, *, count: int = 1, wait_s: float = 5.0) -> bool:
         """Whether an answer came."""
@@ -148,6 +164,18 @@ class SiteAgent:
             assert time.monotonic() < deadline, f"{self.site} told no {event} {fields}:\n{self.said()}"
             time.sleep(0.02)
         return found[-1]
+
+    def wait(self) -> int:
+        """Its exit code, when it ends by itself."""
+        return self.process.wait(STEP_S)
+
+    def await_line(self, text: str) -> None:
+        """Until it has said this. Raises: AssertionError: it ended, or took too long."""
+        deadline = time.monotonic() + STEP_S
+        while text not in self.said():
+            assert self.process.poll() is None, f"{self.site} ended with {self.process.returncode}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"{self.site} did not say {text!r}:\n{self.said()}"
+            time.sleep(0.02)
 
     def send_signal(self, number: int) -> None:
         """To the program itself, not to what entered the namespace for it."""

@@ -91,7 +91,7 @@ def decode_talk_untrusted(body: bytes | memoryview) -> Talk:
         decoded = _DECODER.decode(body)
         if decoded.version != VERSION:
             raise MalformedError(f"router: a message of version {decoded.version}; this is version {VERSION}")
-        learned = tuple(Learned(_address_of(address), *of) for address, *of in decoded.learned)
+        learned = tuple(Learned(_address_of(address), agent, claimed) for address, agent, claimed in decoded.learned)
         agents = tuple(Older(name, Generation(number), tuple(kinds)) for name, number, kinds in decoded.agents)
         said = Said(decoded.said)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:

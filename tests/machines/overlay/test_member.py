@@ -5,29 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tumpline.machines.overlay import BundleMessage, MemberConfig, MemberJoined, MemberLeft
-from tumpline.testing.overlay_exchange import Exchange, Station, claim, ipv6
+from tumpline.testing.overlay_exchange import Exchange, Station, ipv6
+from tumpline.testing.overlay_exchange import member_config as config
 from tumpline.wire.overlay import Format
 
 KEY = bytes(range(32))
-
-
-def config(number: int, **more: object) -> MemberConfig:
-    """Of `m1`, `m2` ... with bbbb::1, bbbb::2 ..."""
-    name = f"m{number}"
-    basis = MemberConfig(
-        name, bytes([number] * 8), bytes([number] * 32), 1000 + number, addresses=(claim(f"bbbb::{number:x}/64"),)
-    )
-    return basis._replace(**more)  # type: ignore[arg-type]  # whatever a test wants
 
 
 def joined(exchange: Exchange, *configs: MemberConfig) -> list[Station]:
     stations = [exchange.add(one) for one in configs]
     exchange.run()
     return stations
-
-
-def keys_since(exchange: Exchange, mark: int) -> list[str]:
-    return [published.message.routing_key for published in exchange.published[mark:]]
 
 
 @pytest.mark.parametrize("given", [KEY, None])
@@ -39,7 +27,7 @@ def test_a_packet_goes_to_the_owner_of_its_address_and_to_nobody_else(given: byt
     one.send(packet)
     exchange.run()
     assert (two.packets, three.packets) == ([packet], [])
-    assert keys_since(exchange, mark) == ["tumpline.packet.m2.m1"]
+    assert exchange.keys_since(mark) == ["tumpline.packet.m2.m1"]
     assert packet not in exchange.published[-1].message.body
 
 
@@ -64,7 +52,7 @@ def test_the_older_formats_both_ways(spoken: Format) -> None:
     two.send(back)
     exchange.run()
     assert (two.packets, one.packets) == ([there], [back])
-    assert all("toAgent" in key for key in keys_since(exchange, mark))
+    assert all("toAgent" in key for key in exchange.keys_since(mark))
 
 
 def test_packets_of_one_batch_for_several_members_arrive_in_order() -> None:
@@ -75,7 +63,7 @@ def test_packets_of_one_batch_for_several_members_arrive_in_order() -> None:
     one.send(*packets)
     exchange.run()
     assert (two.packets, three.packets) == (packets[::2], packets[1::2])
-    assert sorted(keys_since(exchange, mark)) == ["tumpline.packet.m2.m1", "tumpline.packet.m3.m1"]
+    assert sorted(exchange.keys_since(mark)) == ["tumpline.packet.m2.m1", "tumpline.packet.m3.m1"]
 
 
 def test_who_is_there_and_who_has_gone_is_told() -> None:

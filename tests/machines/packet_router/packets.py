@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from ipaddress import ip_address
+from typing import Any
 
-from tumpline.machines.packet_router import PacketRouter, Publish
+from tumpline.machines.overlay import MemberConfig, Publish
+from tumpline.machines.packet_router import PacketRouter
 from tumpline.wire.packet_json import Generation, Packet, encode_packet
 
 Sent = tuple[str, bytes]
@@ -34,7 +37,13 @@ def sent(machine: PacketRouter) -> list[Sent]:
     """Packets that the machine wants to publish."""
     outputs = [output for output in machine.outputs() if isinstance(output, Publish)]
     return [
-        (output.routing_key, output.body)
+        (output.routing_key, b"".join(output.pieces))
         for output in outputs
         if "toAgent" in output.routing_key or output.routing_key.startswith("tumpline.packet.")
     ]
+
+
+def config(name: str, **values: Any) -> MemberConfig:
+    """Of a member, or of a router; everything follows from the name."""
+    instance = blake2b(name.encode(), digest_size=8).digest()
+    return MemberConfig(name, instance, blake2b(name.encode(), digest_size=32).digest(), **values)

@@ -10,27 +10,21 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from random import Random
-from typing import NamedTuple
 
-from tests.machines.packet_router.packets import at, body, ip
+from tests.machines.packet_router.packets import at, body, config, ip
 
+from tumpline.machines.overlay import Message, Publish
 from tumpline.machines.packet_router import (
     CONTROL_PATTERNS,
     Bind,
     Cancel,
     Output,
     PacketRouter,
-    Publish,
     RouterConfig,
     Subscribe,
     Unbind,
 )
 from tumpline.wire.packet_json import decode_packet_untrusted
-
-
-class Message(NamedTuple):
-    routing_key: str
-    body: bytes
 
 
 class _Pipe:
@@ -51,7 +45,7 @@ class Client:
     def __init__(self, bus: Bus, name: str, shards: int) -> None:
         self.bus = bus
         self.is_alive = True
-        self.machine = PacketRouter(RouterConfig(name, f"{name}-{bus.now}", shards), bus.random.random)
+        self.machine = PacketRouter(RouterConfig(config(name), shards), bus.random.random)
         self._up, self._down = _Pipe(bus), _Pipe(bus)
         self._timer: float | None = None
 
@@ -128,17 +122,17 @@ class Bus:
         self.given[source] += 1
         number = self.given[source].to_bytes(3)
         packet = ip(f"bbbb::{1 + int(source[1:]):x}", "bbbb::ffff")[:-4] + number + b"\x07"
-        self._route(Message(f"fromAgent.{source}.ip.tun.packet.raw", body(packet)))
+        self._route(Message(f"fromAgent.{source}.ip.tun.packet.raw", None, body(packet)))
 
     def started(self, name: str, host: int) -> None:
         told = f'{{"ipv6_prefix": "bbbb", "ipv6_host": "{host:x}"}}'.encode()
-        self._route(Message(f"fromAgent.{name}.ip.tun.started", told))
+        self._route(Message(f"fromAgent.{name}.ip.tun.started", None, told))
 
     def perform(self, client: Client, output: Output) -> None:
         """The broker reads what a router wrote."""
         match output:
-            case Publish(key, octets):
-                self._route(Message(key, octets))
+            case Publish(key, pieces):
+                self._route(Message(key, None, b"".join(pieces)))
             case Subscribe(share, patterns):
                 self._bindings[share].update(patterns)
                 self.consumers[share].append(client)

@@ -49,7 +49,7 @@ def test_a_probe_with_fcs() -> None:
     whole = FRAME + fcs(FRAME)
     assert heard(line, whole, FRAME + b"\0\0", whole) == [(RadioFacts(fcs=fcs(FRAME)), FRAME)] * 2
     assert sent(line, FRAME) == [encode_slip(whole)]
-    assert (line.counts.heard, line.counts.bad_fcs, line.counts.sent) == (2, 1, 1)
+    assert (line.counts.packets_out, line.counts.bad_fcs, line.counts.packets_in) == (2, 1, 1)
 
 
 def test_a_probe_with_metadata() -> None:
@@ -71,7 +71,7 @@ def test_a_passive_line() -> None:
     line = opened(SerialConfig(is_passive=True))
     assert [frame for _, frame in heard(line, ACK, FRAME)] == [ACK, FRAME]
     assert sent(line, FRAME) == []
-    assert line.counts.not_sent == 1
+    assert line.counts.dropped == 1
 
 
 @pytest.mark.parametrize("length", [1, 2, 126, 300])
@@ -105,6 +105,6 @@ def test_each_frame_is_counted_once(frames: list[bytes], trailer: Trailer) -> No
     line = opened(SerialConfig(trailer))
     found = heard(line, *frames)
     counts, slip = line.counts, line.snapshot()["slip"]
-    assert len(found) == counts.heard
-    crossed = counts.heard + counts.bad_fcs + counts.malformed + counts.acknowledgements
+    assert len(found) == counts.packets_out
+    crossed = counts.packets_out + counts.bad_fcs + counts.malformed + counts.acknowledgements
     assert crossed + slip["malformed"] + slip["too_long"] == len(frames)

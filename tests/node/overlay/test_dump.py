@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import queue
 import resource
+import struct
 import subprocess
+import threading
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -16,6 +20,7 @@ from tumpline.node.overlay.dump import Dump, DumpConfig
 from tumpline.wire.dot15d4 import fcs
 from tumpline.wire.pcapng import Direction
 from tumpline.wire.radio import RadioFacts, encode_facts
+from tumpline.wire.virtio_net import NEEDS_CSUM, GsoType, Offload
 
 # ICMPv6 echo from ::1 to ::1; UDP from 10.2.0.1 to 10.2.0.2, port 9; a data frame with a short broadcast address.
 ECHO = bytes.fromhex("6000000000083a40" + "00" * 15 + "01" + "00" * 15 + "01" + "80007ebb00010001")
@@ -54,6 +59,23 @@ def test_ip_is_raw_or_by_version(tmp_path: Path) -> None:
     assert tshark(path, *fields) == [["0", "ipv6:icmpv6"], ["1", "ip:udp"]]
 
 
+def test_super_packets_are_captured_as_the_packets_that_they_stand_for(tmp_path: Path) -> None:
+    """TCP over IPv6, 3000 octets in segments of 1400, whose checksum is that of the pseudo-header alone, as a TUN gives it."""
+    payload, sources = bytes(range(250)) * 12, bytes.fromhex("bbbb" + "00" * 13 + "01" + "bbbb" + "00" * 13 + "02")
+    length = 20 + len(payload)
+    words = struct.unpack(">16H", sources)
+    partial = (sum(words) + length + 6) % 0xFFFF
+    tcp = struct.pack(">HHIIBBHHH", 4000, 5000, 1, 1, 0x50, 0x18, 512, partial, 0)
+    packet = struct.pack(">IHBB", 6 << 28, length, 6, 64) + sources + tcp + payload
+    offload = Offload(NEEDS_CSUM, GsoType.TCP6, 60, 1400, 40, 16).encode()
+    path = dumped(tmp_path / "super.pcapng", batch_of_records(PacketKind.IP, [(offload, packet), (bytes(10), ECHO)]))
+    rows = tshark(path, "tcp.len", "tcp.seq_raw", "tcp.checksum.status", options=("-o", "tcp.check_checksum:TRUE"))
+    assert rows == [["1400", "1", "1"], ["1400", "1401", "1"], ["200", "2801", "1"], ["", "", ""]]
+    impossible = Offload(0, 77, 60, 1400, 40, 16).encode()
+    path = dumped(tmp_path / "strange.pcapng", batch_of_records(PacketKind.IP, [(impossible, ECHO)]))
+    assert tshark(path, "icmpv6.type") == [["128"]]
+
+
 def test_frames_keep_what_is_known_of_them(tmp_path: Path) -> None:
     facts = [
         RadioFacts(),
@@ -88,7 +110,7 @@ def test_directions_times_and_interfaces(tmp_path: Path) -> None:
     dump.packets(batch_of(PacketKind.FRAME, [FRAME]), Direction.OUTBOUND, "/dev/ttyUSB0")
     rows = tshark(path, "frame.time_epoch", "frame.packet_flags_direction", "frame.interface_name")
     assert rows == [
-        ["1700000000.000000001", "0x00000001", "tun0"],
+        ["1700000000.000000001", "0x00000002", "tun0"],
         ["1700000000.000000002", "0x00000002", "/dev/ttyUSB0"],
     ]
     assert dump.snapshot() == {"path": str(path), "packets": 2, "lost": 0}
@@ -163,6 +185,36 @@ def test_each_reader_of_a_pipe_gets_a_whole_capture(tmp_path: Path) -> None:
     assert dump.snapshot() == {"path": str(path), "packets": 4, "lost": 3}
 
 
+def test_tshark_reads_a_pipe_while_it_grows(tmp_path: Path) -> None:
+    path = tmp_path / "live"
+    os.mkfifo(path)
+    dump = Dump(DumpConfig(path))
+    command = ["tshark", "-l", "-n", "-i", str(path), "-T", "fields", "-e", "icmpv6.type"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        batch = batch_of(PacketKind.IP, [ECHO])
+        lines: queue.Queue[str] = queue.Queue()
+
+        def keep(output: IO[str]) -> None:
+            for line in output:
+                lines.put(line)
+
+        reader = threading.Thread(target=keep, args=(process.stdout,))
+        reader.start()
+        for _ in range(3):
+            # Until it has opened the pipe, packets are lost; after that each is seen while the capture goes on.
+            while True:
+                dump.packets(batch, Direction.INBOUND, "tun0")
+                try:
+                    assert lines.get(timeout=0.1) == "128\n"
+                    break
+                except queue.Empty:
+                    assert process.poll() is None
+        process.terminate()
+        reader.join()
+    dump.close()
+
+
 def test_a_pipe_whose_reader_sleeps_takes_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -174,3 +226,19 @@ def test_a_pipe_whose_reader_sleeps_takes_no_memory(tmp_path: Path) -> None:
     lost = dump.snapshot()["lost"]
     assert 0 < lost < 2 * PIPE_OCTETS_MOST // 65_000
     os.close(reader)
+
+
+def test_where_there_was_no_room_for_another_file_there_may_be_later(tmp_path: Path) -> None:
+    path = tmp_path / "full.pcapng"
+    dump = Dump(DumpConfig(path, Bounds(file_octets_most=1000, files_most=3)))
+    batch = batch_of(PacketKind.IP, [ECHO] * 8)
+    dump.packets(batch, Direction.INBOUND, "tun0")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        dump.packets(batch, Direction.INBOUND, "tun0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    dump.packets(batch, Direction.INBOUND, "tun0")
+    assert [len(tshark(each, "icmpv6.type")) for each in (tmp_path / "full.1.pcapng", path)] == [8, 8]
+    assert dump.snapshot()["lost"] == 8

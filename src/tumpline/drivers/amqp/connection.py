@@ -334,7 +334,7 @@ class AmqpConnection:
         if not self._opened.done():
             self._opened.set_exception(login_error(url, url.user, url.virtual_host, event.code, event.text))
         self._write()  # the answer to a close
-        self._give_back(event.text)
+        self._give_back(event.text, event.code)
 
     def _perform_blocked(self, event: Blocked) -> None:
         self.blocked = event.reason or "the broker gave no reason"
@@ -367,7 +367,7 @@ class AmqpConnection:
     def _perform_confirmed(self, event: Confirmed) -> None:
         self._channels[event.channel].confirmed(event)
 
-    def _give_back(self, reason: str) -> None:
+    def _give_back(self, reason: str, code: int = 0) -> None:
         """The socket; all who wait are told. Idempotent."""
         self._machine.lost(reason)
         self._disarm()
@@ -376,7 +376,7 @@ class AmqpConnection:
             self._ended.set_result(reason)
         channels, self._channels = self._channels, {}
         for channel in channels.values():
-            channel.end(over(self.url, reason))
+            channel.end(over(self.url, reason, code))
         self._drained.set()
 
     # ---- TLS ---------------------------------------------------------------------------------------------------------

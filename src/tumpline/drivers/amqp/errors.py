@@ -63,9 +63,9 @@ def refusal(where: object, what: str, code: int, text: str) -> AmqpError:
     return AmqpError(code, f"{where}: {what}: {_words(text)}; {remedy}", text)
 
 
-def over(where: object, reason: str) -> AmqpError:
+def over(where: object, reason: str, code: int = 0) -> AmqpError:
     """The connection is over."""
-    return AmqpError(0, f"{where}: the connection is over: {reason}", reason)
+    return AmqpError(code, f"{where}: the connection is over: {_words(reason)}", reason)
 
 
 def _words(text: str) -> str:

@@ -28,6 +28,14 @@ class SessionFailed(NamedTuple):
     error: BaseException
 
 
+class Congested(NamedTuple):
+    """The broker takes less than it is given: ports are paused."""
+
+
+class Drained(NamedTuple):
+    """It took what waited: ports go on."""
+
+
 class PortUp(NamedTuple):
     """A port is there (again)."""
 

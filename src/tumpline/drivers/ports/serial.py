@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from tumpline.drivers.ports._api import PortHost, PortSpec
-from tumpline.drivers.tty import open_tty
+from tumpline.drivers.tty import DeviceGoneError, close_tty, open_tty
 from tumpline.errors import TumplineError
 from tumpline.machines.packets import PacketBatch, PacketKind
 from tumpline.machines.serial._api import SerialConfig as LineConfig
@@ -63,6 +63,7 @@ class SerialPort:
         self._timer: asyncio.TimerHandle | None = None
         self._replug: asyncio.TimerHandle | None = None
         self._unplugged = 0
+        self._problem = ""  # why it cannot be opened although it is there again
 
     # ---- life -------------------------------------------------------------------------------------------------------
 
@@ -82,8 +83,13 @@ class SerialPort:
             self._host.port_up(**self._facts())
 
     def _facts(self) -> dict[str, Any]:
-        config, mode = self._config, "active" if self._line.can_send else "passive"
-        return {"device": self.name, "baudrate": config.baudrate, "dialect": config.dialect, "mode": mode}
+        return {
+            "device": self.name,
+            "baudrate": self._config.baudrate,
+            "dialect": self._config.dialect,
+            "mode": "active" if self._line.can_send else "passive",
+            "unplugged": self._unplugged,  # how often
+        }
 
     async def stop(self) -> None:
         """See PacketPort."""
@@ -99,7 +105,7 @@ class SerialPort:
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
-            os.close(self._fd)
+            close_tty(self._fd)
             self._fd = -1
         self._unsent.clear()
 
@@ -138,7 +144,7 @@ class SerialPort:
     def write(self, batch: PacketBatch) -> None:
         """See PacketPort."""
         if self._fd < 0:
-            self._line.counts.not_sent += batch.count
+            self._line.counts.dropped += batch.count
             return
         self._line.send(batch, self._loop.time())
         self._settle()
@@ -182,19 +188,22 @@ class SerialPort:
         self._close()
         self._unplugged += 1
         self._replug = self._loop.call_later(REPLUG_S, self._look)
-        self._host.port_down(f"serial device {self.name} is gone ({reason}); waiting until it is there again")
+        self._host.port_down(f"{reason}; waiting until it is there again")
 
     def _look(self) -> None:
         try:
             self._replug = None
             self._open()
-        except TumplineError:
+            self._problem = ""
+        except TumplineError as error:
             # Also while udev has not given it to our group yet: whatever it is, it was ours before.
+            self._problem = "" if isinstance(error, DeviceGoneError) else str(error)
             self._replug = self._loop.call_later(REPLUG_S, self._look)
 
     def describe(self) -> dict[str, Any]:
         """See PacketPort."""
-        return self._facts() | {"up": self._fd >= 0, "unplugged": self._unplugged} | self._line.snapshot()
+        state = {"name": self.name, "is_open": self._fd >= 0, "is_paused": self._is_paused, "problem": self._problem}
+        return state | self._facts() | self._line.snapshot()
 
 
 def _line_of(config: SerialConfig) -> SerialLine:

@@ -411,7 +411,18 @@ _ARGUMENTS: Final = {
     "x-message-ttl": "message_ttl_ms",
     "x-expires": "expires_ms",
 }
-_IGNORED: Final = frozenset({"x-queue-type", "x-queue-mode", "x-overflow", "x-max-priority"})
+# Of copies on several machines, and of where messages lie: there is one machine here, and its memory.
+_IGNORED: Final = frozenset(
+    {
+        "x-max-priority",
+        "x-overflow",
+        "x-queue-leader-locator",
+        "x-queue-mode",
+        "x-queue-type",
+        "x-queue-version",
+        "x-quorum-initial-group-size",
+    }
+)
 
 
 def _options(method: m.QueueDeclare) -> QueueOptions:
@@ -427,6 +438,13 @@ def _options(method: m.QueueDeclare) -> QueueOptions:
             raise Fault(
                 Reply.PRECONDITION_FAILED, f"argument '{name}' of queue '{method.queue}' is not for this broker"
             )
+    if method.arguments.get("x-queue-type") == "quorum" and (
+        not method.durable or method.exclusive or method.auto_delete
+    ):
+        raise Fault(
+            Reply.PRECONDITION_FAILED,
+            f"queue '{method.queue}': a quorum queue is durable, neither exclusive nor auto-delete",
+        )
     if method.arguments.get("x-overflow", "drop-head") != "drop-head":
         raise Fault(
             Reply.PRECONDITION_FAILED, f"queue '{method.queue}': full queues drop their oldest here (drop-head)"

@@ -386,6 +386,7 @@ class Connection:
         if was_running:
             self._drop_channels(now)
         self._owner.left(self, now)
+        self._owner.has_output(self)  # if only that the socket is to be closed
 
 
 def _decoded(frame: Frame) -> m.Method:

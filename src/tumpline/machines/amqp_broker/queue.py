@@ -99,14 +99,20 @@ class Queue:
 
     def pop(self, now: float) -> Entry | None:
         """The first that is not too old: to be given to `release` or `put_back` in the end."""
-        ttl_ms = self.options.message_ttl_ms
-        while self._entries:
-            entry, arrived = self._pop()
-            if ttl_ms is None or now - arrived < ttl_ms / 1000:
-                return entry
+        self.drop_old(now)
+        return self._pop()[0] if self._entries else None
+
+    def drop_old(self, now: float) -> None:
+        """What has waited for too long."""
+        while (at := self.next_too_old()) is not None and at <= now:
             self.dropped += 1
-            self.release(entry)
-        return None
+            self.release(self._pop()[0])
+
+    def next_too_old(self) -> float | None:
+        """When the first will have waited for too long."""
+        if self.options.message_ttl_ms is None or not self._entries:
+            return None
+        return self._entries[0][1] + self.options.message_ttl_ms / 1000
 
     def release(self, entry: Entry) -> None:
         """One that was taken is not needed any more."""

@@ -169,13 +169,17 @@ class VirtualHost:
             self.delete_queue(queue)
 
     def next_timeout(self) -> float | None:
-        """When the next queue has been unused for long enough."""
-        return min((_expiry(queue) for queue in self.queues.values() if _expires(queue)), default=None)
+        """When the next queue will have been unused, or the next message have waited, for long enough."""
+        times = [_expiry(queue) for queue in self.queues.values() if _expires(queue)]
+        times += [at for queue in self.queues.values() if (at := queue.next_too_old()) is not None]
+        return min(times, default=None)
 
     def handle_timeout(self, now: float) -> None:
-        """Delete queues that were unused for so long."""
+        """Delete queues that were unused for so long, and drop messages that have waited for too long."""
         for queue in [each for each in self.queues.values() if _expires(each) and _expiry(each) <= now]:
             self.delete_queue(queue)
+        for queue in self.queues.values():
+            queue.drop_old(now)
 
     # ---- bindings ----------------------------------------------------------------------------------------------------
 

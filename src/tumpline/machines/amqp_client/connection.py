@@ -47,6 +47,8 @@ CLOSE_S: Final = 2.0  # what a broker gets to say good-bye
 MESSAGE_OCTETS_MOST: Final = 16 << 20
 
 _HEAD: Final = Struct(">BHI")
+_U64: Final = Struct(">Q")
+_HEADS_OCTETS: Final = 768  # method and header of a delivery hardly have more
 _METHOD, _HEADER, _BODY = int(FrameKind.METHOD), int(FrameKind.HEADER), int(FrameKind.BODY)
 _DELIVER: Final = b"\x00\x3c\x00\x3c"
 _FRAME_END: Final = 0xCE
@@ -266,12 +268,45 @@ class ClientConnection:
             if data[last] != _FRAME_END:
                 raise MalformedError(f"a frame that ends with {data[last]:#04x}")
             if number:
+                whole = self._whole_delivery(data, at, number, length, end) if kind == _METHOD else 0
+                if whole:
+                    at = whole
+                    continue
                 self._of_channel(kind, number, data[at + 7 : last])
             elif kind == _METHOD:
                 self._of_connection(decode_method_untrusted(bytes(data[at + 7 : last])))
             at = last + 1
         self._end_batches()
         return at if self.state is not State.ENDED else end
+
+    def _whole_delivery(self, data: memoryview, at: int, number: int, length: int, end: int) -> int:
+        """Where it ends, if a delivery begins here with its header and its whole body in one frame, as nearly all do: three
+        frames at once cost a third less. 0 if that is not so: they are looked at one by one. Raises: MalformedError."""
+        channel = self._channels.get(number)
+        heads = bytes(data[at : at + _HEADS_OCTETS])  # slices of bytes cost less than those of views
+        method_end = 7 + length
+        header_at = method_end + 8
+        if heads[7:11] != _DELIVER or header_at > len(heads) or channel is None or not channel.content.is_idle:
+            return 0
+        kind, header_channel, header_octets = _HEAD.unpack_from(heads, method_end + 1)
+        header_end = header_at + header_octets
+        if kind != _HEADER or header_channel != number or header_end + 8 > len(heads):
+            return 0
+        kind, body_channel, octets = _HEAD.unpack_from(heads, header_end + 1)
+        body_at = at + header_end + 8
+        body_end: int = body_at + octets
+        if kind != _BODY or body_channel != number or body_end >= end:
+            return 0
+        if heads[header_at + 4 : header_at + 12] != _U64.pack(octets) or octets > self._config.message_octets_most:
+            return 0  # not the whole body, or too long
+        if not heads[method_end] == heads[header_end] == data[body_end] == _FRAME_END:
+            return 0
+        route, tag = self._memo.deliver(heads[7:method_end])
+        _, properties = self._memo.header(heads[header_at:header_end])
+        consumer_tag, redelivered, exchange, key = route
+        body = data[body_at:body_end]
+        self._delivered(channel, Delivery(consumer_tag, tag, redelivered, exchange, key, properties, body))
+        return body_end + 1
 
     def _of_channel(self, kind: int, number: int, payload: memoryview) -> None:
         channel = self._channels.get(number)

@@ -15,7 +15,6 @@ from tumpline.wire.overlay import (
     Hello,
     OverlayKey,
     Purpose,
-    Role,
     encode_signed_hello,
 )
 
@@ -28,7 +27,7 @@ QUESTIONS_PER_S: Final = 0.5
 class Announcer:
     """Silent until `start`; `stop` when the connection is lost."""
 
-    def __init__(self, config: MemberConfig, secrets: Secrets, out: list[Output], role: Role = Role.MEMBER) -> None:
+    def __init__(self, config: MemberConfig, secrets: Secrets, out: list[Output]) -> None:
         self._secrets = secrets
         self._out = out
         self._key = str(OverlayKey(Purpose.HELLO, "", config.name))
@@ -41,7 +40,7 @@ class Announcer:
             0,
             secrets.mode,
             secrets.key,
-            role,
+            config.role,
             config.started_ms,
             config.interval_s,
             secrets.agreement_public,
@@ -87,10 +86,12 @@ class Announcer:
         else:
             self._next_at = min(self._next_at, now + 1.0 / ANSWERS_PER_S)
 
-    def ask(self, now: float) -> None:
-        """Let everybody announce themselves, unless that was asked just now."""
-        if self._questions.take(now):
-            self._out.append(Publish(WHO, (self.hello.name.encode(),)))
+    def ask(self, now: float) -> bool:
+        """Let everybody announce themselves; False: that was asked just now."""
+        if not self._questions.take(now):
+            return False
+        self._out.append(Publish(WHO, (self.hello.name.encode(),)))
+        return True
 
     def next_timeout(self) -> float | None:
         """When to announce again."""

@@ -20,7 +20,7 @@ _STARTED: Final = {PacketKind.IP: Topic.TUN_STARTED, PacketKind.FRAME: Topic.SER
 def bindings_of(config: MemberConfig, is_router_there: bool) -> tuple[str, ...]:
     """All of them. What agents say to all is heard unless a router of ours passes it on."""
     found = [HELLOS, WHO, str(OverlayKey(Purpose.BUNDLE, config.name, "*"))]
-    if Format.BINARY in config.formats:
+    if Format.BINARY in config.formats and config.kinds:
         found += [str(OverlayKey(Purpose.PACKET, config.name, "*")), str(OverlayKey(Purpose.FLOOD, "", "*"))]
     for generation in generations_of(config.formats):
         if generation is Generation.V1:

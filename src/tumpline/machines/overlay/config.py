@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from tumpline.errors import ConfigError
 from tumpline.machines.packets import PacketKind
-from tumpline.wire.overlay import ADDRESSES_MOST, INSTANCE_OCTETS, KEY_OCTETS, Claim, Format, name_problem
+from tumpline.wire.overlay import ADDRESSES_MOST, INSTANCE_OCTETS, KEY_OCTETS, Claim, Format, Role, name_problem
 
 ALL_FORMATS: Final = tuple(Format)
 
@@ -30,12 +30,15 @@ class MemberConfig(NamedTuple):
     started_ms: int = 0  # since 1970
     given_key: bytes | None = None  # of all members; without it each pair agrees on a key by their identities
     pins: Mapping[str, bytes] = {}  # name of a member -> public identity that it must have
-    kinds: tuple[PacketKind, ...] = (PacketKind.IP,)
+    kinds: tuple[PacketKind, ...] = (PacketKind.IP,)  # of packets; none: it takes bundles only
     formats: tuple[Format, ...] = ALL_FORMATS
     addresses: tuple[Claim, ...] = ()
     node_id: str = ""
     via: Via = Via.AUTO
     interval_s: int = 10
+    role: Role = (
+        Role.MEMBER
+    )  # a router opens what is sealed for it (`ToPort` says whose it is), and has no older format
 
     def check(self) -> MemberConfig:
         """Itself. Raises: ConfigError."""
@@ -51,7 +54,7 @@ class MemberConfig(NamedTuple):
             for name, key in self.pins.items()
             if len(key) != KEY_OCTETS
         ]
-        if not self.formats or not self.kinds:
+        if not self.formats:
             problems.append("format: write auto, binary, v1 or v0")
         if len(self.addresses) > ADDRESSES_MOST:
             problems.append(f"addresses: {len(self.addresses)} are too many; at most {ADDRESSES_MOST}")

@@ -83,7 +83,8 @@ class Directory:
         self._changed = changed
         self.peers: dict[str, Peer] = {}
         self.older: dict[str, Peer] = {}  # of those without an announcement, the one heard last at the end
-        self.routers = 0  # of ours
+        self.routers: dict[str, Peer] = {}  # of ours
+        self._look_at: float | None = None  # nobody counts as gone before; what is heard meanwhile only delays that
         self.refused = 0  # announcements without a proof, or of somebody else
         self._retired: dict[tuple[str, bytes], _Retired] = {}
         self._mismatches: dict[tuple[str, bytes], None] = {}
@@ -140,16 +141,19 @@ class Directory:
             self.remove(peer, Departure.DISCONNECTED)
 
     def next_timeout(self) -> float | None:
-        """When the next one counts as gone."""
-        return min((at for peer in self.peers.values() if (at := peer.silent_at()) is not None), default=None)
+        """When the next one counts as gone, or earlier."""
+        return self._look_at
 
     def handle_timeout(self, now: float) -> None:
         """Those that were silent for too long are gone."""
+        if self._look_at is None or now < self._look_at:
+            return
         gone = [peer for peer in self.peers.values() if (at := peer.silent_at()) is not None and at <= now]
         for peer in gone:
             if peer.doubted_until is not None:
                 self._announcer.ask(now)  # whoever took its name says so
             self.remove(peer, Departure.SILENT)
+        self._look_at = min((at for peer in self.peers.values() if (at := peer.silent_at()) is not None), default=None)
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
@@ -181,7 +185,9 @@ class Directory:
             hello.name, hello, keys, Trust.PROVEN if is_certain else Trust.FIRST_USE, now
         )
         peer.since = self._announcer.hello.sequence
-        self.routers += hello.role is Role.ROUTER
+        if hello.role is Role.ROUTER:
+            self.routers[hello.name] = peer
+        self._look_before(peer)
         self._changed(peer)
         self._out.append(MemberJoined(hello.name, hello))
 
@@ -194,14 +200,20 @@ class Directory:
             self._out.append(MemberChanged(hello.name, hello))
 
     def _doubt(self, peer: Peer, hello: Hello, now: float) -> None:
-        if peer.doubted_until is None and not hello.is_leaving:
+        # Nobody is doubted who was not asked: whoever forges announcements would otherwise drive members out.
+        if peer.doubted_until is None and not hello.is_leaving and self._announcer.ask(now):
             self._mismatch(hello, "another one of that name is there: it is taken when that one does not answer")
             peer.doubted_until = now + DOUBT_S
-            self._announcer.ask(now)
+            self._look_before(peer)
+
+    def _look_before(self, peer: Peer) -> None:
+        at = peer.silent_at()
+        if at is not None:
+            self._look_at = at if self._look_at is None else min(self._look_at, at)
 
     def _retire(self, peer: Peer, hello: Hello) -> None:
         assert peer.keys is not None
-        self.routers -= hello.role is Role.ROUTER
+        self.routers.pop(hello.name, None)
         self._retired[hello.name, hello.instance] = _Retired(hello.sequence, peer.keys)
         if len(self._retired) > RETIRED_MOST:
             del self._retired[next(iter(self._retired))]

@@ -41,6 +41,8 @@ class ToPort(NamedTuple):
     """To be written into the port of that kind."""
 
     batch: PacketBatch
+    source: str = ""  # the member that sealed it; JSON does not say it of all packets
+    is_flooded: bool = False
 
 
 class Departure(Enum):

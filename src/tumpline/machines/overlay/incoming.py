@@ -15,7 +15,7 @@ from tumpline.machines.overlay.directory import Directory, Peer, Trust
 from tumpline.machines.overlay.events import AddressLearned, BundleMessage, ControlReceived, Output, Received, ToPort
 from tumpline.machines.overlay.outgoing import is_for_many
 from tumpline.machines.overlay.sealing import BrokenSealError, ReplayError
-from tumpline.machines.packets import PacketBatch, PacketKind, batch_of, batch_untrusted
+from tumpline.machines.packets import PacketBatch, PacketKind, batch_of, batch_of_records, batch_untrusted
 from tumpline.wire.agent_json import CONTROL_OCTETS_MOST, Tun, addresses, control_kind_of, decode_control_untrusted
 from tumpline.wire.agent_keys import AgentKey, Direction, Topic, read_agent_key
 from tumpline.wire.ip_packet import decode_ip_untrusted
@@ -34,6 +34,8 @@ from tumpline.wire.packet_json import Generation, decode_packet_untrusted
 KEYS_MOST: Final = 4096  # routing keys whose handler is remembered; strangers choose them
 # A port's batch, and a bundle's segment, are at most this long; who says more says it in several messages.
 SEALED_OCTETS_MOST: Final = (256 << 10) + SEAL_OCTETS
+SOURCES_MOST: Final = 4096
+SOURCE_S: Final = 30.0  # so often at most is noted that an address is still in use; it is kept for ten times as long
 _KINDS: Final = {Topic.IP_PACKET: PacketKind.IP, Topic.FRAME: PacketKind.FRAME}
 _WAYS: Final = {
     (Generation.V1, Direction.FROM_AGENT): Way.V1_FROM,
@@ -65,6 +67,7 @@ class Incoming:
         self._out = out
         self._learned = learned  # an address has another owner than before
         self.copies = Copies()
+        self._sources: dict[bytes, tuple[str, float]] = {}  # member, and until when nothing is to be learned of it
         self._handlers: dict[str, Handler] = {}
 
     def received(self, messages: Sequence[Received], now: float) -> None:
@@ -155,16 +158,16 @@ class Incoming:
         if batch.kind is PacketKind.IP:
             self._learn_all(peer, batch, now)
         if is_flooded:
-            records = [record.packet for record in batch.records() if self._is_for_us(record.packet, batch.kind)]
-            packets = [packet for packet in records if self.copies.is_new(packet, Way.FLOOD, now)]
-            batch = batch_of(batch.kind, packets)
-        self._to_port(batch)
+            records = [record for record in batch.records() if self._is_for_us(record.packet, batch.kind)]
+            fresh = [record for record in records if self.copies.is_new(record.packet, Way.FLOOD, now)]
+            batch = batch_of_records(batch.kind, fresh)
+        self._to_port(batch, peer.name, is_flooded)
 
-    def _to_port(self, batch: PacketBatch) -> None:
+    def _to_port(self, batch: PacketBatch, source: str = "", is_flooded: bool = False) -> None:
         if batch.count and batch.kind in self._config.kinds:
             self._counters.packets_in += batch.count
             self._counters.octets_in += len(batch.octets)
-            self._out.append(ToPort(batch))
+            self._out.append(ToPort(batch, source, is_flooded))
 
     # ---- older agents ------------------------------------------------------------------------------------------------
 
@@ -205,22 +208,29 @@ class Incoming:
 
     # ---- addresses ---------------------------------------------------------------------------------------------------
 
+    def forget_sources(self) -> None:
+        """Somebody came, went or changed: who has an address is to be looked up again."""
+        self._sources.clear()
+
     def _learn_all(self, peer: Peer, batch: PacketBatch, now: float) -> None:
-        last = b""
+        last, sources = b"", self._sources
         for _, packet in batch.records():
             source = packet[8:24].tobytes() if packet[0] >> 4 == 6 else packet[12:16].tobytes()
             if source != last:
                 last = source
-                self._learn(peer, source, now)
+                name, until = sources.get(source, ("", 0.0))
+                if name != peer.name or until <= now:
+                    self._learn(peer, source, now)
 
     def _learn(self, peer: Peer, source: bytes, now: float) -> None:
         if len(source) not in (4, 16) or is_for_many(source) or not any(source):
             return
-        if self._book.is_claimed(source):
-            return
-        if self._book.learn(peer.name, source, now):
+        if not self._book.is_claimed(source) and self._book.learn(peer.name, source, now):
             self._out.append(AddressLearned(peer.name, source))
             self._learned()
+        if len(self._sources) >= SOURCES_MOST:
+            self._sources.clear()
+        self._sources[source] = (peer.name, now + SOURCE_S)
 
 
 def _nothing(_body: bytes | memoryview, _now: float) -> None:

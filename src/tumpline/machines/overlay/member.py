@@ -21,6 +21,7 @@ from tumpline.machines.packets import PacketBatch
 from tumpline.wire.agent_keys import Direction, read_agent_key
 from tumpline.wire.ip_packet import address_of
 from tumpline.wire.overlay import Claim, Purpose, decode_key_untrusted
+from tumpline.wire.packet_json import Generation
 
 
 class Member:
@@ -39,7 +40,7 @@ class Member:
             config, self._secrets, self._directory, self._book, self._announcer, self.counters, self._out
         )
         self._incoming = Incoming(
-            config, self._directory, self._book, self._announcer, self.counters, self._out, self._outgoing.forget_routes
+            config, self._directory, self._book, self._announcer, self.counters, self._out, self._owners_changed
         )
 
     @property
@@ -49,7 +50,7 @@ class Member:
 
     def bindings(self) -> tuple[str, ...]:
         """What the queue is to be bound to now; `BindingsChanged` says when that changes."""
-        return bindings_of(self.config, self._outgoing.router.is_ours)
+        return bindings_of(self.config, self._outgoing.router.ours is not None)
 
     def outputs(self) -> list[Output]:
         """What is to be done and what has happened since the last call."""
@@ -79,14 +80,18 @@ class Member:
     def returned(self, routing_key: str, now: float) -> None:
         """A message that was published as mandatory was taken by no queue."""
         self.counters.returned += 1
-        peer = self._directory.peers.get(self._addressee(routing_key))
-        if peer is not None:
+        for peer in self._addressees(routing_key):
             self._directory.remove(peer, Departure.RETURNED)
             self._announcer.ask(now)
 
     def older_router(self, is_there: bool, _now: float) -> None:
         """Whether an older router takes what we publish."""
         self._set_router(self._outgoing.router._replace(is_older=is_there))
+
+    def older_found(self, name: str, generation: Generation, now: float) -> None:
+        """An older agent reads from a queue of its own, although it may have said nothing since we joined."""
+        if self._directory.heard_older(name, generation, now) is not None:
+            self._owners_changed()
 
     # ---- the port ----------------------------------------------------------------------------------------------------
 
@@ -97,8 +102,13 @@ class Member:
     def set_addresses(self, addresses: tuple[Claim, ...], now: float) -> None:
         """The port has these, and networks behind it."""
         self._book.claim(self.config.name, addresses, Trust.OURSELVES)
-        self._outgoing.forget_routes()
+        self._owners_changed()
         self._announcer.set_addresses(addresses, now)
+
+    def send_to(self, name: str, batch: PacketBatch, now: float) -> bool:
+        """Packets for that member, whoever has their destinations; False: it is not there, or reads only JSON."""
+        peer = self._directory.peers.get(name)
+        return peer is not None and self._outgoing.send_to(peer, batch, now)
 
     def send_bundle_message(self, name: str, octets: bytes | memoryview, now: float) -> bool:
         """A piece of a bundle for a member; False: it is not there."""
@@ -121,14 +131,14 @@ class Member:
         self._directory.handle_timeout(now)
         self._incoming.copies.handle_timeout(now)
         if self._book.handle_timeout(now):
-            self._outgoing.forget_routes()
+            self._owners_changed()
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """For people: plain values."""
         return {
             "name": self.config.name,
             "identity": self.identity.hex(),
-            "router": self._outgoing.router._asdict(),
+            "routers": [*self._directory.routers, *(["older router"] if self._outgoing.router.is_older else [])],
             "members": [self._describe(peer, now) for peer in self._directory.peers.values()],
             "counters": asdict(self.counters) | {"copies": self._incoming.copies.dropped},
             "refused": self._directory.refused,
@@ -141,25 +151,36 @@ class Member:
             self._book.forget(peer.name)
         elif peer.hello is not None:
             self._book.claim(peer.name, peer.hello.addresses, peer.trust)
+        self._owners_changed()
+        self._set_router(self._outgoing.router._replace(ours=next(iter(self._directory.routers.values()), None)))
+
+    def _owners_changed(self) -> None:
         self._outgoing.forget_routes()
-        self._set_router(self._outgoing.router._replace(is_ours=self._directory.routers > 0))
+        self._incoming.forget_sources()
 
     def _set_router(self, router: Router) -> None:
         before, self._outgoing.router = self._outgoing.router, router
         if router == before:
             return
         self._outgoing.forget_routes()
-        if router.is_ours is not before.is_ours:
-            had, has = bindings_of(self.config, before.is_ours), bindings_of(self.config, router.is_ours)
+        is_there, was_there = router.ours is not None, before.ours is not None
+        if is_there is not was_there:
+            had, has = bindings_of(self.config, was_there), bindings_of(self.config, is_there)
             add, remove = (tuple(one for one in a if one not in b) for a, b in ((has, had), (had, has)))
             self._out.append(BindingsChanged(add, remove))
 
-    def _addressee(self, routing_key: str) -> str:
-        if routing_key.startswith("tumpline."):
-            key = decode_key_untrusted(routing_key)
-            return key.destination if key.purpose in (Purpose.PACKET, Purpose.BUNDLE) else ""
+    def _addressees(self, routing_key: str) -> list[Peer]:
+        """Who is gone if nobody's queue took this."""
         older = read_agent_key(routing_key)
-        return older.name if older is not None and older.direction is Direction.TO_AGENT else ""
+        if older is not None:
+            is_to_one, name = older.direction is Direction.TO_AGENT, older.name
+        else:
+            key = decode_key_untrusted(routing_key)
+            is_to_one, name = key.purpose in (Purpose.PACKET, Purpose.BUNDLE), key.destination
+        if not is_to_one:
+            return list(self._directory.routers.values())
+        peer = self._directory.peers.get(name)
+        return [] if peer is None else [peer]
 
     def _describe(self, peer: Peer, now: float) -> dict[str, Any]:
         known = self._book.describe(peer.name)

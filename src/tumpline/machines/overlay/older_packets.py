@@ -32,7 +32,9 @@ class OlderPackets:
         self.properties = PROPERTIES
 
     def packets_of(self, batch: PacketBatch) -> list[bytes]:
-        """Those of a batch, super-packets taken apart."""
+        """Those of a batch, super-packets taken apart. What a radio knows of a frame they cannot be told."""
+        if batch.kind is PacketKind.FRAME:
+            return [bytes(record.packet) for record in batch.records()]
         return [packet for record in batch.records() for packet in split(record.offload, record.packet)]
 
     def encode(

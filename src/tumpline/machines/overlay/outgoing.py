@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from tumpline.machines.overlay.addresses import AddressBook
@@ -12,12 +12,12 @@ from tumpline.machines.overlay.counters import Counters
 from tumpline.machines.overlay.directory import Directory, Peer
 from tumpline.machines.overlay.events import Output, Publish
 from tumpline.machines.overlay.older_packets import OlderPackets, key_of
-from tumpline.machines.overlay.routes import FLOODED, NOWHERE, Fate, Route, Router, Routes, formats_of
+from tumpline.machines.overlay.routes import FLOODED, NOWHERE, Fate, Route, Router, Routes, formats_of, generations_of
 from tumpline.machines.overlay.sealing import Secrets
 from tumpline.machines.packets import RECORD_HEAD_OCTETS, PacketBatch, PacketKind, batch_of
 from tumpline.wire import overlay as wire
 from tumpline.wire.agent_keys import Direction
-from tumpline.wire.overlay import Format, OverlayKey, Purpose
+from tumpline.wire.overlay import OverlayKey, Purpose
 from tumpline.wire.packet_json import Generation
 
 ROUTES_MOST: Final = 65_536  # destinations that are remembered; the port's own stack chooses them
@@ -73,13 +73,21 @@ class Outgoing:
             for route, group in _grouped(runs, batch):
                 self._send_run(route, group, now)
 
+    def send_to(self, peer: Peer, batch: PacketBatch, now: float) -> bool:
+        """Sealed, for one member."""
+        if not self._ways.can_seal_for(peer):
+            return False
+        key = OverlayKey(Purpose.PACKET, peer.name, self._config.name)
+        self._send_sealed(Route(Fate.SEALED, str(key), peer, key.associated), batch, now)
+        return True
+
     def send_bundle_message(self, peer: Peer, octets: bytes | memoryview, now: float) -> None:
         """A piece of a bundle, sealed for one member."""
         assert peer.keys is not None
         self._greet(peer, now)
         key = OverlayKey(Purpose.BUNDLE, peer.name, self._config.name)
         body = peer.keys.sealer.seal(wire.Kind.BUNDLE, octets, key.associated)
-        self._out.append(Publish(str(key), (body,), None, True))
+        self._out.append(Publish(str(key), body, None, True))
 
     # ---- which way ---------------------------------------------------------------------------------------------------
 
@@ -147,12 +155,11 @@ class Outgoing:
         self._greet(peer, now)
         body = peer.keys.sealer.seal(batch.kind, batch.octets, route.associated)
         self._counters.messages_out += 1
-        self._out.append(Publish(route.key, (body,), None, True))
+        self._out.append(Publish(route.key, body, None, True))
 
     def _send_older(self, route: Route, batch: PacketBatch, now: float) -> None:
-        direction = Direction.TO_AGENT if route.is_mandatory else Direction.FROM_AGENT
         for packet in self._older.packets_of(batch):
-            self._publish_older(route.key, packet, batch.kind, route.generation, direction, now)
+            self._publish_older(route, packet, batch.kind, now)
 
     def _greet(self, peer: Peer, now: float) -> None:
         """Nobody can open what we seal before our announcement has come."""
@@ -166,13 +173,19 @@ class Outgoing:
         if not packets:
             return
         self._counters.flooded += len(packets)
-        sealed = [peer for peer in self._directory.peers.values() if self._takes_sealed(peer)]
+        members = [peer for peer in self._directory.peers.values() if self._hears_floods(peer)]
+        sealed = [peer for peer in members if self._ways.can_seal_for(peer)]
         if sealed:
-            self._flood_sealed(batch_of(batch.kind, packets), sealed, now)
-        others = [peer for peer in self._directory.peers.values() if not self._takes_sealed(peer)]
-        for key, generation, direction in self._older_ways(batch.kind, others):
+            # Frames go with what the radio knows of them; none of them has been taken apart or left out.
+            whole = batch if batch.kind is PacketKind.FRAME else batch_of(batch.kind, packets)
+            self._flood_sealed(whole, sealed, now)
+        for route in self._older_ways(batch.kind, [peer for peer in members if not self._ways.can_seal_for(peer)]):
             for packet in packets:
-                self._publish_older(key, packet, batch.kind, generation, direction, now)
+                self._publish_older(route, packet, batch.kind, now)
+
+    def _hears_floods(self, peer: Peer) -> bool:
+        """A router hears what we say in an older format; it is sealed for if we have none, for it to translate."""
+        return peer.hello is None or peer.hello.role is wire.Role.MEMBER or not self._ways.generations
 
     def _is_hairpin(self, packet: bytes | memoryview, kind: PacketKind) -> bool:
         """It came out of the overlay: flooding it back could go on for ever between members that forward."""
@@ -184,68 +197,50 @@ class Outgoing:
         self._counters.hairpins += 1
         return True
 
-    def _takes_sealed(self, peer: Peer) -> bool:
-        return Format.BINARY in self._config.formats and peer.keys is not None and Format.BINARY in formats_of(peer)
-
     def _flood_sealed(self, batch: PacketBatch, peers: list[Peer], now: float) -> None:
         for peer in peers:
             self._greet(peer, now)
         kind = batch.kind | wire.FLOODED
         if self._flood_sealer is not None and self._config.via is not Via.ROUTER:
             body = self._flood_sealer.seal(kind, batch.octets, self._flood_key.associated)
-            self._out.append(Publish(str(self._flood_key), (body,)))
+            self._out.append(Publish(str(self._flood_key), body))
             self._counters.messages_out += 1
             return
         for peer in peers:
             route = self._ways.towards(peer, batch.kind, self.router)
             if route.fate is Fate.SEALED and peer.keys is not None:
                 body = peer.keys.sealer.seal(kind, batch.octets, route.associated)
-                self._out.append(Publish(route.key, (body,), None, True))
+                self._out.append(Publish(route.key, body, None, True))
                 self._counters.messages_out += 1
 
-    def _older_ways(self, kind: PacketKind, others: list[Peer]) -> Iterable[tuple[str, Generation, Direction]]:
-        """Where to publish so that those who take JSON hear it, as seldom as can be."""
-        own = self._ways.generations
-        if not own:
-            return
-        best = {peer.name: self._best(peer, own) for peer in others}
-        wanted = {generation for generation in best.values() if generation is not None}
-        if self.router.is_there:
-            # A router of ours bridges; an older one passes each generation on as it is.
-            wanted = {own[0]} if self.router.is_ours or not wanted else wanted
-        all_hear = wanted if self.router.is_there else {best[peer.name] for peer in others if peer.hello is not None}
-        for generation in own:
-            if generation in all_hear:
-                yield (
-                    key_of(generation, Direction.FROM_AGENT, self._config.name, kind),
-                    generation,
-                    Direction.FROM_AGENT,
-                )
-        for peer in others if not self.router.is_there else ():
-            generation_of_peer = best[peer.name]
-            if peer.hello is None and generation_of_peer is not None:
-                yield (
-                    key_of(generation_of_peer, Direction.TO_AGENT, peer.name, kind),
-                    generation_of_peer,
-                    Direction.TO_AGENT,
-                )
+    def _older_ways(self, kind: PacketKind, others: list[Peer]) -> list[Route]:
+        """Where to publish so that all who read JSON hear it, as seldom as can be."""
+        own, to_all, to_one = self._ways.generations, set[Generation](), list[Route]()
+        for peer in others:
+            theirs = generations_of(formats_of(peer))
+            best = next((generation for generation in own if generation in theirs), None)
+            if best is not None and (peer.hello is not None or self.router.passes_on(best, kind)):
+                to_all.add(best)
+            elif best is not None:
+                key = key_of(best, Direction.TO_AGENT, peer.name, kind)
+                to_one.append(Route(Fate.OLDER, key, None, b"", best, Direction.TO_AGENT))
+        if own and (self.router.ours is not None or (self.router.is_older and not to_all)):
+            to_all = {own[0]}  # a router of ours translates; an older one may know agents that we have not heard of
+        return [
+            Route(Fate.OLDER, self._key_for_all(generation, kind), None, b"", generation, Direction.FROM_AGENT)
+            for generation in own
+            if generation in to_all
+        ] + to_one
 
-    def _best(self, peer: Peer, own: Sequence[Generation]) -> Generation | None:
-        theirs = formats_of(peer)
-        return next((generation for generation in own if Format[generation.name] in theirs), None)
+    def _key_for_all(self, generation: Generation, kind: PacketKind) -> str:
+        return key_of(generation, Direction.FROM_AGENT, self._config.name, kind)
 
-    def _publish_older(
-        self,
-        key: str,
-        packet: bytes | memoryview,
-        kind: PacketKind,
-        generation: Generation,
-        direction: Direction,
-        now: float,
-    ) -> None:
-        body = self._older.encode(packet, kind, generation, direction, now)
+    def _publish_older(self, route: Route, packet: bytes, kind: PacketKind, now: float) -> None:
+        body = self._older.encode(packet, kind, route.generation, route.direction, now)
         self._counters.messages_out += 1
-        self._out.append(Publish(key, (body,), self._older.properties, direction is Direction.TO_AGENT))
+        # What is for a router of ours and comes back says that it is gone: members do not listen to that while it is there.
+        is_mandatory = route.direction is Direction.TO_AGENT or self.router.ours is not None
+        self._out.append(Publish(route.key, (body,), self._older.properties, is_mandatory))
 
 
 def is_for_many(address: bytes) -> bool:

@@ -35,7 +35,7 @@ class Route(NamedTuple):
     peer: Peer | None = None
     associated: bytes = b""
     generation: Generation = Generation.V1
-    is_mandatory: bool = False
+    direction: Direction = Direction.TO_AGENT
 
 
 FLOODED: Final = Route(Fate.FLOODED)
@@ -58,13 +58,12 @@ def generations_of(formats: Iterable[Format]) -> tuple[Generation, ...]:
 class Router(NamedTuple):
     """Which routers are there."""
 
-    is_ours: bool = False
+    ours: Peer | None = None  # one of them, if there are several
     is_older: bool = False
 
-    @property
-    def is_there(self) -> bool:
-        """Whether one passes on what we say in an older format."""
-        return self.is_ours or self.is_older
+    def passes_on(self, generation: Generation, kind: PacketKind) -> bool:
+        """Whether what we say in that format is heard by one. Older ones do not know IP packets of version 0."""
+        return self.ours is not None or (self.is_older and (generation is Generation.V1 or kind is PacketKind.FRAME))
 
 
 class Routes(NamedTuple):
@@ -76,29 +75,43 @@ class Routes(NamedTuple):
 
     def towards(self, peer: Peer, kind: PacketKind, router: Router) -> Route:
         """The one way to a member."""
-        theirs = formats_of(peer)
-        if Format.BINARY in self.formats and Format.BINARY in theirs and peer.keys is not None:
+        if self.can_seal_for(peer):
             return self._sealed(peer, router)
-        common = [one for one in generations_of(theirs) if one in self.generations]
-        if router.is_there:
-            own = self.generations
-            return self._by_router((common or own)[0], kind, peer) if own else NOWHERE
-        if not common:
-            return NOWHERE
-        key = key_of(common[0], Direction.TO_AGENT, peer.name, kind)
-        return Route(Fate.OLDER, key, peer, b"", common[0], True)
+        theirs = generations_of(formats_of(peer))
+        for generation in self.generations:
+            if generation in theirs:
+                return self._older(generation, kind, peer, router)
+        return self._translated(peer, kind, router)
 
     @property
     def generations(self) -> tuple[Generation, ...]:
         """Of the older formats those that we speak, the better one first."""
         return generations_of(self.formats)
 
+    def can_seal_for(self, peer: Peer) -> bool:
+        """Whether our own format is common."""
+        return Format.BINARY in self.formats and peer.keys is not None and Format.BINARY in formats_of(peer)
+
     def _sealed(self, peer: Peer, router: Router) -> Route:
-        if self.via is Via.ROUTER and not router.is_ours:
+        if self.via is Via.ROUTER and router.ours is None:
             return NOWHERE
         key = OverlayKey(Purpose.VIA if self.via is Via.ROUTER else Purpose.PACKET, peer.name, self.name)
-        return Route(Fate.SEALED, str(key), peer, key.associated, is_mandatory=True)
+        return Route(Fate.SEALED, str(key), peer, key.associated)
 
-    def _by_router(self, generation: Generation, kind: PacketKind, peer: Peer) -> Route:
-        key = key_of(generation, Direction.FROM_AGENT, self.name, kind)
-        return Route(Fate.OLDER, key, peer, b"", generation)
+    def _older(self, generation: Generation, kind: PacketKind, peer: Peer, router: Router) -> Route:
+        if router.passes_on(generation, kind):
+            key = key_of(generation, Direction.FROM_AGENT, self.name, kind)
+            return Route(Fate.OLDER, key, None, b"", generation, Direction.FROM_AGENT)
+        key = key_of(generation, Direction.TO_AGENT, peer.name, kind)
+        return Route(Fate.OLDER, key, None, b"", generation, Direction.TO_AGENT)
+
+    def _translated(self, peer: Peer, kind: PacketKind, router: Router) -> Route:
+        """Nothing is common: a router of ours reads what we can write, and writes what the member can read."""
+        if router.ours is None:
+            return NOWHERE
+        if self.generations:
+            return self._older(self.generations[0], kind, peer, router)
+        if not self.can_seal_for(router.ours):
+            return NOWHERE
+        key = OverlayKey(Purpose.PACKET, router.ours.name, self.name)
+        return Route(Fate.SEALED, str(key), router.ours, key.associated)

@@ -22,7 +22,6 @@ from tumpline.wire.overlay import (
     COUNTER_MOST,
     INSTANCE_OCTETS,
     KEY_OCTETS,
-    SEAL_OCTETS,
     SEALED_HEAD,
     SEALED_HEAD_OCTETS,
     VERSION,
@@ -34,6 +33,7 @@ from tumpline.wire.overlay import (
 )
 
 _INFO: Final = b"tumpline overlay 1"
+Sealed = tuple[bytes, bytes]  # head, and ciphertext with its tag: as they were made, so that nobody copies them
 
 
 class BrokenSealError(MalformedError):
@@ -74,16 +74,12 @@ class Sealer:
         self._instance = instance
         self._counter = counter
 
-    def seal(self, kind: int, octets: bytes | memoryview, associated: bytes) -> memoryview:
+    def seal(self, kind: int, octets: bytes | memoryview, associated: bytes) -> Sealed:
         """The body of a message. `associated` is OverlayKey.associated of its routing key; `kind` may have FLOODED."""
         self._counter.last = counter = self._counter.last + 1
         assert counter <= COUNTER_MOST
-        body = bytearray(len(octets) + SEAL_OCTETS)
-        SEALED_HEAD.pack_into(body, 0, VERSION, self._mode, kind, self._instance, counter)
-        view = memoryview(body)
-        bound = bytes(view[:SEALED_HEAD_OCTETS]) + associated
-        self._aead.encrypt_into(counter.to_bytes(12, "big"), octets, bound, view[SEALED_HEAD_OCTETS:])
-        return view
+        head = SEALED_HEAD.pack(VERSION, self._mode, kind, self._instance, counter)
+        return head, self._aead.encrypt(nonce_of(counter), octets, head + associated)
 
 
 class Opener:
@@ -99,10 +95,9 @@ class Opener:
         """What was sealed, in octets of its own. Raises: BrokenSealError, ReplayError."""
         if not self._window.may_take(head.counter):
             raise ReplayError(f"overlay: message {head.counter} came already")
-        opened = bytearray(len(body) - SEAL_OCTETS)
         sealed, bound = memoryview(body)[SEALED_HEAD_OCTETS:], bytes(body[:SEALED_HEAD_OCTETS]) + associated
         try:
-            self._aead.decrypt_into(nonce_of(head.counter), sealed, bound, opened)
+            opened = self._aead.decrypt(nonce_of(head.counter), sealed, bound)
         except InvalidTag:
             raise BrokenSealError(f"overlay: the seal of message {head.counter} is broken") from None
         self._window.take(head.counter)

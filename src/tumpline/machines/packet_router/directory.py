@@ -5,50 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from tumpline.machines.packet_router.keys import FORM_OF, Form
 from tumpline.machines.packets import PacketKind
+from tumpline.wire.overlay import Claim, Format, Hello
 from tumpline.wire.packet_json import Generation
 
 AGENTS_MOST: Final = 4096  # an event of interoperability tests has tens; a stranger who invents names fills no memory
 LEARNED_MOST: Final = 16_384  # addresses that nobody claimed, of all agents
 CLAIMS_MOST: Final = 256  # of one agent
 LEARNED_S: Final = 300.0  # without a packet from it: as long as bridges remember (IEEE 802.1D §7.9.2)
+_GENERATIONS: Final = {Format.V1: Generation.V1, Format.V0: Generation.V0}  # the better one first
 REFRESH_S: Final = 30.0  # how exactly that is kept
-
-
-class Prefix(NamedTuple):
-    """An address and how many of its bits count: all of them for a host."""
-
-    address: bytes
-    bits: int
-
-    @property
-    def is_host(self) -> bool:
-        """An interface's own address, whatever network it says to be in: `bbbb::1/64` means bbbb::1 alone."""
-        return self.bits >= 8 * len(self.address) or bool(self._value() & ((1 << self._low_bits()) - 1))
-
-    def covers(self, address: bytes) -> bool:
-        """Whether the address lies in it."""
-        same_kind = len(address) == len(self.address)
-        return same_kind and int.from_bytes(address) >> self._low_bits() == self._value() >> self._low_bits()
-
-    def _value(self) -> int:
-        return int.from_bytes(self.address)
-
-    def _low_bits(self) -> int:
-        return 8 * len(self.address) - self.bits
-
-
-class Facts(NamedTuple):
-    """What a member says of itself."""
-
-    name: str
-    kinds: frozenset[PacketKind]
-    generations: frozenset[Generation]  # of older agents' messages that it understands; none: binary alone
-    has_binary: bool
-    prefixes: tuple[Prefix, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +35,7 @@ class Agent:
         default_factory=dict
     )  # routing key of its packets; None: binary alone
     generation: Generation | None = Generation.V1  # in which it is sent packets
-    prefixes: tuple[Prefix, ...] = ()
+    claims: tuple[Claim, ...] = ()
     packets_in: int = 0
     octets_in: int = 0
     packets_out: int = 0
@@ -110,7 +79,7 @@ class Directory:
         self.changed: set[str] = set()  # older agents that came, or were heard to write otherwise than before
         self.version = 0  # counts agents that came or went
         self.refused = 0  # agents and addresses for which there was no room
-        self._networks: list[tuple[Prefix, Agent, Rank]] = []  # longest first
+        self._networks: list[tuple[Claim, Agent, Rank]] = []  # longest first
 
     def __iter__(self) -> Iterator[Agent]:
         return iter(self.agents.values())
@@ -138,30 +107,31 @@ class Directory:
             agent.heard_s = now
         return agent
 
-    def fix(self, name: str, prefixes: tuple[Prefix, ...], now: float) -> None:
+    def fix(self, name: str, claims: tuple[Claim, ...], now: float) -> None:
         """The topology names it: it is there whatever anybody says."""
         agent = self.is_there(name, now)
         assert agent is not None
         agent.is_fixed = agent.is_assumed = True
         agent.kinds = set(PacketKind)
-        self._own(agent, prefixes, Rank.STARTED, now)
+        self._own(agent, claims, Rank.STARTED, now)
 
-    def claim(self, facts: Facts, now: float) -> Agent | None:
-        """A member announced itself, with all it has now."""
-        agent = self.is_there(facts.name, now)
+    def announced(self, hello: Hello, now: float) -> Agent | None:
+        """A member said who it is, and all it has now."""
+        agent = self.is_there(hello.name, now)
         if agent is None:
             return None
-        agent.is_member, agent.has_binary, agent.kinds = True, facts.has_binary, set(facts.kinds)
-        written = agent.generation if agent.generation in facts.generations else None
-        agent.speaks(written or max(facts.generations, key=lambda each: each.value, default=None))
-        self._own(agent, facts.prefixes, Rank.CLAIMED, now)
+        agent.is_member, agent.has_binary = True, Format.BINARY in hello.formats
+        agent.kinds = {PacketKind(kind) for kind in hello.kinds}
+        spoken = [generation for one, generation in _GENERATIONS.items() if one in hello.formats]
+        agent.speaks(next(iter(spoken), None))
+        self._own(agent, hello.addresses, Rank.CLAIMED, now)
         return agent
 
-    def started(self, name: str, prefixes: Iterable[Prefix], form: Form, now: float) -> Agent | None:
+    def started(self, name: str, claims: Iterable[Claim], form: Form, now: float) -> Agent | None:
         """An older agent opened its port, with these addresses."""
         agent = self.heard(name, form, now)
         if agent is not None and not agent.is_member:
-            self._own(agent, tuple(prefixes), Rank.STARTED, now)
+            self._own(agent, tuple(claims), Rank.STARTED, now)
         return agent
 
     def told(self, address: bytes, agent: Agent, rank: Rank, now: float) -> None:
@@ -189,11 +159,11 @@ class Directory:
         return True
 
     def owner(self, address: bytes) -> Agent | None:
-        """Whose it is, by the longest prefix."""
+        """Whose it is, by the longest claim."""
         route = self.routes.get(address)
         if route is not None:
             return route.agent
-        return next((agent for prefix, agent, _ in self._networks if prefix.covers(address)), None)
+        return next((agent for claim, agent, _ in self._networks if _covers(claim, address)), None)
 
     def forget(self, name: str) -> bool:
         """It has gone; its addresses go with it."""
@@ -228,21 +198,28 @@ class Directory:
         agent.speaks(Generation.V1)
         return agent
 
-    def _own(self, agent: Agent, prefixes: tuple[Prefix, ...], rank: Rank, now: float) -> None:
+    def _own(self, agent: Agent, claims: tuple[Claim, ...], rank: Rank, now: float) -> None:
         """These and no others are what it claims; nobody takes another's address by a claim of lower rank."""
-        prefixes = prefixes[:CLAIMS_MOST]
-        if prefixes == agent.prefixes:
+        claims = claims[:CLAIMS_MOST]
+        if claims == agent.claims:
             return
-        agent.prefixes = prefixes
+        agent.claims = claims
         self.routes = {
             address: route
             for address, route in self.routes.items()
             if route.agent is not agent or route.rank is Rank.LEARNED
         }
         self._networks = [each for each in self._networks if each[1] is not agent]
-        for prefix in prefixes:
-            if not prefix.is_host:
-                self._networks.append((prefix, agent, rank))
-            elif (known := self.routes.get(prefix.address)) is None or known.rank <= rank:
-                self.routes[prefix.address] = Route(agent, rank, now)
-        self._networks.sort(key=lambda each: (each[0].bits, each[2]), reverse=True)
+        for claim in claims:
+            if claim.network_bits < 8 * len(claim.address):
+                self._networks.append((claim, agent, rank))
+            elif (known := self.routes.get(claim.address)) is None or known.rank <= rank:
+                self.routes[claim.address] = Route(agent, rank, now)
+        self._networks.sort(key=lambda each: (each[0].prefix_bits, each[2]), reverse=True)
+
+
+def _covers(claim: Claim, address: bytes) -> bool:
+    """Whether the address lies in a network."""
+    low = 8 * len(claim.address) - claim.prefix_bits
+    same_kind = len(address) == len(claim.address)
+    return same_kind and int.from_bytes(address) >> low == int.from_bytes(claim.address) >> low

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tumpline.machines.overlay import Publish
 from tumpline.machines.packet_router.directory import Agent, Directory, Rank
 from tumpline.machines.packet_router.keys import FORM_OF
-from tumpline.machines.packet_router.outputs import Output, Publish
+from tumpline.machines.packet_router.outputs import JSON, Output
 from tumpline.machines.packet_router.shares import Message, Shares
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.agent_keys import is_agent_name
@@ -53,7 +54,7 @@ class Fellows:
     ) -> None:
         """To all others; they hear it behind all packets that were passed on before."""
         talk = Talk(said, self._name, self._instance, self._shares.subscriptions(), share, learned, agents)
-        self._outputs.append(Publish(f"tumpline.router.{self._name}", talk.encode(), is_mandatory=False))
+        self._outputs.append(Publish(f"tumpline.router.{self._name}", (talk.encode(),), JSON))
 
     def tell_learned(self, learned: Sequence[Learned], names: Iterable[str]) -> None:
         """What packets showed: the others see other sources' packets, and need it for theirs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tumpline.machines.packet_router.directory import Directory, Facts, Prefix
+from tumpline.machines.packet_router.directory import Directory
 from tumpline.machines.packet_router.keys import FORM_OF
 from tumpline.machines.packet_router.passing import Passing
 from tumpline.machines.packet_router.shares import Message
@@ -21,9 +21,10 @@ from tumpline.wire.agent_json import (
     network_behind,
 )
 from tumpline.wire.agent_keys import is_agent_name, read_agent_key
+from tumpline.wire.overlay import Claim
 from tumpline.wire.packet_json import Generation
 
-_SHARED_PREFIX: Final = b"\xfe\x80"  # link-local addresses are each agent's own business: several have the same
+_LINK_LOCAL: Final = b"\xfe\x80"  # link-local addresses are each agent's own business: several have the same
 
 
 class News:
@@ -32,7 +33,6 @@ class News:
     def __init__(self, directory: Directory, passing: Passing) -> None:
         self._directory = directory
         self._passing = passing
-        self._until: dict[str, float] = {}  # members, and how long their announcements are good
 
     def heard(self, message: Message, now: float) -> None:
         """A control message of older agents. Raises: MalformedError."""
@@ -53,27 +53,14 @@ class News:
             case _:
                 pass  # somebody is ready: nothing to an agent until it has a port
 
-    def announced(self, facts: Facts | None, name: str, until: float, now: float) -> None:
-        """A member said what it has (None: it leaves)."""
-        if facts is None:
-            self._until.pop(name, None)
-            self._directory.forget(name)
-        elif self._directory.claim(facts, now) is not None:
-            self._until[name] = until
-
-    def expire(self, now: float) -> None:
-        """Members that have been silent for too long are gone."""
-        for name in [name for name, until in self._until.items() if until <= now]:
-            self.announced(None, name, now, now)
-
     def _tun_started(self, name: str, tun: Tun, generation: Generation, now: float) -> None:
         if not is_agent_name(name):
             return
-        hosts = [Prefix(each.ip.packed, 8 * len(each.ip.packed)) for each in addresses(tun)]
-        prefixes = [host for host in hosts if not host.address.startswith(_SHARED_PREFIX)]
+        hosts = [Claim(each.ip.packed, 8 * len(each.ip.packed)) for each in addresses(tun)]
+        claims = [host for host in hosts if not host.address.startswith(_LINK_LOCAL)]
         if (network := network_behind(tun)) is not None:
-            prefixes.append(Prefix(network.network_address.packed, network.prefixlen))
-        self._directory.started(name, prefixes, FORM_OF[PacketKind.IP, generation], now)
+            claims.append(Claim(network.network_address.packed, network.prefixlen))
+        self._directory.started(name, claims, FORM_OF[PacketKind.IP, generation], now)
 
     def _serial_started(self, name: str, generation: Generation, now: float) -> None:
         if is_agent_name(name):

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from tumpline.machines import overlay
 from tumpline.wire.amqp.content import Properties
 
 # Of older agents': a consumer of theirs reads no body without a content type.
 JSON: Final = Properties(content_type="application/json", content_encoding="utf-8")
 SEALED: Final = Properties(content_type="application/octet-stream")
-
-
-class Publish(NamedTuple):
-    """Into the session's exchange. One that is mandatory and that nobody takes comes back (`PacketRouter.returned`)."""
-
-    routing_key: str
-    body: bytes
-    properties: Properties = JSON
-    is_mandatory: bool = True
 
 
 class Subscribe(NamedTuple):
@@ -47,10 +39,5 @@ class Unbind(NamedTuple):
     patterns: tuple[str, ...]
 
 
-class Noted(NamedTuple):
-    """Something a person may want to read in the log."""
-
-    text: str
-
-
-Output = Publish | Subscribe | Cancel | Bind | Unbind | Noted
+# Beside messages: what the overlay's directory of members tells (who came, who went).
+Output = overlay.Output | Subscribe | Cancel | Bind | Unbind

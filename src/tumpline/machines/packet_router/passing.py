@@ -8,11 +8,12 @@ from typing import Final
 
 from tumpline.errors import MalformedError
 from tumpline.machines.impairment import Impairment
+from tumpline.machines.overlay import Publish
 from tumpline.machines.packet_router.directory import Agent, Directory
 from tumpline.machines.packet_router.glance import glance_untrusted
 from tumpline.machines.packet_router.impaired import Impairments, Way
-from tumpline.machines.packet_router.keys import FORM_OF, Form, Packets, Via, packets_of
-from tumpline.machines.packet_router.outputs import JSON, SEALED, Output, Publish
+from tumpline.machines.packet_router.keys import FORM_OF, FORMS, Form, Packets, Via, packets_of
+from tumpline.machines.packet_router.outputs import JSON, SEALED, Output
 from tumpline.machines.packet_router.shares import Message
 from tumpline.machines.packet_router.topology import Topology
 from tumpline.machines.packets import PacketKind
@@ -22,8 +23,10 @@ from tumpline.wire.router_talk import Learned
 from tumpline.wire.slip import encode_slip
 
 KEYS_MOST: Final = 8192  # routing keys whose meaning is remembered
+ABSENT_S: Final = 5.0  # before it is tried again whether somebody is there; most are not
 _SERIAL: Final = "serial"  # interface names by which older dumpers tell frames and packets apart
 _TUN: Final = "tun0"
+_SNIFFED, _INJECT = (f'"_type": "{kind.value}"'.encode() for kind in (Kind.SNIFFED, Kind.INJECT))
 
 
 @dataclass(slots=True)
@@ -51,7 +54,9 @@ class Passing:
     outputs: list[Output]
     counters: Counters = field(default_factory=Counters)
     learned: list[Learned] = field(default_factory=list)  # to be told to other routers
+    guesses: Mapping[bytes, Sequence[str]] = field(default_factory=dict)  # who may have an address nobody claimed
     lossy_left: int = 0
+    _absent: dict[str, float] = field(default_factory=dict)  # keys of guesses, and when they may be tried again
     _reach: Mapping[str, Mapping[str, Impairment | None]] | None = None
     _meanings: dict[str, Packets | Via | None] = field(default_factory=dict)
 
@@ -86,6 +91,13 @@ class Passing:
             else:
                 self._write(target, way.key, packet, SEALED)
 
+    def returned(self, routing_key: str, now: float) -> None:
+        """The broker found no queue for it."""
+        self.counters.returned += 1
+        if len(self._absent) >= KEYS_MOST:
+            self._absent.clear()
+        self._absent[routing_key] = now + ABSENT_S
+
     def _meaning(self, key: str) -> Packets | Via | None:
         if len(self._meanings) >= KEYS_MOST:
             self._meanings.clear()
@@ -116,6 +128,18 @@ class Passing:
             self._pass(source, owner, packets.form, body, now)
         else:
             self._flood(source, packets.form, body, now)
+            if owner is None and addresses.destination in self.guesses:
+                self._guess(addresses.destination, packets.form, body, now)
+
+    def _guess(self, destination: bytes, form: Form, body: bytes, now: float) -> None:
+        """Older agents that have said nothing since we came: whoever has the address by the usual plan may be there."""
+        for name in self.guesses[destination]:
+            if name in self.directory.agents:
+                continue
+            for written in (form, *(other for other in FORMS if other.kind is form.kind and other is not form)):
+                key = written.to_key(name)
+                if self._absent.get(key, 0.0) <= now:
+                    self.outputs.append(Publish(key, (_rewritten(body, written),), JSON, True))
 
     def _is_lost(self, source: Agent) -> bool:
         if not self.lossy_left:
@@ -158,10 +182,11 @@ class Passing:
             return
         if target.generation is not form.generation and not target.is_assumed:
             body = _rewritten(body, FORM_OF[form.kind, target.generation or Generation.V1])
-        elif not target.is_member:
-            decode_packet_untrusted(
-                body
-            )  # an older agent dies of a number above 255: what goes there is read to its end
+        else:
+            if not target.is_member:
+                decode_packet_untrusted(body)  # an older agent dies of a number above 255: all of it is looked at
+            if form.generation is Generation.V0:
+                body = body.replace(_SNIFFED, _INJECT, 1)  # agents take no other
         self._write(target, key, body, JSON)
 
     def _impairment(self, source: Agent, target: Agent) -> Impairment | None:
@@ -195,7 +220,7 @@ class Passing:
         target.packets_out += 1
         target.octets_out += len(body)
         self.counters.passed += 1
-        self.outputs.append(Publish(key, body, properties))
+        self.outputs.append(Publish(key, (body,), properties, True))
 
 
 def _rewritten(body: bytes, form: Form) -> bytes:

@@ -7,19 +7,21 @@ of members, the older agents' `started` messages, and the packets themselves. A 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from tumpline.errors import MalformedError
 from tumpline.machines.impairment import Chance, Impairment
-from tumpline.machines.packet_router.directory import Directory, Facts
+from tumpline.machines.overlay import MemberConfig, Publish
+from tumpline.machines.packet_router.directory import Directory
 from tumpline.machines.packet_router.fellows import Fellows
 from tumpline.machines.packet_router.impaired import Impairments
 from tumpline.machines.packet_router.keys import packet_patterns, packets_of, receiver_of
 from tumpline.machines.packet_router.news import News
-from tumpline.machines.packet_router.outputs import Bind, Cancel, Output, Publish, Subscribe, Unbind
+from tumpline.machines.packet_router.outputs import JSON, Bind, Cancel, Output, Subscribe, Unbind
 from tumpline.machines.packet_router.passing import Passing
+from tumpline.machines.packet_router.presence import Presence
 from tumpline.machines.packet_router.shares import Message, Shares, Step
 from tumpline.machines.packet_router.snapshot import snapshot_of
 from tumpline.machines.packet_router.topology import Topology
@@ -36,13 +38,18 @@ _SHUTDOWN: Final = Component("packet_router", "Packet router ends")
 
 
 class RouterConfig(NamedTuple):
-    """`name` is one word of a routing key, `instance` is new at each start."""
+    """How a session is routed; as whom is the member's part: only one with the session's key is heard by its members."""
 
-    name: str
-    instance: str
+    member: MemberConfig
     shards: int = 1
     topology: Topology | None = None
     impairment: Impairment | None = None
+    guesses: Mapping[bytes, tuple[str, ...]] = {}  # by the usual plan: agents that may have an address nobody claimed
+
+    @property
+    def name(self) -> str:
+        """Of this router in the session."""
+        return self.member.name
 
 
 def shard_of(source: str, shards: int) -> int:
@@ -70,8 +77,11 @@ class PacketRouter:
         self._outputs: list[Output] = []
         self._shares = Shares(config.name, tuple(self._queues))
         self.directory = Directory()
-        self.passing = Passing(self.directory, config.topology, Impairments(config.impairment, random), self._outputs)
-        self._fellows = Fellows(config.name, config.instance, self._shares, self.directory, self._outputs)
+        impairments = Impairments(config.impairment, random)
+        self.passing = Passing(self.directory, config.topology, impairments, self._outputs, guesses=config.guesses)
+        instance = config.member.instance.hex()
+        self._fellows = Fellows(config.name, instance, self._shares, self.directory, self._outputs)
+        self._presence = Presence(config.member, self.directory)
         self._news = News(self.directory, self.passing)
         self._bound: set[str] = set()  # sources that have a share
         self._bound_version = 0
@@ -89,7 +99,7 @@ class PacketRouter:
                 self.directory.fix(node, prefixes, now)
         self._shares.joined()
         self._fellows.joined(now)
-        self._outputs.append(Publish("tumpline.who", b"", is_mandatory=False))
+        self._presence.announcer.start(now)
         self._control(COMPONENT_READY, ControlKind.COMPONENT_READY, _READY)
         self._settle()
 
@@ -98,12 +108,16 @@ class PacketRouter:
         self._is_joined = False
         self._shares.left()
         self._fellows.left()
+        self._presence.left()
+        self._presence.outputs.clear()
         self._outputs.clear()
 
     def leave(self) -> None:
         """Good-bye, before the connection is closed in order."""
         self._control(COMPONENT_SHUTDOWN, ControlKind.COMPONENT_SHUTDOWN, _SHUTDOWN)
         self._fellows.say(Said.LEAVING)
+        self._presence.announcer.leave()
+        self._settle()
 
     def subscribed(self, share: str) -> None:
         """`Subscribe` was done."""
@@ -128,25 +142,23 @@ class PacketRouter:
     def told(self, messages: Sequence[Message], now: float) -> None:
         """Messages of the router's own queue."""
         for message in messages:
+            key = message.routing_key
             try:
-                if message.routing_key.startswith("tumpline.router."):
+                if key.startswith("tumpline.router."):
                     self.passing.take(self._fellows.heard(message, now), now)
-                elif not message.routing_key.startswith("tumpline."):
+                elif key.startswith("tumpline."):
+                    self._presence.heard(message, now)
+                else:
                     self._news.heard(message, now)
             except MalformedError:
                 self.passing.counters.malformed += 1
         self._settle()
 
-    def announced(self, facts: Facts | None, name: str, until: float, now: float) -> None:
-        """A member said what it has, valid until then; None: it leaves."""
-        self._news.announced(facts, name, until, now)
-        self._settle()
-
-    def returned(self, routing_key: str) -> None:
+    def returned(self, routing_key: str, now: float) -> None:
         """The broker found no queue for it: whom it was for is not there (any more)."""
-        self.passing.counters.returned += 1
+        self.passing.returned(routing_key, now)
         name = receiver_of(routing_key)
-        if name is not None and (agent := self.directory.agents.get(name)) is not None and not agent.is_member:
+        if name is not None and not self._presence.returned(name, now):
             self.directory.forget(name)
         self._settle()
 
@@ -163,7 +175,8 @@ class PacketRouter:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is wanted."""
-        times = [self._shares.next_timeout(), self._fellows.next_timeout(), self.passing.impairments.next_timeout()]
+        parts = (self._shares, self._fellows, self._presence, self.passing.impairments)
+        times = [part.next_timeout() for part in parts]
         times.append(self._tidy_at if self._is_joined else None)
         return min((at for at in times if at is not None), default=None)
 
@@ -172,10 +185,10 @@ class PacketRouter:
         self.passing.due(now)
         self.passing.take(self._shares.handle_timeout(now), now)
         self.passing.take(self._fellows.handle_timeout(now), now)
+        self._presence.handle_timeout(now)
         if self._is_joined and self._tidy_at <= now:
             self._tidy_at = now + TIDY_S
             self.directory.expire(now)
-            self._news.expire(now)
         self._settle()
 
     def snapshot(self, now: float) -> dict[str, Any]:
@@ -186,6 +199,9 @@ class PacketRouter:
 
     def _settle(self) -> None:
         """Turn what the parts want into outputs."""
+        if self._presence.outputs:
+            self._outputs += self._presence.outputs
+            self._presence.outputs.clear()
         if self._shares.tasks:
             for task in self._shares.tasks:
                 self._do(task.step, task.share)
@@ -235,4 +251,4 @@ class PacketRouter:
                 self._outputs.append(Bind(self._share_of(name), packet_patterns(name)))
 
     def _control(self, key: str, kind: ControlKind, body: Component) -> None:
-        self._outputs.append(Publish(key, encode_control(kind, body, Generation.V1), is_mandatory=False))
+        self._outputs.append(Publish(key, (encode_control(kind, body, Generation.V1),), JSON))

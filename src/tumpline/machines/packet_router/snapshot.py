@@ -25,6 +25,7 @@ def snapshot_of(name: str, directory: Directory, passing: Passing, shares: Share
         "agents": [_agent(agent, sorted(addresses.get(agent.name, ())), now) for agent in directory],
         "routers": sorted(shares.routers),
         "shares_fed": list(shares.fed()),
+        "gave_way": shares.gave_way,
         "handed_over": shares.handed_over,
         "impairments": passing.impairments.snapshot(),
         "lossy_left": passing.lossy_left,

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 from tumpline.errors import ConfigError
 from tumpline.machines.impairment import Impairment
 from tumpline.machines.impairment_text import parse_impairment
-from tumpline.machines.packet_router.directory import Prefix
 from tumpline.wire.agent_keys import is_agent_name
+from tumpline.wire.overlay import Claim
 
 TESTING_TOOL: Final = "agent_TT"  # the tool that runs the tests takes part in every link
 NODES_MOST: Final = 512
@@ -30,7 +30,7 @@ class Topology(NamedTuple):
 
     configuration_id: str
     links: tuple[Link, ...]
-    addresses: tuple[tuple[str, Prefix], ...] = ()
+    addresses: tuple[tuple[str, Claim], ...] = ()
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class _Reading:
             self.problems += [f"{where}.impair.{problem}" for problem in error.problems]
             return None
 
-    def _address(self, index: int, value: object) -> tuple[str, Prefix] | None:
+    def _address(self, index: int, value: object) -> tuple[str, Claim] | None:
         where = f"addressing[{index}]"
         if not isinstance(value, Mapping) or not is_agent_name(str(value.get("node", ""))):
             self.problems.append(f"{where}: names no node; write {{node: agent1, ipv6_prefix: bbbb, ipv6_host: 1}}")
@@ -122,7 +122,7 @@ class _Reading:
         if address is None:
             self.problems.append(f"{where}: no IPv6 address; write for example ipv6_prefix: bbbb, ipv6_host: 1")
             return None
-        return str(value["node"]), Prefix(address, 128)
+        return str(value["node"]), Claim(address, 128)
 
 
 def ipv6_of(prefix: object, host: object) -> bytes | None:

@@ -20,12 +20,14 @@ _FCS_WAS_RIGHT: Final = 0x80
 class Counters:
     """Of frames; each frame is counted once."""
 
-    heard: int = 0  # from the radio to the overlay
-    sent: int = 0  # from the overlay to the radio
+    packets_out: int = 0  # of the line, to the overlay
+    octets_out: int = 0
+    packets_in: int = 0  # to the line, from the overlay
+    octets_in: int = 0
+    dropped: int = 0  # the probe only listens, or the line takes no more
     bad_fcs: int = 0  # came altered
     malformed: int = 0  # too short or too long for a frame
     acknowledgements: int = 0  # which the probe itself answers with, in time: they do not cross
-    not_sent: int = 0  # the probe only listens, or the line takes no more
 
 
 class SerialLine:
@@ -49,12 +51,14 @@ class SerialLine:
     def send(self, batch: PacketBatch, now: float) -> None:
         """Frames of the overlay, to be transmitted. What the probe cannot send is counted."""
         if not self.can_send:
-            self.counts.not_sent += batch.count
+            self.counts.dropped += batch.count
             return
         frames = list(self._to_probe(batch))
         lost = self._dialect.send(frames, now)
-        self.counts.sent += len(frames) - lost
-        self.counts.not_sent += lost
+        taken = frames[: len(frames) - lost]
+        self.counts.packets_in += len(taken)
+        self.counts.octets_in += sum(map(len, taken))
+        self.counts.dropped += lost
 
     def writes(self) -> list[bytes]:
         """What is to be put on the line now, each whole."""
@@ -62,8 +66,8 @@ class SerialLine:
 
     def overflowed(self) -> None:
         """The line did not take one of them."""
-        self.counts.sent -= 1
-        self.counts.not_sent += 1
+        self.counts.packets_in -= 1
+        self.counts.dropped += 1
 
     def next_timeout(self) -> float | None:
         """See contract.Machine."""
@@ -95,7 +99,8 @@ class SerialLine:
         if self._is_for_the_radio_alone(frame):
             self.counts.acknowledgements += 1
             return None
-        self.counts.heard += 1
+        self.counts.packets_out += 1
+        self.counts.octets_out += len(frame)
         return encode_facts(facts), frame
 
     def _without_trailer(self, frame: bytes, facts: RadioFacts) -> tuple[bytes, RadioFacts] | None:

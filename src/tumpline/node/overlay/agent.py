@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,7 +28,7 @@ class TunnelSettings(NamedTuple):
     port: PortSpec
     port_config: Any  # of the class that the port's SPEC names
     opens_at_once: bool = True  # or when a coordinator says so
-    dump: Path | None = None  # every packet goes there, for Wireshark
+    dump: DumpConfig | None = None  # every packet goes there, for Wireshark
 
 
 class OverlayAgent:
@@ -53,7 +52,7 @@ class OverlayAgent:
         Raises: TumplineError with the remedy; `close` is to be called then, too."""
         self.attachment.listen(self._heard)
         if self.settings.dump is not None:
-            self._dump = Dump(DumpConfig(self.settings.dump))
+            self._dump = Dump(self.settings.dump)
             self.attachment.taps.append(self._dump.packets)
         await self.attachment.start()
         if self.settings.opens_at_once:
@@ -64,7 +63,10 @@ class OverlayAgent:
 
     async def _open_tun(self, addresses: list[str]) -> None:
         """As a coordinator asked; what else the user wrote of the interface holds."""
-        await self._open_port(msgspec.structs.replace(self.settings.port_config, addresses=addresses, link_local=""))
+        config = self.settings.port_config
+        told = {"addresses": addresses, "link_local": ""}
+        known = {name: value for name, value in told.items() if name in config.__struct_fields__}
+        await self._open_port(msgspec.structs.replace(config, **known))
 
     async def close(self) -> None:
         """Say goodbye and undo everything. Idempotent."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tumpline.drivers.capture_files import Bounds, open_capture
-from tumpline.machines.packets import PacketBatch, PacketKind
+from tumpline.errors import MalformedError
+from tumpline.machines.packets import NO_OFFLOAD, PacketBatch, PacketKind, Record
 from tumpline.wire.dot15d4_tap import encode_tap
 from tumpline.wire.pcapng import Direction, LinkType, interface, packet, section
 from tumpline.wire.radio import NOTHING_KNOWN, RadioFacts, decode_facts_untrusted
+from tumpline.wire.virtio_net import split
 
 _RADIO_TYPES: Final = {
     LinkType.IEEE802_15_4_WITHFCS: "IEEE 802.15.4 with its FCS",
@@ -20,6 +22,7 @@ _RADIO_TYPES: Final = {
 }
 _Interface = tuple[LinkType, str]  # and the port's name
 _Captured = tuple[LinkType, bytes | memoryview]
+_OTHER: Final = {Direction.INBOUND: Direction.OUTBOUND, Direction.OUTBOUND: Direction.INBOUND}
 
 
 class DumpConfig(NamedTuple):
@@ -47,7 +50,10 @@ class Dump:
         return section("tumpline") + b"".join(_interface(*key) for key in self._interfaces)
 
     def packets(self, batch: PacketBatch, direction: Direction, port: str) -> None:
-        """`direction` as the port sees it: inbound is what came out of it."""
+        """INBOUND: it came out of the port."""
+        if batch.kind is PacketKind.IP:
+            # What comes out of a TUN device this machine has sent through it: tcpdump there calls that outbound.
+            direction = _OTHER[direction]
         captured = _captured_frames(batch) if batch.kind is PacketKind.FRAME else self._captured_ip(batch)
         now_ns = self._clock_ns()
         known, new = self._interfaces, dict[_Interface, int]()
@@ -67,11 +73,12 @@ class Dump:
             self._lost += batch.count
 
     def _captured_ip(self, batch: PacketBatch) -> Iterator[_Captured]:
-        for _, octets in batch.records():
-            if self._config.by_version:
-                yield LinkType.IPV4 if octets[0] >> 4 == 4 else LinkType.IPV6, octets
-            else:
-                yield LinkType.RAW_IP, octets
+        for record in batch.records():
+            for octets in _on_a_wire(record):
+                if self._config.by_version:
+                    yield LinkType.IPV4 if octets[0] >> 4 == 4 else LinkType.IPV6, octets
+                else:
+                    yield LinkType.RAW_IP, octets
 
     def snapshot(self) -> dict[str, Any]:
         """For people."""
@@ -80,6 +87,16 @@ class Dump:
     def close(self) -> None:
         """Idempotent."""
         self._target.close()
+
+
+def _on_a_wire(record: Record) -> Sequence[bytes | memoryview]:
+    """A super-packet as the packets that it stands for, so that Wireshark finds lengths and checksums right."""
+    if record.offload == NO_OFFLOAD:
+        return (record.packet,)
+    try:
+        return split(record.offload, record.packet)
+    except MalformedError:
+        return (record.packet,)
 
 
 def _captured_frames(batch: PacketBatch) -> Iterator[_Captured]:

@@ -6,21 +6,26 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from tumpline.drivers.amqp import AmqpUrl
+from tumpline.drivers.capture_files import FILES_MOST, Bounds
 from tumpline.drivers.overlay import AttachmentConfig
+from tumpline.drivers.overlay.keys import new_identity, read_identity, read_key, read_pins
 from tumpline.errors import ConfigError, TumplineError
 from tumpline.machines.overlay import MemberConfig, Via
 from tumpline.machines.packets import PacketKind
+from tumpline.machines.quantities import parse_size
 from tumpline.node.overlay.addresses import Asked, addresses_of, link_local_of
 from tumpline.node.overlay.agent import TunnelSettings
-from tumpline.node.overlay.keys import new_identity, read_identity, read_key, read_pins
+from tumpline.node.overlay.dump import DumpConfig
 from tumpline.node.overlay.rerouting import rerouted
 from tumpline.node.registry import load_registry
 from tumpline.wire.overlay import INSTANCE_OCTETS, Format, name_problem
+
+DUMP_OCTETS_LEAST: Final = 1 << 20  # less would be a file for each few packets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,16 @@ class Wish:
     serial: bool = False
     serial_port: str | None = None
     baudrate: int | None = None
+    dialect: str | None = None
+    passive: bool = False
+    trailer: str | None = None
+    channel: int | None = None
+    pan_id: str | None = None
+    flow_control: bool = False
     dump: Path | None = None
+    dump_size: str = "100 MiB"
+    dump_files: int = FILES_MOST
+    dump_by_version: bool = False
 
 
 def settings_of(wish: Wish) -> TunnelSettings:
@@ -66,8 +80,8 @@ def settings_of(wish: Wish) -> TunnelSettings:
         AttachmentConfig(_broker(wish), _member(wish), wish.exchange),
         spec,
         port,
-        opens_at_once=wish.force_bootstrap,
-        dump=wish.dump,
+        opens_at_once=wish.force_bootstrap or wish.serial,  # nobody ever asked probes to start
+        dump=_dump(wish),
     )
 
 
@@ -94,9 +108,10 @@ def _member(wish: Wish) -> MemberConfig:
 
 
 def _tun(wish: Wish) -> tuple[str, dict[str, Any]]:
-    for option, value in (("--serial-port", wish.serial_port), ("--baudrate", wish.baudrate)):
-        if value is not None:
-            raise ConfigError(f"{option} is for a radio probe: add --serial")
+    # Not --serial-port and --baudrate: the environment may name a probe that this time is not wanted.
+    for option in ("dialect", "passive", "trailer", "channel", "pan_id", "flow_control"):
+        if getattr(wish, option) not in (None, False):
+            raise ConfigError(f"--{option.replace('_', '-')} is for a radio probe: add --serial")
     asked = Asked(wish.address, wish.ipv6_prefix, wish.ipv6_host, wish.ipv4_address)
     addresses = addresses_of(wish.name, asked)
     return "tun", {
@@ -118,7 +133,35 @@ def _tun(wish: Wish) -> tuple[str, dict[str, Any]]:
 def _serial(wish: Wish) -> tuple[str, dict[str, Any]]:
     if wish.serial_port is None:
         raise ConfigError("--serial: where is the probe? write --serial-port /dev/ttyUSB0")
-    return "serial", {"device": wish.serial_port, "baudrate": wish.baudrate}
+    return "serial", {
+        "device": wish.serial_port,
+        "baudrate": wish.baudrate,
+        "dialect": wish.dialect,
+        "mode": "passive" if wish.passive else "active",
+        "trailer": wish.trailer,
+        "channel": wish.channel,
+        "pan_id": None if wish.pan_id is None else _pan_id(wish.pan_id),
+        "flow_control": wish.flow_control,
+    }
+
+
+def _pan_id(text: str) -> int:
+    try:
+        value = int(text, 16)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 0xFFFF:
+        raise ConfigError(f"--pan-id {text}: write it in hexadecimal, such as abcd")
+    return value
+
+
+def _dump(wish: Wish) -> DumpConfig | None:
+    if wish.dump is None:
+        return None
+    size = parse_size(wish.dump_size)
+    if size < DUMP_OCTETS_LEAST or wish.dump_files < 1:
+        raise ConfigError("--dump-size, --dump-files: write at least 1 MiB and 1")
+    return DumpConfig(wish.dump, Bounds(size, wish.dump_files), wish.dump_by_version)
 
 
 def _broker(wish: Wish) -> AmqpUrl:

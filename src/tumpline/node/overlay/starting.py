@@ -7,32 +7,22 @@ from ipaddress import ip_interface
 from typing import Any, Final, NamedTuple
 
 from tumpline.drivers.overlay import Attachment, PortDown, PortUp, SessionJoined
-from tumpline.errors import MalformedError, TumplineError
+from tumpline.errors import TumplineError
 from tumpline.machines.overlay import ControlReceived
 from tumpline.machines.overlay.older import Bootstrap, OpenTun, Say, StartRefused
 from tumpline.wire.agent_json import (
-    ControlKind,
     Serial,
     Tun,
     addresses,
-    control_kind_of,
-    decode_control_untrusted,
     tun_of,
 )
-from tumpline.wire.agent_keys import COMPONENT_READY, SESSION_CONTROL, Direction, read_agent_key
+from tumpline.wire.agent_keys import COMPONENT_READY, SESSION_CONTROL
 from tumpline.wire.amqp import Properties
 from tumpline.wire.overlay import Claim, Format
 from tumpline.wire.packet_json import Generation
 
 # Older agents decode what says what it is, and nothing else.
 JSON: Final = Properties(content_type="application/json", content_encoding="utf-8")
-
-
-class ControlMalformed(NamedTuple):
-    """An older agent said something that cannot be read."""
-
-    routing_key: str
-    reason: str
 
 
 class PortFailed(NamedTuple):
@@ -74,15 +64,6 @@ class Starter:
         self._bootstrap.heard(event.routing_key, event.body)
         if event.routing_key in (COMPONENT_READY, SESSION_CONTROL):
             self._attachment.look_for_router()  # it may have been one that said so
-        key = read_agent_key(event.routing_key)
-        if key is None or key.direction is not Direction.FROM_AGENT:
-            return
-        try:
-            kind, said = decode_control_untrusted(event.body, control_kind_of(event.routing_key, key.topic))
-            if kind is ControlKind.TUN_STARTED and isinstance(said, Tun):
-                self._attachment.older_started(key.name, key.generation, claims_of(map(str, addresses(said))))
-        except MalformedError as error:
-            self._tell(ControlMalformed(event.routing_key, str(error)))
 
     def _port_up(self, event: PortUp) -> None:
         name, found = self._attachment.config.member.name, event.facts.get("addresses")

@@ -14,6 +14,16 @@ from typing import NamedTuple
 # The versions that docs/interop.md speaks of.
 DTN7_GO = "v0.9.1"
 DTN7_RS = "0.21.0"
+OLDER_PACKET_AGENT = "0.2.20"
+# What it needs, as it was seen to work with Python 3.
+_OLDER_PACKET_AGENT_NEEDS = (
+    "amqp==5.4.2",
+    "click==8.5.1",
+    "kombu==5.7.0",
+    "pika==1.4.4",
+    "pyserial==3.5",
+    "six==1.17.0",
+)
 BUILD_S = 3600.0  # the Rust peer takes a quarter of an hour on a slow machine
 
 
@@ -64,6 +74,13 @@ def _cargo(target: Path) -> None:
     _run([*command, "--root", str(target.parent), "--bins"], str(target))
 
 
+def _venv(target: Path) -> None:
+    """Its own environment: its packages are no business of ours."""
+    _run([sys.executable, "-m", "venv", str(target.parent)], str(target))
+    wanted = [f"ioppytest-agent=={OLDER_PACKET_AGENT}", *_OLDER_PACKET_AGENT_NEEDS]
+    _run([str(target / "python"), "-m", "pip", "install", "--quiet", *wanted], str(target))
+
+
 def _needs(command: str, how: str) -> None:
     assert shutil.which(command), f"{command} is not installed: {how}"
 
@@ -82,7 +99,8 @@ def _run(command: list[str], directory: str, **environment: str) -> None:
 
 DTN7_GO_PEER = Peer("dtn7-go", DTN7_GO, ("dtnd",), _go)
 DTN7_RS_PEER = Peer("dtn7-rs", DTN7_RS, ("dtnd", "dtnsend", "dtnrecv"), _cargo)
-PEERS = (DTN7_GO_PEER, DTN7_RS_PEER)
+OLDER_PACKET_AGENT_PEER = Peer("ioppytest-agent", OLDER_PACKET_AGENT, ("python", "ioppytest-agent"), _venv)
+PEERS = (DTN7_GO_PEER, DTN7_RS_PEER, OLDER_PACKET_AGENT_PEER)
 
 if __name__ == "__main__":
     for each in PEERS:

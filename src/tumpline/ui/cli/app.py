@@ -167,6 +167,7 @@ TREE: tuple[Verb | Family, ...] = (
             Verb("status", "tunnel:status", "Show the agents of this machine, their sessions and members."),
         ),
     ),
+    Verb("router", "router:router", "Pass packets on between the agents of an overlay's session."),
     Verb("run", "run:run", "Run a command inside the packet overlay only, without root."),
     Verb("bus", "bus:bus", "Host a D-Bus message bus."),
     Verb("bench", "bench:bench", "Figures beside the plainest program's."),

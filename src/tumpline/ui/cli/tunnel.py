@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from pathlib import Path
 
 from tumpline.errors import NotReachableError
 from tumpline.ui.cli.common import DEFAULT, Common, Flag, Seconds
 from tumpline.ui.cli.output import Output
-from tumpline.ui.cli.tunnel_options import PLACE, RADIO, SESSION, PlaceOptions, RadioOptions, SessionOptions
+from tumpline.ui.cli.tunnel_options import (
+    CAPTURE,
+    PLACE,
+    RADIO,
+    SESSION,
+    CaptureOptions,
+    PlaceOptions,
+    RadioOptions,
+    SessionOptions,
+)
 
 
 def connect(
@@ -18,7 +26,7 @@ def connect(
     session: SessionOptions = SESSION,
     place: PlaceOptions = PLACE,
     radio: RadioOptions = RADIO,
-    dump: Path | None = None,
+    capture: CaptureOptions = CAPTURE,
     common: Common = DEFAULT,
 ) -> int:
     """Join a session: this machine and the other members see each other as neighbours, until Ctrl-C or SIGTERM.
@@ -27,15 +35,13 @@ def connect(
     ----------
     name
         Who you are in the session: one word, unique there. agent_1 to agent_6 bring addresses of old with them.
-    dump
-        Write every packet into this pcapng file, for Wireshark.
     """
     from tumpline.node.overlay.agent import serve
     from tumpline.node.overlay.settings import Wish, settings_of
     from tumpline.ui.cli.tunnel_telling import Teller
 
     output = Output(common)
-    wish = Wish(name=name, dump=dump, **asdict(session), **asdict(place), **asdict(radio))
+    wish = Wish(name=name, **asdict(session), **asdict(place), **asdict(radio), **asdict(capture))
     teller = Teller(output)
     asyncio.run(serve(settings_of(wish), tell=teller.tell, ready=teller.ready))
     return 0

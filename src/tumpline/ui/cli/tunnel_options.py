@@ -74,9 +74,36 @@ class RadioOptions:
     serial: Flag = False
     "Carry the frames of a radio probe in place of IP packets."
     serial_port: Annotated[str | None, Parameter(env_var="FINTEROP_CONNECTOR_SERIAL_PORT")] = None
-    "Where the probe is: /dev/ttyUSB0."
+    "Where the probe is: /dev/ttyUSB0, or better a name that stays: /dev/serial/by-id/... It may be unplugged."
     baudrate: Annotated[int | None, Parameter(env_var="FINTEROP_CONNECTOR_BAUDRATE")] = None
-    "Its speed."
+    "Its speed (default: 115200)."
+    dialect: Literal["slip", "slip-radio", "sensniff"] | None = None
+    "What it speaks: frames between ENDs of SLIP (default), Contiki-NG's slip-radio, or sensniff (it listens only)."
+    passive: Flag = False
+    "It listens only: nothing is sent to it, and acknowledgements are heard, too."
+    trailer: Literal["none", "fcs", "metadata"] | None = None
+    "What stands behind its frames: nothing, the FCS, or RSSI and LQI of TI's radios (default: as the dialect has it)."
+    channel: int | None = None
+    "Tune it to this channel, where the dialect can; captures name it."
+    pan_id: str | None = None
+    "Let it filter by this PAN, where the dialect can: abcd."
+    flow_control: Flag = False
+    "By RTS and CTS."
 
 
-SESSION, PLACE, RADIO = SessionOptions(), PlaceOptions(), RadioOptions()
+@Parameter(name="*", group=Group("Capture", sort_key=4))
+@dataclass(frozen=True, kw_only=True)
+class CaptureOptions:
+    """Packets and frames for Wireshark."""
+
+    dump: Path | None = None
+    "Write every packet into this pcapng file, or into a pipe (mkfifo) that Wireshark reads."
+    dump_size: str = "100 MiB"
+    "A file that is longer gets a number, and another is begun."
+    dump_files: int = 10
+    "How many of these are kept."
+    dump_by_version: Flag = False
+    "IPv4 and IPv6 as link types of their own (228, 229), not both as raw IP (101)."
+
+
+SESSION, PLACE, RADIO, CAPTURE = SessionOptions(), PlaceOptions(), RadioOptions(), CaptureOptions()

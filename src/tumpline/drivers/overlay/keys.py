@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import os
 import secrets
 from pathlib import Path
 from typing import Final
 
+from tumpline.drivers.directories import sync_directory
 from tumpline.errors import ConfigError
-from tumpline.node.keys import replace_file
 
 KEY_OCTETS: Final = 32
 PASSPHRASE_CHARACTERS_LEAST: Final = 12  # whoever records the session may try at leisure
@@ -20,20 +21,20 @@ _SCRYPT: Final = {"n": 1 << 15, "r": 8, "p": 1, "maxmem": 64 << 20}
 _SALT: Final = b"tumpline overlay 1"
 
 
-def read_key(path: Path) -> bytes:
+def read_key(path: Path, option: str = "--key") -> bytes:
     """The session's key: 32 octets, as they are or in hexadecimal or Base64, else a passphrase. Raises: ConfigError."""
-    content = _read(path, "--key")
+    content = _read(path, option)
     if (key := _octets(content)) is not None:
         return key
     try:
         passphrase = content.decode().strip()
     except UnicodeDecodeError:
         raise ConfigError(
-            f"--key {path}: {len(content)} octets that are no text; a key has {KEY_OCTETS}, or is a passphrase"
+            f"{option} {path}: {len(content)} octets that are no text; a key has {KEY_OCTETS}, or is a passphrase"
         ) from None
     if len(passphrase) < PASSPHRASE_CHARACTERS_LEAST:
         raise ConfigError(
-            f"--key {path}: a passphrase needs {PASSPHRASE_CHARACTERS_LEAST} characters at least; "
+            f"{option} {path}: a passphrase needs {PASSPHRASE_CHARACTERS_LEAST} characters at least; "
             f"`openssl rand -hex {KEY_OCTETS} > {path}` makes a key"
         )
     return hashlib.scrypt(passphrase.encode(), salt=_SALT, dklen=KEY_OCTETS, **_SCRYPT)
@@ -54,17 +55,26 @@ def _octets(content: bytes) -> bytes | None:
     return None
 
 
-def read_identity(path: Path) -> bytes:
+def read_identity(path: Path, option: str = "--identity") -> bytes:
     """The secret of an identity in a file, which is made (0600) if it is not there. Raises: ConfigError."""
     if not path.exists():
         try:
-            replace_file(path, secrets.token_hex(KEY_OCTETS).encode() + b"\n")
+            _write_private(path, secrets.token_hex(KEY_OCTETS).encode() + b"\n")
         except OSError as error:
-            raise ConfigError(f"--identity {path}: {error.strerror}; name a file that can be written") from error
-    identity = _octets(_read(path, "--identity"))
+            raise ConfigError(f"{option} {path}: {error.strerror}; name a file that can be written") from error
+    identity = _octets(_read(path, option))
     if identity is None:
-        raise ConfigError(f"--identity {path}: no key of {KEY_OCTETS} octets; remove it, and one is made")
+        raise ConfigError(f"{option} {path}: no key of {KEY_OCTETS} octets; remove it, and one is made")
     return identity
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Durably, for our eyes only. Raises: OSError."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(path.parent)
 
 
 def new_identity() -> bytes:
@@ -72,14 +82,14 @@ def new_identity() -> bytes:
     return secrets.token_bytes(KEY_OCTETS)
 
 
-def read_pins(peers: tuple[str, ...]) -> dict[str, bytes]:
+def read_pins(peers: tuple[str, ...], option: str = "--peer") -> dict[str, bytes]:
     """`NAME=KEY` (public, hexadecimal or Base64), by name. Raises: ConfigError."""
     pins: dict[str, bytes] = {}
     for peer in peers:
         name, equals, text = peer.partition("=")
         key = _octets(text.encode())
         if not name or not equals or key is None:
-            raise ConfigError(f"--peer {peer}: write NAME=KEY; `tumpline tunnel status` of that agent shows its key")
+            raise ConfigError(f"{option} {peer}: write NAME=KEY; `tumpline tunnel status` of that agent shows its key")
         pins[name] = key
     return pins
 

@@ -1,0 +1,124 @@
+"""What a conversation about bundles tells its driver: past tense, in order."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tumpline.machines.effects import RefuseReason
+
+
+class SessionRaised(NamedTuple):
+    """Both ends know each other: units may be sent."""
+
+    node_id: str
+    mru_octets: int
+    outbound: bool  # we asked for it first
+
+
+class SessionLowered(NamedTuple):
+    """It is over. Every unit and every large transfer had its last event before."""
+
+    reason: str
+
+
+class TransfersReceived(NamedTuple):
+    """Small bundles came whole. Each is answered by `acknowledge` or `refuse`."""
+
+    transfers: list[tuple[int, bytes]]
+
+
+class TransferStarted(NamedTuple):
+    """A large bundle of this length begins: make room for it, or `refuse` it."""
+
+    transfer: int
+    octets: int
+
+
+class SegmentReceived(NamedTuple):
+    """Its next octets, which are good until the conversation is given more. Nothing is to be done if it was refused."""
+
+    transfer: int
+    octets: memoryview
+
+
+class TransferFinished(NamedTuple):
+    """It is complete (unless it was refused): answer it by `acknowledge` or `refuse`."""
+
+    transfer: int
+
+
+class TransferAborted(NamedTuple):
+    """It will not be completed: give the room back, if it was not refused."""
+
+    transfer: int
+
+
+class TransfersAcked(NamedTuple):
+    """The peer has stored these units."""
+
+    tokens: list[int]
+
+
+class TransferRefused(NamedTuple):
+    """The peer keeps it not, or it was not sent because the peer would not."""
+
+    token: int
+    reason: RefuseReason
+
+
+class TransfersLost(NamedTuple):
+    """Cancelled, or without an answer when the session ended: whether they came is unknown."""
+
+    tokens: list[int]
+
+
+class TransferProgressed(NamedTuple):
+    """The peer has so many octets of a large unit."""
+
+    token: int
+    octets: int
+
+
+BundleEvent = (
+    SessionRaised
+    | SessionLowered
+    | TransfersReceived
+    | TransferStarted
+    | SegmentReceived
+    | TransferFinished
+    | TransferAborted
+    | TransfersAcked
+    | TransferRefused
+    | TransfersLost
+    | TransferProgressed
+)
+
+
+class EventQueue:
+    """Events in order; runs of small bundles and of acknowledgements become one event each."""
+
+    __slots__ = ("_events", "acked", "arrived")
+
+    def __init__(self) -> None:
+        self.arrived: list[tuple[int, bytes]] = []
+        self.acked: list[int] = []
+        self._events: list[BundleEvent] = []
+
+    def emit(self, event: BundleEvent) -> None:
+        """Append an event behind everything that happened before it."""
+        self._close_batches()
+        self._events.append(event)
+
+    def drain(self) -> list[BundleEvent]:
+        """All events since the last call."""
+        self._close_batches()
+        events, self._events = self._events, []
+        return events
+
+    def _close_batches(self) -> None:
+        if self.arrived:
+            self._events.append(TransfersReceived(self.arrived))
+            self.arrived = []
+        if self.acked:
+            self._events.append(TransfersAcked(self.acked))
+            self.acked = []
