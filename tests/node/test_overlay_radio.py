@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from tumpline.drivers.amqp import AmqpConnection, AmqpUrl, Delivery
+from tumpline.drivers.overlay.router import RouterAttachment
+from tumpline.node.overlay.router import RouterWish, router_settings_of
 from tumpline.testing.lowpan import CONTENT
 from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.rabbitmq import Vhost
@@ -89,6 +91,24 @@ async def test_beside_an_older_router(rabbitmq: Vhost, tmp_path: Path, one: str,
             assert (far.port["packets_in"], near.port["packets_in"]) == (2, 10)
     finally:
         await asyncio.to_thread(router.__exit__)
+
+
+@pytest.mark.parametrize(("one", "other"), [("v1", "v0"), ("v0", "v1"), ("auto", "v0"), ("auto", "auto"), ("v1", "v1")])
+async def test_through_the_router(rabbitmq: Vhost, tmp_path: Path, one: str, other: str) -> None:
+    """Which joins those who have no format in common."""
+    router = RouterAttachment(router_settings_of(RouterWish(url=rabbitmq.uri, name="router")), lambda _: None)
+    try:
+        await router.start()
+        async with AsyncExitStack() as stack:
+            near, far = await two(stack, rabbitmq.uri, tmp_path, one, other)
+            await near.until(lambda: "router" in near.members and "router" in far.members)
+            client, server = Mote(near.air, NEAR), Mote(far.air, FAR, RESOURCES)
+            assert await get(client, "hello") == b"over the hills"
+            assert await get(client, "long") == LONG
+            assert client.duplicates == server.duplicates == 0
+            assert (far.port["packets_in"], near.port["packets_in"]) == (2, 10)
+    finally:
+        await router.stop()
 
 
 async def test_what_a_radio_repeats_is_no_copy(rabbitmq: Vhost, tmp_path: Path) -> None:
