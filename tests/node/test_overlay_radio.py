@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
+from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from itertools import cycle
@@ -26,7 +28,7 @@ from tumpline.node.overlay.router import RouterWish, router_settings_of
 from tumpline.testing.lowpan import CONTENT
 from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.rabbitmq import Vhost
-from tumpline.testing.radio import LQI, RSS_DBM, Air, Mote, Probe, ProbeKind
+from tumpline.testing.radio import LQI, RSS_DBM, Air, Mote, Probe, ProbeKind, UdpMote
 from tumpline.testing.radio_agents import ANSWER_S, OlderPlace, RadioAgent, radio_agent, started
 from tumpline.testing.recording import RecordingHost
 from tumpline.wire.eid import Eid
@@ -140,6 +142,34 @@ async def test_a_nodes_probe_beside_its_bundles_over_the_embedded_broker(tmp_pat
         await link.stop()
         probe.unplug()
         await server.stop()
+
+
+async def test_coap_programs_across_radios(rabbitmq: Vhost, tmp_path: Path) -> None:
+    """libcoap's client and server, each beside a mote: what they say is fragmented, flooded, put together."""
+    port = free_port()
+    server = await asyncio.create_subprocess_exec("coap-server-notls", "-A", "127.0.0.1", "-p", str(port))
+    async with AsyncExitStack() as stack:
+        near, far = await two(stack, rabbitmq.uri, tmp_path, "auto", "v1")
+        motes = UdpMote(near.air, NEAR, FAR), UdpMote(far.air, FAR, NEAR, ("127.0.0.1", port))
+        for mote in motes:
+            stack.callback(mote.close)
+        stack.callback(server.terminate)
+        said = {}
+        for path in ("", ".well-known/core"):
+            uri = f"coap://127.0.0.1:{motes[0].port}/{path}"
+            client = await asyncio.create_subprocess_exec("coap-client-notls", "-m", "get", uri, stdout=PIPE)
+            said[path] = (await asyncio.wait_for(client.communicate(), ANSWER_S))[0].decode()
+        assert "test server made with libcoap" in said[""]
+        assert said[".well-known/core"].startswith("</>")
+        assert near.port["packets_in"] > 2  # fragments
+    await server.wait()
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def test_what_a_radio_repeats_is_no_copy(rabbitmq: Vhost, tmp_path: Path) -> None:
