@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -213,6 +215,25 @@ async def test_unplugged_and_plugged_in_again(tmp_path: Path) -> None:
         place.port.write(batch_of(PacketKind.FRAME, [OTHER]))
         await turns_until(lambda: len(probe.sent) == 1)
         assert (place.port.describe()["unplugged"], place.port.describe()["dropped"]) == (2, 2)
+
+
+async def test_pulled_out_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, failures = Place(tmp_path / "ttyRADIO"), iter([termios.error(errno.EIO, "Input/output error")])
+
+    def set_attributes(*args: Any) -> None:
+        for error in failures:
+            raise error
+        really(*args)
+
+    async with place.open():
+        place.probe.unplug()
+        await place.host.came(said=2)
+        really = termios.tcsetattr
+        place.probe.plug()
+        monkeypatch.setattr(termios, "tcsetattr", set_attributes)
+        await place.host.came(said=3)
+        place.port.write(batch_of(PacketKind.FRAME, [FRAME]))
+        await turns_until(lambda: len(place.probe.sent) == 1)
 
 
 async def test_socat_dies_and_comes_back(tmp_path: Path) -> None:
