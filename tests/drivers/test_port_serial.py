@@ -169,8 +169,9 @@ async def test_a_passive_probe_hears_all_and_is_told_nothing(tmp_path: Path) -> 
 async def test_slip_radio(tmp_path: Path) -> None:
     place = Place(tmp_path / "ttyRADIO", ProbeKind(dialect="slip-radio"))
     Mote(place.air, FAR)
-    async with place.open(dialect="slip-radio", channel=15, pan_id=0xABCD):
+    async with place.open(dialect="slip-radio", channel=15, pan_id=0xABCD, short_address=2):
         await turns_until(lambda: place.port.describe()["pan_id"] == 0xABCD)
+        await turns_until(lambda: place.probe.short_address == 2)
         assert (place.probe.channel, place.probe.pan_id, place.probe.rx_mode) == (15, 0xABCD, 3)
         place.probe.hear(FRAME)
         await place.host.until(lambda: place.host.frames == [FRAME])

@@ -209,6 +209,7 @@ class Probe:
         self.kind = kind or ProbeKind()
         self.channel = CHANNEL
         self.pan_id = 0
+        self.short_address = 0
         self.rx_mode = 3
         self.sent: list[tuple[bool, int]] = []  # for each frame out of the line: acknowledged, transmissions
         self.malformed = 0
@@ -304,7 +305,7 @@ class Probe:
 
     def _obey_slip_radio(self, octets: bytes) -> None:
         """As examples/slip-radio of Contiki-NG does."""
-        params = {1: self.channel, 2: self.pan_id, 4: self.rx_mode}
+        params = {1: self.channel, 2: self.pan_id, 3: self.short_address, 4: self.rx_mode}
         match octets[:2]:
             case b"!S":
                 acknowledged, transmissions = self._send(octets[4 + 3 * octets[3] :])
@@ -313,7 +314,7 @@ class Probe:
             case b"!V":
                 param, value = int.from_bytes(octets[2:4], "big"), int.from_bytes(octets[4:6], "big")
                 params[param] = value
-                self.channel, self.pan_id, self.rx_mode = params.values()
+                self.channel, self.pan_id, self.short_address, self.rx_mode = params.values()
                 self._write(encode_slip(b"\rradio: setting param\n"))
             case b"?V":
                 param = int.from_bytes(octets[2:4], "big")
