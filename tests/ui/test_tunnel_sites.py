@@ -129,7 +129,7 @@ def test_a_password_is_said_by_nobody(session: Sites) -> None:
 def test_status_shows_agents_members_and_packets(session: Sites) -> None:
     two(session)
     status = session.start("alice", ["tunnel", "status"])
-    assert status.wait() == 0
+    assert status.wait() == 0, status.said()
     lines = status.said().splitlines()
     assert lines[0].startswith("alice  amqp://")
     assert any(line.split()[:2] == ["bob", "member"] and "bbbb::2" in line for line in lines), status.said()

@@ -86,18 +86,21 @@ class CaptureFiles:
         return self._path.with_name(f"{self._path.stem}.{self._number}{self._path.suffix}")
 
     def _begin(self) -> None:
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         head = self._head()
-        os.write(self._fd, head)
-        self._octets = len(head)
+        if os.write(fd, head) < len(head):
+            os.close(fd)
+            self._path.unlink()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._fd, self._octets = fd, len(head)
 
     def write(self, blocks: bytes) -> bool:
         """See CaptureTarget."""
         try:
-            if self._octets + len(blocks) > self._bounds.file_octets_most:
+            if self._fd < 0:  # there was no room for another file
+                self._begin()
+            elif self._octets + len(blocks) > self._bounds.file_octets_most:
                 self._rotate()
-            if self._fd < 0:
-                return False
             return self._append(blocks)
         except OSError:
             return False

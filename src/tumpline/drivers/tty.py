@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -37,6 +38,13 @@ def open_tty(device: str, baudrate: int, *, flow_control: bool = False) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def close_tty(fd: int) -> None:
+    """At once: without the first call the kernel would wait for a line that takes nothing, half a minute long."""
+    with contextlib.suppress(termios.error):  # it may be unplugged
+        termios.tcflush(fd, termios.TCIOFLUSH)
+    os.close(fd)
 
 
 def _cannot_open(device: str, error: OSError) -> TumplineError:

@@ -22,7 +22,7 @@ ANSWER_S: Final = 20.0  # of a machine that has much else to do
 class MemoryAgent:
     """`bbbb::NUMBER` and 10.2.0.NUMBER, in the session that `url` names."""
 
-    def __init__(self, url: str, name: str, number: int, **wishes: Any) -> None:
+    def __init__(self, url: str, name: str, number: int, *, interval_s: int = 10, **wishes: Any) -> None:
         self.name = name
         self.number = number
         self.addresses: tuple[Address, ...] = (IPv6Address(f"bbbb::{number:x}"), IPv4Address(f"10.2.0.{number}"))
@@ -34,9 +34,13 @@ class MemoryAgent:
         config = MemoryPortConfig(
             name=f"memory-{name}", addresses=[f"{self.addresses[0]}/64", f"{self.addresses[1]}/24"]
         )
-        self.agent = OverlayAgent(
-            settings._replace(port=load_registry().ports.get("memory"), port_config=config), self._told
+        attachment = settings.attachment
+        settings = settings._replace(
+            attachment=attachment._replace(member=attachment.member._replace(interval_s=interval_s)),
+            port=load_registry().ports.get("memory"),
+            port_config=config,
         )
+        self.agent = OverlayAgent(settings, self._told)
 
     async def start(self) -> None:
         """Join. Raises: TumplineError."""
@@ -44,6 +48,11 @@ class MemoryAgent:
 
     async def stop(self) -> None:
         """Leave, in order."""
+        await self.agent.close()
+
+    async def crash(self) -> None:
+        """Leave without a word."""
+        self.agent.attachment.abort()
         await self.agent.close()
 
     @property
@@ -76,6 +85,11 @@ class MemoryAgent:
             while not is_so():
                 self._changed.clear()
                 await self._changed.wait()
+
+    def forget(self) -> None:
+        """What it has heard until now, for tests that take long."""
+        self.replies.clear()
+        self.events.clear()
 
     def told(self, kind: str) -> list[Any]:
         """Its events of one class, by name."""

@@ -47,12 +47,12 @@ class Station(Protocol):
 
 
 class Air:
-    """What one station sends the others hear, at once, unless `lose` says that this time nobody does."""
+    """What one station sends the others hear, at once, unless `lose` says that this frame, or this acknowledgement, is lost."""
 
     def __init__(self, lose: Callable[[], bool] = lambda: False) -> None:
         self.stations: list[Station] = []
         self.frames: list[bytes] = []  # all that was in the air, acknowledgements too
-        self._lose = lose
+        self.lose = lose
 
     def transmit(self, sender: Station, frame: bytes) -> tuple[bool, int]:
         """With repetitions, if the frame wants an acknowledgement. Returns: whether there was one, and transmissions."""
@@ -64,7 +64,7 @@ class Air:
 
     def _once(self, sender: Station, frame: bytes) -> bool:
         self.frames.append(frame)
-        if self._lose():
+        if self.lose():
             return False
         # Those who acknowledge do it before anybody else says anything.
         acknowledged = [other.hear(frame) for other in self.stations if other is not sender]
@@ -72,6 +72,8 @@ class Air:
             return False
         ack = acknowledgement(frame[2])
         self.frames.append(ack)
+        if self.lose():
+            return False
         for other in self.stations:
             other.hear(ack)
         return True
@@ -176,7 +178,7 @@ class Probe:
         self.rx_mode = 3
         self.sent: list[tuple[bool, int]] = []  # for each frame out of the line: acknowledged, transmissions
         self.malformed = 0
-        self._air = air
+        self.air = air
         self._loop = asyncio.get_running_loop()
         self._line = SlipLine()
         self._master = self._slave = -1
@@ -214,7 +216,7 @@ class Probe:
             return False
         if self.kind.is_passive or head.kind is not FrameType.ACK or self.kind.passes_acknowledgements:
             self._write(self._framed(frame))
-        is_here = any(isinstance(other, Mote) and other.address == head.destination for other in self._air.stations)
+        is_here = any(isinstance(other, Mote) and other.address == head.destination for other in self.air.stations)
         is_for_one = head.destination not in (None, BROADCAST)
         return not self.kind.is_passive and head.wants_ack and is_for_one and not is_here
 
@@ -259,7 +261,7 @@ class Probe:
             self.malformed += not has_valid_fcs(octets)
             octets = octets[:-FCS_OCTETS]
         try:
-            outcome = self._air.transmit(self, octets)
+            outcome = self.air.transmit(self, octets)
         except MalformedError:
             self.malformed += 1
             outcome = False, 0

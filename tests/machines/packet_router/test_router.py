@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.machines.packet_router.packets import FRAME, Sent, body, config, ip, sent
+from tests.machines.packet_router.packets import FRAME, Sent, at, body, config, ip, sent
 
 from tumpline.machines import overlay
 from tumpline.machines.impairment import Impairment
@@ -232,6 +232,26 @@ def test_an_agent_without_queue_is_forgotten_with_its_addresses() -> None:
     assert [agent["name"] for agent in machine.snapshot(2.0)["agents"]] == ["agent1"]
 
 
+def test_an_agent_that_was_there_before_the_router_is_found_by_the_usual_plan() -> None:
+    machine = PacketRouter(RouterConfig(config("r"), guesses={at("bbbb::2"): ("agent_2", "agent2")}), Random(1).random)
+    machine.joined(0.0)
+    machine.outputs()
+    octets = body(ip("bbbb::1", "bbbb::2"))
+    tried = packet(machine, "fromAgent.agent_1.ip.tun.packet.raw", octets)
+    assert sorted(key for key, _ in tried) == [
+        "data.tun.toAgent.agent2",
+        "data.tun.toAgent.agent_2",
+        "toAgent.agent2.ip.tun.packet.raw",
+        "toAgent.agent_2.ip.tun.packet.raw",
+    ]
+    for key, _ in tried[1:]:
+        machine.returned(key, 1.1)
+    assert packet(machine, "fromAgent.agent_1.ip.tun.packet.raw", octets) == tried[:1]
+    started(machine, "agent_2", 2)
+    found = packet(machine, "fromAgent.agent_1.ip.tun.packet.raw", octets)
+    assert found == [("toAgent.agent_2.ip.tun.packet.raw", octets)]
+
+
 def test_a_member_is_gone_when_it_says_so_and_when_it_is_silent() -> None:
     machine = router()
     leaver = member(machine, "a", "bbbb::1/64")
@@ -283,7 +303,8 @@ def test_a_node_that_was_never_heard_has_packets_in_the_form_in_which_they_come(
     machine = router(topology_of(PLAN))
     octets = body(ip("bbbb::1", "ff02::1"), Generation.V0)
     found = packet(machine, "data.tun.fromAgent.coap_client", octets)
-    assert sorted(found) == [("data.tun.toAgent.agent_TT", octets), ("data.tun.toAgent.gateway", octets)]
+    assert sorted(key for key, _ in found) == ["data.tun.toAgent.agent_TT", "data.tun.toAgent.gateway"]
+    assert {decode_packet_untrusted(written)[2] for _, written in found} == {Kind.INJECT}
 
 
 def test_a_topology_uses_the_queues_of_the_older_router() -> None:

@@ -108,7 +108,7 @@ def test_unplugged_everything_begins_anew() -> None:
     dialect.send([FRAME] * 10, 1.0)
     dialect.opened(2.0)
     assert commands(dialect) == [b"?M", b"?V\0\1"]
-    assert radio(dialect)["unreported"] == UNDER_WAY_MOST
+    assert radio(dialect)["unreported"] == 10
     dialect.send([FRAME], 2.0)
     assert len(numbers(dialect)) == 1
 

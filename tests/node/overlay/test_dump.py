@@ -17,6 +17,7 @@ from tumpline.drivers.capture_files import PIPE_OCTETS_MOST, Bounds
 from tumpline.errors import ConfigError
 from tumpline.machines.packets import PacketBatch, PacketKind, batch_of, batch_of_records
 from tumpline.node.overlay.dump import Dump, DumpConfig
+from tumpline.testing.lowpan import GET, Coap, encode_coap
 from tumpline.wire.dot15d4 import fcs
 from tumpline.wire.pcapng import Direction
 from tumpline.wire.radio import RadioFacts, encode_facts
@@ -57,6 +58,20 @@ def test_ip_is_raw_or_by_version(tmp_path: Path) -> None:
     assert rows == [["0", "raw:ipv6:icmpv6"], ["0", "raw:ip:udp"]]
     path = dumped(tmp_path / "each.pcapng", batch, by_version=True)
     assert tshark(path, *fields) == [["0", "ipv6:icmpv6"], ["1", "ip:udp"]]
+
+
+@pytest.mark.parametrize("by_version", [False, True])
+def test_coap_over_both_versions(tmp_path: Path, by_version: bool) -> None:
+    """Link types 101, 228 and 229."""
+    coap = encode_coap(Coap(False, GET, 7, b"to", "hello"))
+    udp = struct.pack(">HHHH", 40_000, 5683, 8 + len(coap), 0) + coap
+    six = struct.pack(">IHBB", 6 << 28, len(udp), 17, 64) + ECHO[8:40] + udp
+    four = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0) + UDP4[12:20] + udp
+    path = dumped(tmp_path / "coap.pcapng", batch_of(PacketKind.IP, [six, four]), by_version=by_version)
+    assert tshark(path, "frame.interface_id", "frame.protocols", "coap.opt.uri_path") == [
+        ["0", f"{'' if by_version else 'raw:'}ipv6:udp:coap", "hello"],
+        ["1" if by_version else "0", f"{'' if by_version else 'raw:'}ip:udp:coap", "hello"],
+    ]
 
 
 def test_super_packets_are_captured_as_the_packets_that_they_stand_for(tmp_path: Path) -> None:
@@ -110,7 +125,7 @@ def test_directions_times_and_interfaces(tmp_path: Path) -> None:
     dump.packets(batch_of(PacketKind.FRAME, [FRAME]), Direction.OUTBOUND, "/dev/ttyUSB0")
     rows = tshark(path, "frame.time_epoch", "frame.packet_flags_direction", "frame.interface_name")
     assert rows == [
-        ["1700000000.000000001", "0x00000001", "tun0"],
+        ["1700000000.000000001", "0x00000002", "tun0"],
         ["1700000000.000000002", "0x00000002", "/dev/ttyUSB0"],
     ]
     assert dump.snapshot() == {"path": str(path), "packets": 2, "lost": 0}
@@ -226,3 +241,19 @@ def test_a_pipe_whose_reader_sleeps_takes_no_memory(tmp_path: Path) -> None:
     lost = dump.snapshot()["lost"]
     assert 0 < lost < 2 * PIPE_OCTETS_MOST // 65_000
     os.close(reader)
+
+
+def test_where_there_was_no_room_for_another_file_there_may_be_later(tmp_path: Path) -> None:
+    path = tmp_path / "full.pcapng"
+    dump = Dump(DumpConfig(path, Bounds(file_octets_most=1000, files_most=3)))
+    batch = batch_of(PacketKind.IP, [ECHO] * 8)
+    dump.packets(batch, Direction.INBOUND, "tun0")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        dump.packets(batch, Direction.INBOUND, "tun0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    dump.packets(batch, Direction.INBOUND, "tun0")
+    assert [len(tshark(each, "icmpv6.type")) for each in (tmp_path / "full.1.pcapng", path)] == [8, 8]
+    assert dump.snapshot()["lost"] == 8

@@ -7,6 +7,7 @@ from typing import Final
 
 from tumpline.drivers.amqp import AmqpChannel, AmqpConnection, AmqpError, Delivery
 from tumpline.errors import RefusedError
+from tumpline.wire.packet_json import Generation
 
 ACCESS_REFUSED: Final = 403
 NOT_FOUND: Final = 404
@@ -22,6 +23,10 @@ QUEUE_ARGUMENTS: Final = {
 }
 
 
+# As older agents are called where nobody thinks of something better, and the coordinator's own.
+USUAL_NAMES: Final = (*(f"agent_{number}" for number in range(1, 7)), "agent_TT")
+
+
 class NameTakenError(RefusedError):
     """An agent of that name is in this session already: stop it, or join under another name (--name)."""
 
@@ -31,9 +36,14 @@ def member_queue(name: str) -> str:
     return f"tumpline.member.{name}"
 
 
-def older_queues(name: str) -> tuple[str, ...]:
-    """Queues from which an older agent of that name reads packets (generation v1, v0)."""
-    return (f"consumer: {name}.tun?rkey=toAgent.{name}.ip.tun.packet.raw", f"data.tun@{name}")
+def older_queues(name: str) -> dict[str, Generation]:
+    """Queues from which an older agent of that name reads packets or frames."""
+    return {
+        f"consumer: {name}.tun?rkey=toAgent.{name}.ip.tun.packet.raw": Generation.V1,
+        f"consumer: {name}.serial?rkey=toAgent.{name}.802154.serial.packet.raw": Generation.V1,
+        f"data.tun@{name}": Generation.V0,
+        f"data.serial@{name}": Generation.V0,
+    }
 
 
 def older_router_queue(name: str) -> str:
@@ -115,3 +125,9 @@ async def consumers_of(connection: AmqpConnection, queue: str) -> int:
 async def router_is_there(connection: AmqpConnection, name: str) -> bool:
     """Whether an older router would pass on what `name` sends."""
     return await consumers_of(connection, older_router_queue(name)) > 0
+
+
+async def older_agents(connection: AmqpConnection, names: Iterable[str]) -> list[tuple[str, Generation]]:
+    """Which of these are there, although they may say nothing: older agents tell only once who they are."""
+    queues = [(name, *each) for name in names for each in older_queues(name).items()]
+    return [(name, generation) for name, queue, generation in queues if await consumers_of(connection, queue)]

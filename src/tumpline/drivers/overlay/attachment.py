@@ -17,14 +17,21 @@ from typing import Any, NamedTuple
 
 from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
 from tumpline.drivers.overlay._port_host import SessionPortHost
-from tumpline.drivers.overlay._session import RESOURCE_LOCKED, NameTakenError, SessionQueue, router_is_there
+from tumpline.drivers.overlay._session import (
+    RESOURCE_LOCKED,
+    USUAL_NAMES,
+    NameTakenError,
+    SessionQueue,
+    older_agents,
+    router_is_there,
+)
 from tumpline.drivers.overlay.events import Congested, Drained, SessionAway, SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.ports._api import PacketPort
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
 from tumpline.machines.packets import PacketBatch, PacketKind
 from tumpline.wire.amqp import Properties
-from tumpline.wire.overlay import Claim
+from tumpline.wire.overlay import Claim, Format
 from tumpline.wire.pcapng import Direction
 
 __all__ = ["Attachment", "AttachmentConfig", "AttachmentCounters", "NameTakenError"]
@@ -112,6 +119,11 @@ class Attachment:
             self.turn()
         await self._tasks.stop()  # what was published is still written
         self._leave_session()
+
+    def abort(self) -> None:
+        """End the connection without a word, as if the network had: another is tried by itself."""
+        if self._joined is not None:
+            self._joined.connection.abort()
 
     async def _set_up(self, connection: AmqpConnection) -> None:
         """The connection is there (again): hold the name, bind, greet."""
@@ -267,7 +279,7 @@ class Attachment:
     # ---- time ---------------------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        at = self.member.next_timeout()
+        at = self.member.next_timeout() if self._joined is not None else None
         # Most turns change nothing, or move the deadline back: then the timer that runs is good enough.
         if at is None or (self._timer is not None and self._timer.when() <= at):
             return
@@ -299,8 +311,15 @@ class Attachment:
             if len(self._joined.changes) == 1:
                 self._tasks.start(_apply(self._joined), "bindings")
 
+    @property
+    def _speaks_older(self) -> bool:
+        return any(each is not Format.BINARY for each in self.config.member.formats)
+
     async def _watch_for_router(self, joined: _Joined) -> None:
-        """Ask now and then whether an older router serves us."""
+        """Ask now and then whether an older router serves us; and once who is there and says nothing."""
+        tried = [name for name in USUAL_NAMES if name != self.config.member.name]
+        for name, generation in await older_agents(joined.connection, tried if self._speaks_older else ()):
+            self.member.older_found(name, generation, self._now())
         while self._joined is joined:
             there = await router_is_there(joined.connection, self.config.member.name)
             self.member.older_router(there, self._now())

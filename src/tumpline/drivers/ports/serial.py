@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from tumpline.drivers.ports._api import PortHost, PortSpec
-from tumpline.drivers.tty import open_tty
+from tumpline.drivers.tty import DeviceGoneError, close_tty, open_tty
 from tumpline.errors import TumplineError
 from tumpline.machines.packets import PacketBatch, PacketKind
 from tumpline.machines.serial._api import SerialConfig as LineConfig
@@ -63,6 +63,7 @@ class SerialPort:
         self._timer: asyncio.TimerHandle | None = None
         self._replug: asyncio.TimerHandle | None = None
         self._unplugged = 0
+        self._problem = ""  # why it cannot be opened although it is there again
 
     # ---- life -------------------------------------------------------------------------------------------------------
 
@@ -104,7 +105,7 @@ class SerialPort:
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
-            os.close(self._fd)
+            close_tty(self._fd)
             self._fd = -1
         self._unsent.clear()
 
@@ -193,13 +194,15 @@ class SerialPort:
         try:
             self._replug = None
             self._open()
-        except TumplineError:
+            self._problem = ""
+        except TumplineError as error:
             # Also while udev has not given it to our group yet: whatever it is, it was ours before.
+            self._problem = "" if isinstance(error, DeviceGoneError) else str(error)
             self._replug = self._loop.call_later(REPLUG_S, self._look)
 
     def describe(self) -> dict[str, Any]:
         """See PacketPort."""
-        state = {"name": self.name, "is_open": self._fd >= 0, "is_paused": self._is_paused}
+        state = {"name": self.name, "is_open": self._fd >= 0, "is_paused": self._is_paused, "problem": self._problem}
         return state | self._facts() | self._line.snapshot()
 
 

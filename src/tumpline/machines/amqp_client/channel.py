@@ -19,6 +19,7 @@ ANSWERS: Final[dict[type[Any], tuple[type[Any], ...]]] = {
     m.ChannelClose: (m.ChannelCloseOk,),
     m.ExchangeDeclare: (m.ExchangeDeclareOk,),
     m.ExchangeDelete: (m.ExchangeDeleteOk,),
+    m.ExchangeBind: (m.ExchangeBindOk,),
     m.QueueDeclare: (m.QueueDeclareOk,),
     m.QueueBind: (m.QueueBindOk,),
     m.QueueUnbind: (m.QueueUnbindOk,),

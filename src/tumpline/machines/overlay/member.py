@@ -21,6 +21,7 @@ from tumpline.machines.packets import PacketBatch
 from tumpline.wire.agent_keys import Direction, read_agent_key
 from tumpline.wire.ip_packet import address_of
 from tumpline.wire.overlay import Claim, Purpose, decode_key_untrusted
+from tumpline.wire.packet_json import Generation
 
 
 class Member:
@@ -86,6 +87,11 @@ class Member:
     def older_router(self, is_there: bool, _now: float) -> None:
         """Whether an older router takes what we publish."""
         self._set_router(self._outgoing.router._replace(is_older=is_there))
+
+    def older_found(self, name: str, generation: Generation, now: float) -> None:
+        """An older agent reads from a queue of its own, although it may have said nothing since we joined."""
+        if self._directory.heard_older(name, generation, now) is not None:
+            self._owners_changed()
 
     # ---- the port ----------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,13 @@
 """A packet router without I/O: what `tumpline router` decides."""
 
-from tumpline.machines.packet_router.keys import CONTROL_PATTERNS
+from tumpline.machines.packet_router.keys import CONTROL_PATTERNS, packet_patterns
 from tumpline.machines.packet_router.outputs import Bind, Cancel, Output, Subscribe, Unbind
-from tumpline.machines.packet_router.router import PacketRouter, RouterConfig, share_names
+from tumpline.machines.packet_router.router import SHARDS_MOST, PacketRouter, RouterConfig, share_names
 from tumpline.machines.packet_router.topology import Topology, topology_of
 
 __all__ = [
     "CONTROL_PATTERNS",
+    "SHARDS_MOST",
     "Bind",
     "Cancel",
     "Output",
@@ -15,6 +16,7 @@ __all__ = [
     "Subscribe",
     "Topology",
     "Unbind",
+    "packet_patterns",
     "share_names",
     "topology_of",
 ]

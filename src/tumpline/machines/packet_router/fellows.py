@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tumpline.machines.overlay import Message, Publish
+from tumpline.machines.overlay import MemberConfig, Publish
 from tumpline.machines.packet_router.directory import Agent, Directory, Rank
 from tumpline.machines.packet_router.keys import FORM_OF
 from tumpline.machines.packet_router.outputs import JSON, Output
-from tumpline.machines.packet_router.shares import Shares
+from tumpline.machines.packet_router.shares import Message, Shares
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.agent_keys import is_agent_name
 from tumpline.wire.packet_json import Generation
@@ -30,9 +30,8 @@ class _Fellow:
 class Fellows:
     """Talks to the others; their shares are `Shares`'."""
 
-    def __init__(self, name: str, instance: str, shares: Shares, directory: Directory, outputs: list[Output]) -> None:
-        self._name = name
-        self._instance = instance
+    def __init__(self, config: MemberConfig, shares: Shares, directory: Directory, outputs: list[Output]) -> None:
+        self._name, self._instance = config.name, config.instance.hex()
         self._shares = shares
         self._directory = directory
         self._outputs = outputs

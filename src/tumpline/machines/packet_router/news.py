@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tumpline.machines.overlay import Message
 from tumpline.machines.packet_router.directory import Directory
 from tumpline.machines.packet_router.keys import FORM_OF
 from tumpline.machines.packet_router.passing import Passing
+from tumpline.machines.packet_router.shares import Message
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.agent_json import (
     Component,

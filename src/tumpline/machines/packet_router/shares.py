@@ -14,14 +14,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from tumpline.machines.overlay import Message
+from tumpline.machines import overlay
 
 HANDOVER_S: Final = 0.25  # a broker answers a cancel within milliseconds; a killed router never does
 HELD_MOST: Final = 4096  # messages of one share, in that time
 GIVE_WAY_MOST: Final = 4  # times among the same routers: one that is listed may be gone, and nobody knows yet
 SETTLE_S: Final = 1.0  # after the last change among routers, before anybody gives way: a restart brings many changes
+
+
+class Message(Protocol):
+    """As much of a delivered message as the router looks at: the client's deliveries are such, too."""
+
+    @property
+    def routing_key(self) -> str: ...
+
+    @property
+    def body(self) -> bytes | memoryview: ...
 
 
 class State(Enum):
@@ -68,7 +78,8 @@ class Shares:
     def __init__(self, own: str, names: Sequence[str]) -> None:
         self.own = own
         self.dropped = 0  # held messages for which there was no room
-        self.handed_over = 0
+        self.gave_way = 0  # shares that others should have
+        self.handed_over = 0  # of these, such as were being passed on
         self.tasks: list[Task] = []
         self._shares = {name: _Share() for name in names}
         self._routers: dict[str, frozenset[str]] = {}  # others, with what they are subscribed to
@@ -103,6 +114,7 @@ class Shares:
         if was_fed:
             self.handed_over += 1
             self.tasks.append(Task(Step.RELEASED, name))
+        self.gave_way += 1
         self.tasks.append(Task(Step.SUBSCRIBE, name))
         return held
 
@@ -114,7 +126,7 @@ class Shares:
         if share.state is State.FED:
             return messages
         room = HELD_MOST - len(share.held)
-        share.held += [Message(each.routing_key, None, bytes(each.body)) for each in messages[:room]]
+        share.held += [overlay.Message(each.routing_key, None, bytes(each.body)) for each in messages[:room]]
         self.dropped += max(0, len(messages) - room)
         return ()
 

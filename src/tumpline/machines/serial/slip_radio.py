@@ -77,7 +77,7 @@ class SlipRadioDialect:
         counts = self._line.counts
         self._line = SlipLine(from_start=False)
         self._line.counts = counts
-        self._counts.unreported += len(self._under_way)
+        self._counts.unreported += len(self._under_way) + len(self._waiting)
         self._under_way.clear()
         self._waiting.clear()
         self._writes = [END + encode_slip(ASK_ADDRESS)]

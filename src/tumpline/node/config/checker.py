@@ -32,7 +32,9 @@ UNITS: Final[dict[str, Callable[[str], float]]] = {
     "bps": parse_rate,
 }
 # Texts of these names are paths of the file system.
-FILES: Final = frozenset({"ca", "cert", "key", "key_log", "directory", "socket", "file", "token_file", "state_dir"})
+FILES: Final = frozenset(
+    {"ca", "cert", "key", "identity", "key_log", "directory", "socket", "file", "token_file", "state_dir"}
+)
 
 
 class Bad:

@@ -44,7 +44,7 @@ SECTIONS = (
     "log",
     *LATER,
 )
-NAMED = frozenset({"memory"})  # kinds of links whose addresses are names, not hosts and ports
+NAMED = frozenset({"amqp", "memory"})  # kinds of links whose addresses are names, not hosts and ports
 Item = TypeVar("Item")
 
 

@@ -15,6 +15,11 @@ IPV4_BITS: Final = 24
 _KNOWN: Final = {f"agent_{number}": (f"{number}", f"10.2.0.{number}") for number in range(1, 7)}
 
 
+def known_addresses() -> dict[str, tuple[str, ...]]:
+    """The addresses of old, by name of the agent; without prefix lengths."""
+    return {name: (f"{DEFAULT_PREFIX}::{host}", ipv4) for name, (host, ipv4) in _KNOWN.items()}
+
+
 class Asked(NamedTuple):
     """What the user wrote; nothing where nothing."""
 

@@ -22,6 +22,7 @@ _RADIO_TYPES: Final = {
 }
 _Interface = tuple[LinkType, str]  # and the port's name
 _Captured = tuple[LinkType, bytes | memoryview]
+_OTHER: Final = {Direction.INBOUND: Direction.OUTBOUND, Direction.OUTBOUND: Direction.INBOUND}
 
 
 class DumpConfig(NamedTuple):
@@ -49,7 +50,10 @@ class Dump:
         return section("tumpline") + b"".join(_interface(*key) for key in self._interfaces)
 
     def packets(self, batch: PacketBatch, direction: Direction, port: str) -> None:
-        """`direction` as the port sees it: inbound is what came out of it."""
+        """INBOUND: it came out of the port."""
+        if batch.kind is PacketKind.IP:
+            # What comes out of a TUN device this machine has sent through it: tcpdump there calls that outbound.
+            direction = _OTHER[direction]
         captured = _captured_frames(batch) if batch.kind is PacketKind.FRAME else self._captured_ip(batch)
         now_ns = self._clock_ns()
         known, new = self._interfaces, dict[_Interface, int]()

@@ -23,14 +23,9 @@ def _agent(agent: Mapping[str, Any], output: Output) -> list[str]:
     lines = [output.styled(line, state)]
     if not session["joined"] and session["last_loss"]:
         lines.append(f"  not in the session: {session['last_loss']}")
-    lines.append(f"  key {member['identity']}{_router(member['router'])}")
+    routers = f"  routers {', '.join(member['routers'])}" if member["routers"] else ""
+    lines.append(f"  key {member['identity']}{routers}")
     return [*lines, *_ports(agent["ports"]), *_members(member["members"]), *_noteworthy(agent)]
-
-
-def _router(router: Mapping[str, Any]) -> str:
-    if router["is_ours"]:
-        return "  with a router"
-    return "  with an older router" if router["is_older"] else ""
 
 
 def _ports(ports: Sequence[Mapping[str, Any]]) -> Iterator[str]:

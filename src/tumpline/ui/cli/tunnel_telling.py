@@ -34,13 +34,20 @@ class Teller:
 
     def tell(self, event: Any) -> None:
         """Something happened."""
-        name, fields = type(event).__name__, event._asdict()
-        sentence = _SENTENCES.get(name)
+        value, text = sentence_of(event)
         if self._output.json:
-            self._output.event({"event": _snake(name), **{key: _plain(value) for key, value in fields.items()}})
-        elif sentence is not None and (text := sentence(fields)) not in ("", self._last):
+            self._output.event(value)
+        elif text and text != self._last:
             self._last = text
             self._output.note(text)
+
+
+def sentence_of(event: Any) -> tuple[dict[str, Any], str]:
+    """As an object, and as a sentence ("": nothing that people need to read)."""
+    name, fields = type(event).__name__, event._asdict()
+    sentence = _SENTENCES.get(name)
+    value = {"event": _snake(name), **{key: _plain(each) for key, each in fields.items()}}
+    return value, "" if sentence is None else sentence(fields)
 
 
 def _snake(name: str) -> str:

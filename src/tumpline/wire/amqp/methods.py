@@ -138,6 +138,19 @@ class ExchangeDeleteOk(NamedTuple):
     pass
 
 
+class ExchangeBind(NamedTuple):  # RabbitMQ's extension: an exchange takes what another one has
+    reserved_1: Short = 0
+    destination: ShortText = ""
+    source: ShortText = ""
+    routing_key: ShortText = ""
+    no_wait: Bit = False
+    arguments: Table = {}
+
+
+class ExchangeBindOk(NamedTuple):
+    pass
+
+
 class QueueDeclare(NamedTuple):
     reserved_1: Short = 0
     queue: ShortText = ""
@@ -340,6 +353,8 @@ _CLASSES: Final[dict[tuple[int, int], type[Any]]] = {
     (40, 11): ExchangeDeclareOk,
     (40, 20): ExchangeDelete,
     (40, 21): ExchangeDeleteOk,
+    (40, 30): ExchangeBind,
+    (40, 31): ExchangeBindOk,
     (50, 10): QueueDeclare,
     (50, 11): QueueDeclareOk,
     (50, 20): QueueBind,
