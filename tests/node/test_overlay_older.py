@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib import import_module
 from typing import Any
 
 import pytest
 
+from tumpline.drivers.amqp import AmqpChannel, AmqpConnection, Delivery
+from tumpline.drivers.overlay.router import RouterAttachment
+from tumpline.node.overlay.router import RouterWish, router_settings_of
 from tumpline.testing.memory_agents import meet, memory_agent
 from tumpline.testing.older_members import OlderMember, Plan
 from tumpline.testing.rabbitmq import Vhost
@@ -113,3 +118,48 @@ async def test_queues_are_bounded_and_hold_nothing_that_was_delivered(rabbitmq: 
             "[[{messages_unacknowledged,0}],[{messages_unacknowledged,0}]]"
         )
         assert "auto_delete,true" in await asyncio.to_thread(of_queues, rabbitmq, "auto_delete")
+
+
+class AllKeys:
+    """Routing keys of all that is published, and how often."""
+
+    def __init__(self, channel: AmqpChannel) -> None:
+        self.counts: Counter[str] = Counter()
+        self._channel = channel
+
+    async def start(self) -> None:
+        queue = (await self._channel.declare_queue(exclusive=True)).name
+        await self._channel.bind(queue, "amq.topic", "#")
+        await self._channel.consume(queue, self._received, no_ack=True)
+
+    def _received(self, deliveries: Sequence[Delivery]) -> None:
+        self.counts.update(each.routing_key for each in deliveries)
+
+
+async def test_nothing_is_published_but_packets_and_who_is_there(rabbitmq: Vhost) -> None:
+    """There, agents and router published each packet once more as records of a log."""
+    connection = await AmqpConnection.open(rabbitmq.url, name="listener")
+    keys = AllKeys(await connection.channel())
+    await keys.start()
+    router = RouterAttachment(router_settings_of(RouterWish(url=rabbitmq.uri)), lambda _: None)
+    await router.start()
+    async with (
+        memory_agent(rabbitmq.uri, "alice", 1) as alice,
+        memory_agent(rabbitmq.uri, "bob", 2, format="v1") as bob,
+    ):
+        await meet(alice, bob)
+        for sequence in range(50):
+            await alice.ping("bbbb::2", sequence)
+    await router.stop()
+    await connection.close()
+    packets = {key: count for key, count in keys.counts.items() if key.endswith("packet.raw")}
+    assert packets["fromAgent.alice.ip.tun.packet.raw"] == packets["toAgent.bob.ip.tun.packet.raw"] == 50
+    assert {key.partition(".")[0] for key in keys.counts} <= {
+        "tumpline",
+        "testingtool",
+        "control",
+        "fromAgent",
+        "toAgent",
+    }
+    assert not [key for key in keys.counts if key.startswith("log.")]
+    assert sum(keys.counts.values()) - sum(packets.values()) < 50  # hellos

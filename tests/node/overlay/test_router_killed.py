@@ -1,0 +1,181 @@
+"""Routers as processes that share a session, under traffic: one is killed, one is ended in order, one comes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import IO
+
+import pytest
+from tests.machines.packet_router.packets import body, ip
+
+from tumpline.drivers.amqp import AmqpChannel, AmqpConnection, Delivery
+from tumpline.testing.rabbitmq import Vhost
+from tumpline.wire.agent_json import ControlKind, Tun, encode_control
+from tumpline.wire.packet_json import Generation, decode_packet_untrusted
+
+SOURCES = [f"s{number}" for number in range(6)]
+SHARDS = 8
+EXCHANGE = "amq.topic"
+PAUSE_S = 0.01  # between two packets of one source
+PATIENCE_S = 40.0
+
+
+class RouterProcess:
+    """`tumpline router`, and what it says."""
+
+    def __init__(self, vhost: Vhost, name: str, directory: Path) -> None:
+        self.name = name
+        command = [sys.executable, "-m", "tumpline", "router", "--url", vhost.uri, "--name", name]
+        command += ["--shards", f"{SHARDS}", "--json"]
+        environment = os.environ | {"XDG_RUNTIME_DIR": f"{directory}"}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+    def ready(self) -> None:
+        """Wait until it passes packets on."""
+        stdout: IO[str] | None = self.process.stdout
+        assert stdout is not None
+        for line in stdout:
+            if '"ready"' in line:
+                return
+        raise AssertionError(f"router {self.name} ended with {self.process.wait()}")
+
+    def end(self, number: signal.Signals) -> int:
+        """It is told, or it is killed."""
+        self.process.send_signal(number)
+        assert self.process.stdout is not None
+        self.process.stdout.read()
+        self.process.stdout.close()
+        return self.process.wait(20)
+
+
+class Traffic:
+    """Numbered packets of all sources to one sink, at a steady rate."""
+
+    def __init__(self, channel: AmqpChannel) -> None:
+        self.given: Counter[str] = Counter()
+        self.arrived: dict[str, list[int]] = defaultdict(list)
+        self._channel = channel
+        self._came = asyncio.Event()
+
+    async def open(self) -> None:
+        """The sink is there, and all are known."""
+        queue = (await self._channel.declare_queue(exclusive=True)).name
+        await self._channel.bind(queue, EXCHANGE, "toAgent.sink.#")
+        await self._channel.consume(queue, self._taken, no_ack=True)
+        for host, name in enumerate([*SOURCES, "sink"], 1):
+            tun = encode_control(ControlKind.TUN_STARTED, Tun(ipv6_prefix="bbbb", ipv6_host=f"{host}"), Generation.V1)
+            self._channel.publish(EXCHANGE, f"fromAgent.{name}.ip.tun.started", tun)
+
+    def give(self) -> None:
+        """One more packet of each."""
+        sink = len(SOURCES) + 1
+        for host, source in enumerate(SOURCES, 1):
+            self.given[source] += 1
+            packet = ip(f"bbbb::{host}", f"bbbb::{sink}")[:-4] + self.given[source].to_bytes(4)
+            self._channel.publish(EXCHANGE, f"fromAgent.{source}.ip.tun.packet.raw", body(packet))
+
+    async def flow(self, seconds: float) -> None:
+        """For so long."""
+        for _ in range(round(seconds / PAUSE_S)):
+            self.give()
+            await asyncio.sleep(PAUSE_S)
+
+    async def flows(self) -> None:
+        """Until something given after now has arrived from every source. Raises: TimeoutError."""
+        wanted = {source: self.given[source] + 1 for source in SOURCES}
+        async with asyncio.timeout(PATIENCE_S):
+            while any(self.arrived[source][-1:] < [wanted[source]] for source in SOURCES):
+                await self.flow(PAUSE_S)
+
+    async def known(self) -> None:
+        """Until routers know all and have settled who does what; what was before is not judged: while a source moves from the
+        strangers' share to its own, a packet may overtake another one."""
+        await self.flows()
+        await self.flow(2.0)
+        await self.settled()
+        self.given.clear()
+        self.arrived.clear()
+
+    async def settled(self) -> None:
+        """Until the last packet of each has arrived."""
+        async with asyncio.timeout(PATIENCE_S):
+            while any(self.arrived[source][-1:] != [self.given[source]] for source in SOURCES):
+                self._came.clear()
+                await self._came.wait()
+
+    def lost(self) -> int:
+        """Of all sources; each of them in order and without repetition."""
+        for source, numbers in self.arrived.items():
+            assert all(one < other for one, other in pairwise(numbers)), f"{source}: {numbers}"
+        return self.given.total() - sum(map(len, self.arrived.values()))
+
+    def _taken(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            data = decode_packet_untrusted(delivery.body)[0].data
+            self.arrived[SOURCES[data[23] - 1]].append(int.from_bytes(data[-4:]))
+        self._came.set()
+
+
+@asynccontextmanager
+async def traffic(vhost: Vhost) -> AsyncIterator[Traffic]:
+    connection = await AmqpConnection.open(vhost.url, name="traffic")
+    try:
+        made = Traffic(await connection.channel())
+        await made.open()
+        yield made
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def routers(vhost: Vhost, directory: Path, *names: str) -> Iterator[list[RouterProcess]]:
+    """Ready, all of them; killed in the end if nobody ended them."""
+    made = [RouterProcess(vhost, name, directory) for name in names]
+    try:
+        for each in made:
+            each.ready()
+        yield made
+    finally:
+        for each in made:
+            if each.process.poll() is None:
+                each.end(signal.SIGKILL)
+
+
+@pytest.mark.slow
+async def test_a_router_is_killed_under_traffic_and_the_others_go_on(rabbitmq: Vhost, tmp_path: Path) -> None:
+    with routers(rabbitmq, tmp_path, "east", "west", "north") as processes:
+        async with traffic(rabbitmq) as flowing:
+            await flowing.known()
+            await flowing.flow(1.0)
+            for victim in processes[:2]:
+                await asyncio.to_thread(victim.end, signal.SIGKILL)
+                await flowing.flows()
+                await flowing.flow(1.0)
+            await flowing.settled()
+            assert flowing.lost() <= 200, "what two routers had fetched when they were killed"
+        assert await asyncio.to_thread(processes[2].end, signal.SIGTERM) == 0
+    assert rabbitmq.queues() == set()
+
+
+@pytest.mark.slow
+async def test_routers_that_come_and_end_in_order_lose_nothing(rabbitmq: Vhost, tmp_path: Path) -> None:
+    with routers(rabbitmq, tmp_path, "east") as (east,):
+        async with traffic(rabbitmq) as flowing:
+            await flowing.known()
+            with routers(rabbitmq, tmp_path, "west") as (west,):
+                await flowing.flow(2.0)
+                assert await asyncio.to_thread(east.end, signal.SIGTERM) == 0
+                await flowing.flow(1.0)
+                await flowing.settled()
+                assert flowing.lost() == 0
+                assert await asyncio.to_thread(west.end, signal.SIGINT) == 0
+    assert rabbitmq.queues() == set()
