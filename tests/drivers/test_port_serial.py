@@ -25,6 +25,7 @@ from tumpline.wire.slip import encode_slip
 
 NEAR, FAR = bytes.fromhex("00124b0000000001"), bytes.fromhex("00124b0000000002")
 FRAME, OTHER = data_frame(1, NEAR, FAR, b"\xc0\xdbpayload"), data_frame(2, NEAR, FAR, b"other")
+THIRD, FOURTH = data_frame(3, FAR, NEAR, b"\xc0\xdbpayload"), data_frame(4, FAR, NEAR, b"other")
 HANG_S = 20.0
 
 
@@ -105,9 +106,9 @@ async def test_raw_slip_both_ways(tmp_path: Path, has_fcs: bool) -> None:
         await place.host.until(lambda: len(place.host.frames) == 2)
         assert place.host.frames == [FRAME, OTHER]
         assert place.host.facts == [RadioFacts(fcs=fcs(each) if has_fcs else None) for each in (FRAME, OTHER)]
-        place.port.write(batch_of(PacketKind.FRAME, [OTHER, FRAME]))
+        place.port.write(batch_of(PacketKind.FRAME, [THIRD, FOURTH]))
         await turns_until(lambda: len(place.probe.sent) == 2)
-        assert [frame for frame in place.air.frames if frame[0] != 2][-1] == FRAME
+        assert [frame for frame in place.air.frames if frame[0] != 2][-1] == FOURTH
         assert place.probe.malformed == 0
         assert place.port.describe()["packets_out"] == place.port.describe()["packets_in"] == 2
 
@@ -231,8 +232,9 @@ async def test_socat_dies_and_comes_back(tmp_path: Path) -> None:
         for count in (1, 2):
             os.write(other, encode_slip(FRAME))
             await host.came(frames=count)
-            port.write(batch_of(PacketKind.FRAME, [OTHER]))
-            assert os.read(other, 1000) == encode_slip(OTHER)
+            answer = data_frame(count, FAR, NEAR, b"answer")
+            port.write(batch_of(PacketKind.FRAME, [answer]))
+            assert os.read(other, 1000) == encode_slip(answer)
             os.close(other)
             process.terminate()
             process.wait()
@@ -250,8 +252,9 @@ async def test_a_line_that_takes_nothing_costs_frames_not_memory(tmp_path: Path)
     place = Place(tmp_path / "ttyRADIO")
     async with place.open():
         asyncio.get_running_loop().remove_reader(place.probe._master)  # it hangs
-        for _ in range(400):
-            place.port.write(batch_of(PacketKind.FRAME, [FRAME] * 4))
+        for number in range(400):
+            frames = [data_frame(number % 256, NEAR, FAR, bytes([number // 256, each])) for each in range(4)]
+            place.port.write(batch_of(PacketKind.FRAME, frames))
         counts = place.port.describe()
         assert counts["packets_in"] + counts["dropped"] == 1600
         assert counts["dropped"] > 0

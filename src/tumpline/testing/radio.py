@@ -178,7 +178,7 @@ class Probe:
         self.rx_mode = 3
         self.sent: list[tuple[bool, int]] = []  # for each frame out of the line: acknowledged, transmissions
         self.malformed = 0
-        self._air = air
+        self.air = air
         self._loop = asyncio.get_running_loop()
         self._line = SlipLine()
         self._master = self._slave = -1
@@ -216,7 +216,7 @@ class Probe:
             return False
         if self.kind.is_passive or head.kind is not FrameType.ACK or self.kind.passes_acknowledgements:
             self._write(self._framed(frame))
-        is_here = any(isinstance(other, Mote) and other.address == head.destination for other in self._air.stations)
+        is_here = any(isinstance(other, Mote) and other.address == head.destination for other in self.air.stations)
         is_for_one = head.destination not in (None, BROADCAST)
         return not self.kind.is_passive and head.wants_ack and is_for_one and not is_here
 
@@ -261,7 +261,7 @@ class Probe:
             self.malformed += not has_valid_fcs(octets)
             octets = octets[:-FCS_OCTETS]
         try:
-            outcome = self._air.transmit(self, octets)
+            outcome = self.air.transmit(self, octets)
         except MalformedError:
             self.malformed += 1
             outcome = False, 0

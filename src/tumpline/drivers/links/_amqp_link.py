@@ -378,5 +378,5 @@ def attachment_config(config: AmqpConfig, node_id: str) -> AttachmentConfig:
         formats=tuple(Format) if kinds else (Format.BINARY,),
         node_id=node_id,
     )
-    url = AmqpUrl.parse(config.url or os.environ.get("AMQP_URL", ""))
+    url = AmqpUrl.parse(config.url or os.environ["AMQP_URL"])
     return AttachmentConfig(url, member, config.exchange)

@@ -27,7 +27,6 @@ from tumpline.drivers.overlay.share_queues import QueueOptions, ShareQueues, con
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.overlay import Publish
 from tumpline.machines.packet_router import (
-    CONTROL_PATTERNS,
     Bind,
     Cancel,
     PacketRouter,
@@ -111,7 +110,7 @@ class RouterAttachment:
     async def _set_up(self, connection: AmqpConnection) -> None:
         """The connection is there (again)."""
         session = await self._claim(connection)
-        await session.bind(CONTROL_PATTERNS)
+        await session.bind(self.machine.bindings)
         session.channel.on_return = self._returned
         session.channel.on_closed = lambda error: self._start_over(str(error))
         session.channel.on_cancelled = lambda _: self._start_over("somebody deleted our queue")

@@ -14,6 +14,7 @@ from tumpline.machines.overlay.counters import Counters
 from tumpline.machines.overlay.directory import Directory, Peer, Trust
 from tumpline.machines.overlay.events import AddressLearned, BundleMessage, ControlReceived, Output, Received, ToPort
 from tumpline.machines.overlay.outgoing import is_for_many
+from tumpline.machines.overlay.routes import Routes, generations_of
 from tumpline.machines.overlay.sealing import BrokenSealError, ReplayError
 from tumpline.machines.packets import PacketBatch, PacketKind, batch_of, batch_of_records, batch_untrusted
 from tumpline.wire.agent_json import (
@@ -72,6 +73,7 @@ class Incoming:
         self._announcer = announcer
         self._counters = counters
         self._out = out
+        self._ways = Routes(config.name, config.formats, config.via)
         self._learned = learned  # an address has another owner than before
         self.copies = Copies()
         self._sources: dict[bytes, tuple[str, float]] = {}  # member, and until when nothing is to be learned of it
@@ -191,6 +193,9 @@ class Incoming:
 
     def _older_packet(self, key: AgentKey, body: bytes | memoryview, now: float) -> None:
         kind = _KINDS[key.topic]
+        if key.direction is Direction.FROM_AGENT and self._comes_better(key):
+            self.copies.dropped += 1
+            return
         packet = decode_packet_untrusted(body)[0].data
         source = decode_ip_untrusted(packet).source if kind is PacketKind.IP else b""
         self._counters.messages_in += 1
@@ -202,6 +207,16 @@ class Incoming:
             self._counters.for_others += 1
         elif self.copies.is_new(packet, _WAYS[key.generation, key.direction], now):
             self._to_port(batch_of(kind, [packet]))
+
+    def _comes_better(self, key: AgentKey) -> bool:
+        """What a member of ours says to all in several formats we take in the one that it would choose for us alone."""
+        peer = self._directory.peers.get(key.name)
+        if peer is None or peer.hello is None:
+            return False
+        if self._ways.can_seal_for(peer):
+            return True
+        theirs = generations_of(peer.hello.formats)
+        return key.generation is not next((one for one in self._ways.generations if one in theirs), key.generation)
 
     def _is_for_us(self, packet: bytes | memoryview, kind: PacketKind) -> bool:
         """Whether nobody else is known to have the address that it is for."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tumpline.machines.overlay import Publish
+from tumpline.machines.overlay import MemberConfig, Publish
 from tumpline.machines.packet_router.directory import Agent, Directory, Rank
 from tumpline.machines.packet_router.keys import FORM_OF
 from tumpline.machines.packet_router.outputs import JSON, Output
@@ -30,9 +30,8 @@ class _Fellow:
 class Fellows:
     """Talks to the others; their shares are `Shares`'."""
 
-    def __init__(self, name: str, instance: str, shares: Shares, directory: Directory, outputs: list[Output]) -> None:
-        self._name = name
-        self._instance = instance
+    def __init__(self, config: MemberConfig, shares: Shares, directory: Directory, outputs: list[Output]) -> None:
+        self._name, self._instance = config.name, config.instance.hex()
         self._shares = shares
         self._directory = directory
         self._outputs = outputs

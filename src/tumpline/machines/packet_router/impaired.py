@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from tumpline.machines.impairment import Chance, ImpairedLink, Impairment
 from tumpline.machines.packet_router.keys import Form
+from tumpline.machines.packet_router.topology import Reach
 
 PAIRS_MOST: Final = 4096  # of agents; each holds up to the memory of an ImpairedLink only while packets are under way
 
 
 class Way(NamedTuple):
-    """From whom to whom, and what is needed to write the packet there."""
+    """From whom to whom, by name, and in which form it came: None for a sealed batch, which goes on as it is."""
 
     source: str
     target: str
-    key: str  # routing key of the message it becomes
-    form: Form | None  # in which it is to be written; None: a sealed batch, which goes as it is
+    form: Form | None
 
 
 class Impairments:
     """What befalls packets, by pair of agents: that of the topology's link, or one for all."""
 
-    def __init__(self, everywhere: Impairment | None, random: Chance) -> None:
+    def __init__(self, everywhere: Impairment | None, reach: Reach | None, random: Chance) -> None:
         self.everywhere = everywhere
+        self.refused = 0
+        self._reach = reach or {}
         self._random = random
         self._links: dict[Way, ImpairedLink] = {}
-        self.refused = 0
 
-    def of(self, reach: Mapping[str, Impairment | None] | None, target: str) -> Impairment | None:
-        """None: nothing befalls packets to that target."""
-        own = None if reach is None else reach.get(target)
+    def between(self, source: str, target: str) -> Impairment | None:
+        """None: nothing befalls packets from here to there."""
+        own = self._reach[source].get(target) if source in self._reach else None
         return self.everywhere if own is None else own
 
     def receive(self, way: Way, impairment: Impairment, packet: bytes, now: float) -> None:

@@ -1,67 +1,52 @@
-"""Packets in, packets out: whom each one is for, and how it is written for them."""
+"""Packets in: whom each one is for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from tumpline.errors import MalformedError
-from tumpline.machines.impairment import Impairment
-from tumpline.machines.overlay import Publish
+from tumpline.machines.packet_router.bridge import Opened
+from tumpline.machines.packet_router.counters import Counters
 from tumpline.machines.packet_router.directory import Agent, Directory
-from tumpline.machines.packet_router.glance import glance_untrusted
-from tumpline.machines.packet_router.impaired import Impairments, Way
+from tumpline.machines.packet_router.glance import Addresses, glance_untrusted
 from tumpline.machines.packet_router.keys import FORM_OF, FORMS, Form, Packets, Via, packets_of
-from tumpline.machines.packet_router.outputs import JSON, SEALED, Output
 from tumpline.machines.packet_router.shares import Message
 from tumpline.machines.packet_router.topology import Topology
+from tumpline.machines.packet_router.writing import Writing
 from tumpline.machines.packets import PacketKind
-from tumpline.wire.amqp.content import Properties
-from tumpline.wire.packet_json import Generation, Kind, Packet, decode_packet_untrusted, encode_packet
+from tumpline.wire.ip_packet import decode_ip_untrusted
+from tumpline.wire.packet_json import Generation, decode_packet_untrusted
 from tumpline.wire.router_talk import Learned
-from tumpline.wire.slip import encode_slip
 
 KEYS_MOST: Final = 8192  # routing keys whose meaning is remembered
 ABSENT_S: Final = 5.0  # before it is tried again whether somebody is there; most are not
-_SERIAL: Final = "serial"  # interface names by which older dumpers tell frames and packets apart
-_TUN: Final = "tun0"
-_SNIFFED, _INJECT = (f'"_type": "{kind.value}"'.encode() for kind in (Kind.SNIFFED, Kind.INJECT))
+Guesses = Mapping[bytes, Sequence[str]]  # agents that may have an address which nobody claimed
 
 
-@dataclass(slots=True)
-class Counters:
-    """Of packets; a sealed batch counts as one."""
-
-    received: int = 0
-    passed: int = 0  # written to somebody, once for each
-    flooded: int = 0  # of those received: for all
-    malformed: int = 0
-    lossy: int = 0  # dropped because `routing.lossy.link.start` asked for it
-    unreachable: int = 0  # nobody there, or nobody whom the topology lets hear it
-    returned: int = 0  # the broker found no queue for them
-    own: int = 0  # for the agent it came from
-    refused: int = 0  # no room for one agent more
-
-
-@dataclass(slots=True)
 class Passing:
     """The packets' part of a router."""
 
-    directory: Directory
-    topology: Topology | None
-    impairments: Impairments
-    outputs: list[Output]
-    counters: Counters = field(default_factory=Counters)
-    learned: list[Learned] = field(default_factory=list)  # to be told to other routers
-    guesses: Mapping[bytes, Sequence[str]] = field(default_factory=dict)  # who may have an address nobody claimed
-    lossy_left: int = 0
-    _absent: dict[str, float] = field(default_factory=dict)  # keys of guesses, and when they may be tried again
-    _reach: Mapping[str, Mapping[str, Impairment | None]] | None = None
-    _meanings: dict[str, Packets | Via | None] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._reach = None if self.topology is None else self.topology.reach()
+    def __init__(
+        self,
+        directory: Directory,
+        topology: Topology | None,
+        guesses: Guesses,
+        writing: Writing,
+        counters: Counters,
+        is_router: Callable[[str], bool],
+    ) -> None:
+        self.directory = directory
+        self.topology = topology
+        self.counters = counters
+        self.writing = writing
+        self.learned: list[Learned] = []  # to be told to other routers
+        self.lossy_left = 0
+        self._guesses = guesses
+        self._is_router = is_router
+        self._absent: dict[str, float] = {}  # keys of guesses, and when they may be tried again
+        self._reach = None if topology is None else topology.reach()
+        self._meanings: dict[str, Packets | Via | None] = {}
 
     def take(self, messages: Sequence[Message], now: float) -> None:
         """Packets came."""
@@ -80,16 +65,22 @@ class Passing:
             except MalformedError:
                 counters.malformed += 1
 
-    def due(self, now: float) -> None:
-        """Impaired packets whose time has come."""
-        for way, packet in self.impairments.due(now):
-            target = self.directory.agents.get(way.target)
-            if target is None:
-                self.counters.unreachable += 1
-            elif way.form is not None:
-                self._write(target, way.key, _encoded(packet, way.form), JSON)
-            else:
-                self._write(target, way.key, packet, SEALED)
+    def take_opened(self, opened: Opened, now: float) -> None:
+        """What a member sent that takes nothing but sealed batches. Raises: MalformedError."""
+        source = self.directory.agents.get(opened.source)
+        if source is None or (opened.is_flooded and source.generation is not None):
+            return  # the latter says it to older agents by itself
+        form = FORM_OF[opened.kind, Generation.V1]
+        for packet in opened.packets:
+            self.counters.received += 1
+            if not self._is_counted(source, len(packet)):
+                continue
+            addresses = _addresses_of(packet) if opened.kind is PacketKind.IP else None
+            for target in self._targets(source, opened.kind, addresses):
+                if not (opened.is_flooded and target.has_binary):
+                    self.writing.packet(source.name, target, form, packet, now)
+            if addresses is not None:
+                self._guess(addresses, form, packet, now)
 
     def returned(self, routing_key: str, now: float) -> None:
         """The broker found no queue for it."""
@@ -104,132 +95,87 @@ class Passing:
         meaning = self._meanings[key] = packets_of(key)
         return meaning
 
-    # ---- older agents' packets ---------------------------------------------------------------------------------------
+    # ---- messages ----------------------------------------------------------------------------------------------------
 
     def _take_packet(self, packets: Packets, body: bytes, now: float) -> None:
-        source = self.directory.heard(packets.name, packets.form, now)
-        if source is None:
-            self.counters.refused += 1
+        form = packets.form
+        source = self.directory.heard(packets.name, form, now)
+        if source is None or not self._is_counted(source, len(body)):
+            self.counters.refused += source is None
             return
-        source.packets_in += 1
-        source.octets_in += len(body)
-        if self._is_lost(source):
-            return
-        if packets.form.kind is PacketKind.FRAME:
-            self._flood(source, packets.form, body, now)  # what a radio sends, all radios hear
-            return
-        addresses = glance_untrusted(body)
-        if self.directory.learn(addresses.source, source, now):
-            self.learned.append(Learned(addresses.source, source.name))
-        owner = None if addresses.is_for_many else self.directory.owner(addresses.destination)
-        if owner is source:
-            self.counters.own += 1
-        elif owner is not None and self._reaches(source, owner):
-            self._pass(source, owner, packets.form, body, now)
-        else:
-            self._flood(source, packets.form, body, now)
-            if owner is None and addresses.destination in self.guesses:
-                self._guess(addresses.destination, packets.form, body, now)
-
-    def _guess(self, destination: bytes, form: Form, body: bytes, now: float) -> None:
-        """Older agents that have said nothing since we came: whoever has the address by the usual plan may be there."""
-        for name in self.guesses[destination]:
-            if name in self.directory.agents:
-                continue
-            for written in (form, *(other for other in FORMS if other.kind is form.kind and other is not form)):
-                key = written.to_key(name)
-                if self._absent.get(key, 0.0) <= now:
-                    self.outputs.append(Publish(key, (_rewritten(body, written),), JSON, True))
-
-    def _is_lost(self, source: Agent) -> bool:
-        if not self.lossy_left:
-            return False
-        self.lossy_left -= 1
-        self.counters.lossy += 1
-        source.dropped += 1
-        return True
-
-    def _reaches(self, source: Agent, target: Agent) -> bool:
-        return self._reach is None or target.name in self._reach.get(source.name, ())
-
-    def _flood(self, source: Agent, form: Form, body: bytes, now: float) -> None:
-        self.counters.flooded += 1
-        targets = list(self._hearers(source, form.kind))
-        if not targets:
-            self.counters.unreachable += 1
-        for target in targets:
-            self._pass(source, target, form, body, now)
-
-    def _hearers(self, source: Agent, kind: PacketKind) -> Iterator[Agent]:
-        for target in self.directory:
-            if target is source or kind not in target.kinds:
-                continue
-            if source.has_binary and target.has_binary:
-                continue  # it has the sealed copy that the source sent to all members
-            if self._reaches(source, target):
-                yield target
-
-    def _pass(self, source: Agent, target: Agent, form: Form, body: bytes, now: float) -> None:
-        key = form.to_key(target.name) if target.is_assumed else target.targets[form.kind]
-        if key is None:
-            self.counters.unreachable += 1
-            return
-        impairment = self._impairment(source, target)
-        if impairment is not None:
-            packet, _, _ = decode_packet_untrusted(body)
-            written = form if target.is_assumed else target.form(form.kind)
-            self.impairments.receive(Way(source.name, target.name, key, written), impairment, packet.data, now)
-            return
-        if target.generation is not form.generation and not target.is_assumed:
-            body = _rewritten(body, FORM_OF[form.kind, target.generation or Generation.V1])
-        else:
-            if not target.is_member:
-                decode_packet_untrusted(body)  # an older agent dies of a number above 255: all of it is looked at
-            if form.generation is Generation.V0:
-                body = body.replace(_SNIFFED, _INJECT, 1)  # agents take no other
-        self._write(target, key, body, JSON)
-
-    def _impairment(self, source: Agent, target: Agent) -> Impairment | None:
-        reach = None if self._reach is None else self._reach.get(source.name)
-        return self.impairments.of(reach, target.name)
-
-    # ---- sealed batches ----------------------------------------------------------------------------------------------
+        addresses = None
+        if form.kind is PacketKind.IP:
+            addresses = glance_untrusted(body)
+            if self.directory.learn(addresses.source, source, now):
+                self.learned.append(Learned(addresses.source, source.name))
+        for target in self._targets(source, form.kind, addresses):
+            self.writing.message(source.name, target, form, body, now)
+        if addresses is not None and addresses.destination in self._guesses:
+            self._guess(addresses, form, body, now)
 
     def _take_sealed(self, via: Via, body: bytes, now: float) -> None:
         """Passed on as it is: only who shares its key could open it."""
         source = self.directory.is_there(via.source, now)
         target = self.directory.agents.get(via.destination)
-        if source is None:
-            self.counters.refused += 1
-            return
-        source.packets_in += 1
-        source.octets_in += len(body)
-        if self._is_lost(source):
-            return
-        if target is None or not self._reaches(source, target):
+        if source is None or not self._is_counted(source, len(body)):
+            self.counters.refused += source is None
+        elif target is None and self._is_router(via.destination):
+            self.writing.to_router(source.name, via.destination, body)
+        elif target is None or not self._reaches(source, target):
             self.counters.unreachable += 1
+        else:
+            self.writing.sealed(source.name, target, body, now)
+
+    def _is_counted(self, source: Agent, octets: int) -> bool:
+        """It came. Returns: whether it goes on, for somebody may want the next ones to be lost."""
+        source.packets_in += 1
+        source.octets_in += octets
+        if not self.lossy_left:
+            return True
+        self.lossy_left -= 1
+        self.counters.lossy += 1
+        source.dropped += 1
+        return False
+
+    # ---- whom it is for ----------------------------------------------------------------------------------------------
+
+    def _targets(self, source: Agent, kind: PacketKind, addresses: Addresses | None) -> Iterable[Agent]:
+        """What a radio sends (no addresses), all radios hear."""
+        if addresses is not None and not addresses.is_for_many:
+            owner = self.directory.owner(addresses.destination)
+            if owner is source:
+                self.counters.own += 1
+                return ()
+            if owner is not None and self._reaches(source, owner):
+                return (owner,)
+        self.counters.flooded += 1
+        hearers = [target for target in self.directory if self._hears(target, source, kind)]
+        self.counters.unreachable += not hearers
+        return hearers
+
+    def _hears(self, target: Agent, source: Agent, kind: PacketKind) -> bool:
+        if target is source or kind not in target.kinds:
+            return False
+        if source.has_binary and target.has_binary:
+            return False  # it has the sealed copy that the source sent to all members
+        return self._reaches(source, target)
+
+    def _reaches(self, source: Agent, target: Agent) -> bool:
+        return self._reach is None or target.name in self._reach.get(source.name, ())
+
+    def _guess(self, addresses: Addresses, form: Form, octets: bytes, now: float) -> None:
+        """Older agents that have said nothing since we came: whoever has the address by the usual plan may be there."""
+        names = self._guesses.get(addresses.destination, ())
+        if not names or self.directory.owner(addresses.destination) is not None:
             return
-        key = f"tumpline.packet.{via.destination}.{via.source}"
-        impairment = self._impairment(source, target)
-        if impairment is not None:
-            self.impairments.receive(Way(source.name, target.name, key, None), impairment, body, now)
-            return
-        self._write(target, key, body, SEALED)
-
-    def _write(self, target: Agent, key: str, body: bytes, properties: Properties) -> None:
-        target.packets_out += 1
-        target.octets_out += len(body)
-        self.counters.passed += 1
-        self.outputs.append(Publish(key, (body,), properties, True))
+        packet = octets if octets[:1] != b"{" else decode_packet_untrusted(octets)[0].data
+        for name in names:
+            for written in FORMS if name not in self.directory.agents else ():
+                key = written.to_key(name)
+                if written.kind is form.kind and self._absent.get(key, 0.0) <= now:
+                    self.writing.guess(key, written, packet, now)
 
 
-def _rewritten(body: bytes, form: Form) -> bytes:
-    """In the other generation. Raises: MalformedError."""
-    packet, _, _ = decode_packet_untrusted(body)
-    return encode_packet(packet, form.generation, Kind.INJECT)
-
-
-def _encoded(octets: bytes, form: Form) -> bytes:
-    if form.kind is PacketKind.FRAME:
-        return encode_packet(Packet(octets, _SERIAL, None, encode_slip(octets)), form.generation, Kind.INJECT)
-    return encode_packet(Packet(octets, _TUN, None), form.generation, Kind.INJECT)
+def _addresses_of(packet: bytes) -> Addresses:
+    head = decode_ip_untrusted(packet)
+    return Addresses(head.source, head.destination)

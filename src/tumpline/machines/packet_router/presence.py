@@ -9,7 +9,8 @@ from tumpline.machines.overlay.directory import Peer
 from tumpline.machines.overlay.sealing import Secrets
 from tumpline.machines.packet_router.directory import Directory
 from tumpline.machines.packet_router.shares import Message
-from tumpline.wire.overlay import WHO, Role, decode_hello_untrusted
+from tumpline.machines.packets import PacketKind
+from tumpline.wire.overlay import WHO, Format, Role, decode_hello_untrusted
 
 
 class Presence:
@@ -21,7 +22,8 @@ class Presence:
         self._now = 0.0
         secrets = Secrets(config)
         self.outputs: list[Output] = []
-        self.announcer = Announcer(config._replace(role=Role.ROUTER), secrets, self.outputs)
+        # Nobody is to send us packets of its own accord, unless we bridge.
+        self.announcer = Announcer(config._replace(role=Role.ROUTER, formats=(), kinds=()), secrets, self.outputs)
         self.members = Members(config, secrets, self.announcer, self.outputs, self._changed)
 
     def heard(self, message: Message, now: float) -> None:
@@ -34,6 +36,11 @@ class Presence:
         said = decode_hello_untrusted(message.body)
         if message.routing_key == f"tumpline.hello.{said.hello.name}" and said.hello.name != self._name:
             self.members.heard(said, now)
+
+    def is_router(self, name: str) -> bool:
+        """Whether that is one: we, or another one."""
+        peer = self.members.peers.get(name)
+        return name == self._name or (peer is not None and peer.hello is not None and peer.hello.role is Role.ROUTER)
 
     def left(self) -> None:
         """Nobody can be heard: members announce themselves again when we are back."""
@@ -66,3 +73,14 @@ class Presence:
             self._directory.forget(peer.name)
         elif hello.role is Role.MEMBER:
             self._directory.announced(hello, self._now)
+        self._bridge_where_needed()
+
+    def _bridge_where_needed(self) -> None:
+        """Whether we take sealed packets: only while somebody is there who takes nothing else."""
+        is_needed = any(agent.is_member and agent.generation is None for agent in self._directory)
+        formats = (Format.BINARY,) if is_needed else ()
+        if formats != self.announcer.hello.formats:
+            kinds = tuple(int(kind) for kind in PacketKind) if is_needed else ()
+            self.announcer.hello = self.announcer.hello._replace(formats=formats, kinds=kinds)
+            if self.announcer.next_timeout() is not None:
+                self.announcer.announce(self._now)

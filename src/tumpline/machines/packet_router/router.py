@@ -14,17 +14,20 @@ from typing import Any, Final, NamedTuple
 from tumpline.errors import MalformedError
 from tumpline.machines.impairment import Chance, Impairment
 from tumpline.machines.overlay import MemberConfig, Publish
+from tumpline.machines.packet_router.bridge import Bridge
+from tumpline.machines.packet_router.counters import Counters
 from tumpline.machines.packet_router.directory import Directory
 from tumpline.machines.packet_router.fellows import Fellows
 from tumpline.machines.packet_router.impaired import Impairments
-from tumpline.machines.packet_router.keys import packet_patterns, packets_of, receiver_of
+from tumpline.machines.packet_router.keys import CONTROL_PATTERNS, packet_patterns, packets_of, receiver_of
 from tumpline.machines.packet_router.news import News
 from tumpline.machines.packet_router.outputs import JSON, Bind, Cancel, Output, Subscribe, Unbind
 from tumpline.machines.packet_router.passing import Passing
 from tumpline.machines.packet_router.presence import Presence
-from tumpline.machines.packet_router.shares import Message, Shares, Step
+from tumpline.machines.packet_router.shares import Message, Shares, Step, preferred
 from tumpline.machines.packet_router.snapshot import snapshot_of
 from tumpline.machines.packet_router.topology import Topology
+from tumpline.machines.packet_router.writing import Writing
 from tumpline.wire.agent_json import Component, ControlKind, encode_control
 from tumpline.wire.agent_keys import COMPONENT_READY, COMPONENT_SHUTDOWN
 from tumpline.wire.packet_json import Generation
@@ -77,21 +80,31 @@ class PacketRouter:
         self._outputs: list[Output] = []
         self._shares = Shares(config.name, tuple(self._queues))
         self.directory = Directory()
-        impairments = Impairments(config.impairment, random)
-        self.passing = Passing(self.directory, config.topology, impairments, self._outputs, guesses=config.guesses)
-        instance = config.member.instance.hex()
-        self._fellows = Fellows(config.name, instance, self._shares, self.directory, self._outputs)
         self._presence = Presence(config.member, self.directory)
+        self._bridge = Bridge(config.member, self._presence, counters := Counters())
+        reach = None if config.topology is None else config.topology.reach()
+        impairments = Impairments(config.impairment, reach, random)
+        writing = Writing(config.member, self.directory, impairments, self._bridge, counters, self._outputs)
+        self.passing = Passing(
+            self.directory, config.topology, config.guesses, writing, counters, self._presence.is_router
+        )
+        self._fellows = Fellows(config.member, self._shares, self.directory, self._outputs)
         self._news = News(self.directory, self.passing)
         self._bound: set[str] = set()  # sources that have a share
         self._bound_version = 0
         self._tidy_at = 0.0
         self._is_joined = False
 
+    @property
+    def bindings(self) -> tuple[str, ...]:
+        """What the router's own queue is bound to: what is told, and what is for it to bridge."""
+        floods = ("tumpline.flood.*",) if self.config.member.given_key is not None else ()
+        return (*CONTROL_PATTERNS, f"tumpline.packet.{self.config.name}.*", *floods)
+
     # ---- the broker --------------------------------------------------------------------------------------------------
 
     def joined(self, now: float) -> None:
-        """A connection is there; what is told comes over a queue bound to `keys.CONTROL_PATTERNS`."""
+        """A connection is there; what is told comes over a queue with these `bindings`."""
         self._is_joined, self._tidy_at = True, now + TIDY_S
         if self.config.topology is not None:
             for node in self.config.topology.nodes:
@@ -146,6 +159,8 @@ class PacketRouter:
             try:
                 if key.startswith("tumpline.router."):
                     self.passing.take(self._fellows.heard(message, now), now)
+                elif key.startswith(("tumpline.packet.", "tumpline.flood.")):
+                    self._bridge_from(message, now)
                 elif key.startswith("tumpline."):
                     self._presence.heard(message, now)
                 else:
@@ -164,7 +179,7 @@ class PacketRouter:
 
     def impair(self, impairment: Impairment | None, now: float) -> None:
         """From now on this befalls packets everywhere where the topology says nothing else."""
-        self.passing.impairments.change(impairment, now)
+        self.passing.writing.impairments.change(impairment, now)
 
     # ---- time and results --------------------------------------------------------------------------------------------
 
@@ -175,14 +190,14 @@ class PacketRouter:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is wanted."""
-        parts = (self._shares, self._fellows, self._presence, self.passing.impairments)
+        parts = (self._shares, self._fellows, self._presence, self.passing.writing.impairments)
         times = [part.next_timeout() for part in parts]
         times.append(self._tidy_at if self._is_joined else None)
         return min((at for at in times if at is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Impaired packets, shares that were not released, what is old."""
-        self.passing.due(now)
+        self.passing.writing.due(now)
         self.passing.take(self._shares.handle_timeout(now), now)
         self.passing.take(self._fellows.handle_timeout(now), now)
         self._presence.handle_timeout(now)
@@ -196,6 +211,17 @@ class PacketRouter:
         return snapshot_of(self.config.name, self.directory, self.passing, self._shares, now)
 
     # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _bridge_from(self, message: Message, now: float) -> None:
+        """One that was sent to all is bridged by one router: all answer alike which."""
+        source = message.routing_key.rpartition(".")[2]
+        opened = self._bridge.open(message) if source != self.config.name else None
+        if opened is None:
+            return
+        if not opened.is_flooded or preferred(f"bridge {source}", (self.config.name, *self._shares.routers)) == (
+            self.config.name
+        ):
+            self.passing.take_opened(opened, now)
 
     def _settle(self) -> None:
         """Turn what the parts want into outputs."""

@@ -27,7 +27,7 @@ def snapshot_of(name: str, directory: Directory, passing: Passing, shares: Share
         "shares_fed": list(shares.fed()),
         "gave_way": shares.gave_way,
         "handed_over": shares.handed_over,
-        "impairments": passing.impairments.snapshot(),
+        "impairments": passing.writing.impairments.snapshot(),
         "lossy_left": passing.lossy_left,
     }
 

@@ -16,6 +16,10 @@ TESTING_TOOL: Final = "agent_TT"  # the tool that runs the tests takes part in e
 NODES_MOST: Final = 512
 
 
+# Whom each node reaches, and what befalls packets on the way.
+Reach = dict[str, dict[str, Impairment | None]]
+
+
 class Link(NamedTuple):
     """Nodes that hear each other."""
 
@@ -37,9 +41,9 @@ class Topology(NamedTuple):
         """All that take part, each once."""
         return tuple(dict.fromkeys(node for link in self.links for node in link.nodes))
 
-    def reach(self) -> dict[str, dict[str, Impairment | None]]:
-        """Whom each node reaches, and what befalls packets on the way: over all its links, the first one that leads there."""
-        reach: dict[str, dict[str, Impairment | None]] = {node: {} for node in self.nodes}
+    def reach(self) -> Reach:
+        """Over all links of a node; of two that lead to the same one, the first."""
+        reach: Reach = {node: {} for node in self.nodes}
         for link in self.links:
             for node in link.nodes:
                 for other in link.nodes:
