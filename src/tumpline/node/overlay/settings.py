@@ -23,6 +23,7 @@ from tumpline.node.overlay.agent import TunnelSettings
 from tumpline.node.overlay.dump import DumpConfig
 from tumpline.node.overlay.rerouting import rerouted
 from tumpline.node.registry import load_registry
+from tumpline.wire.agent_json import Tun
 from tumpline.wire.overlay import INSTANCE_OCTETS, Format, name_problem
 
 DUMP_OCTETS_LEAST: Final = 1 << 20  # less would be a file for each few packets
@@ -83,6 +84,11 @@ def settings_of(wish: Wish) -> TunnelSettings:
         port,
         opens_at_once=wish.force_bootstrap or wish.serial,  # nobody ever asked probes to start
         dump=_dump(wish),
+        behind=Tun(
+            re_route_packets_if=wish.re_route_packets_if,
+            re_route_packets_prefix=wish.re_route_packets_prefix,
+            re_route_packets_host=wish.re_route_packets_host,
+        ),
     )
 
 
