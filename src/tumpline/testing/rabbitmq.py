@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tumpline.drivers.amqp.url import AmqpUrl
+from tumpline.testing.certificates import Authority
 
 SERVER: Final = "/usr/lib/rabbitmq/bin/rabbitmq-server"  # not the wrapper in /usr/sbin, which changes the user
 READY_S: Final = 90.0  # 6 s on a machine that has nothing else to do
@@ -61,11 +62,10 @@ class RabbitMq:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port, self._door_port, self._epmd_port = _ports(directory)
+        self.port, self._tls_port, self._door_port, self._epmd_port = _ports(directory)
         self._epmd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
         self._names = (f"{os.getpid()}-{number}" for number in count(1))
-        self.tls: tuple[int, Path, Path, Path] | None = None  # port, ca, certificate, key: before `start`
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -181,6 +181,16 @@ class RabbitMq:
         """For our own client."""
         return AmqpUrl("127.0.0.1", self.port, vhost, USER, PASSWORD)
 
+    def tls_url(self, vhost: str = "/") -> AmqpUrl:
+        """The same over TLS; the broker's certificate names localhost."""
+        url = AmqpUrl("127.0.0.1", self._tls_port, vhost, USER, PASSWORD, is_tls=True)
+        return url._replace(ca=f"{self.ca}", server_name="localhost")
+
+    @property
+    def ca(self) -> Path:
+        """Of the broker's certificate."""
+        return self.directory / "ca.pem"
+
     def uri(self, vhost: str) -> str:
         """For others' clients, and for commands."""
         return f"amqp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{vhost}"
@@ -197,14 +207,14 @@ class RabbitMq:
             f"default_user = {USER}",
             f"default_pass = {PASSWORD}",
         ]
-        if self.tls is not None:
-            port, ca, certificate, key = self.tls
-            lines += [
-                f"listeners.ssl.1 = 127.0.0.1:{port}",
-                f"ssl_options.cacertfile = {ca}",
-                f"ssl_options.certfile = {certificate}",
-                f"ssl_options.keyfile = {key}",
-            ]
+        if not self.ca.exists():
+            Authority(self.directory).issue("broker", hosts=["localhost"])
+        lines += [
+            f"listeners.ssl.1 = 127.0.0.1:{self._tls_port}",
+            f"ssl_options.cacertfile = {self.ca}",
+            f"ssl_options.certfile = {self.directory / 'broker.pem'}",
+            f"ssl_options.keyfile = {self.directory / 'broker.key'}",
+        ]
         (self.directory / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
 
     def _environment(self) -> dict[str, str]:
@@ -237,6 +247,11 @@ class Vhost(NamedTuple):
     def url(self) -> AmqpUrl:
         """For our own client."""
         return self.broker.url(self.name)
+
+    @property
+    def tls_url(self) -> AmqpUrl:
+        """The same over TLS."""
+        return self.broker.tls_url(self.name)
 
     @property
     def uri(self) -> str:
@@ -303,18 +318,18 @@ def _mortal(command: list[str], environment: dict[str, str], output: Path | None
         )
 
 
-def _ports(directory: Path) -> tuple[int, int, int]:
-    """Three free ones; the same for everybody who names this directory."""
+def _ports(directory: Path) -> list[int]:
+    """Four free ones; the same for everybody who names this directory."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "ports"
     try:
-        amqp, door, epmd = map(int, path.read_text().split())
+        return [int(port) for port in path.read_text().split()]
     except FileNotFoundError:
-        amqp, door, epmd = _free_port(), _free_port(), _free_port()
+        ports = [_free_port() for _ in range(4)]
         with tempfile.NamedTemporaryFile("w", dir=directory, delete=False) as file:
-            file.write(f"{amqp} {door} {epmd}")
+            file.write(" ".join(map(str, ports)))
         os.replace(file.name, path)
-    return amqp, door, epmd
+    return ports
 
 
 def _free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
 from tumpline.drivers.amqp.errors import AmqpError, over, refusal
@@ -226,7 +227,8 @@ class AmqpChannel:
         """Idempotent."""
         if self._ended is not None:
             return
-        await self._ask("close", m.ChannelClose(200, "bye"))
+        with suppress(AmqpError):  # the broker closed it, or the connection ended, in this very moment
+            await self._ask("close", m.ChannelClose(200, "bye"))
         self.on_closed = None  # nobody is told of what they did
         self.end(over(self._where, "the channel was closed here"))
 

@@ -33,6 +33,7 @@ from tumpline.machines.amqp_client import (
 )
 from tumpline.machines.amqp_client.outbox import Body
 from tumpline.wire.amqp import Method, Properties
+from tumpline.wire.amqp.methods import ChannelCloseOk
 
 READ_OCTETS: Final = 256 * 1024  # room for one read: what is left over of it is less than a frame, half of this
 READS_A_TURN: Final = 4  # then others have theirs
@@ -300,9 +301,13 @@ class AmqpConnection:
 
     def _perform(self) -> None:
         performers = self._performers
-        while events := self._machine.events():
-            for event in events:
-                performers[type(event)](event)
+        try:
+            while events := self._machine.events():
+                for event in events:
+                    performers[type(event)](event)
+        except Exception as error:  # of a handler: what came behind it is lost, and nobody must wait for it
+            self._give_back(f"a handler failed: {error!r}")
+            raise
 
     def _arm(self) -> None:
         # The deadline moves with every read: a timer that is due too early looks again, which is cheaper than a new one.
@@ -346,6 +351,8 @@ class AmqpConnection:
 
     def _perform_answered(self, event: Answered) -> None:
         self._channels[event.channel].answered(event)
+        if isinstance(event.method, ChannelCloseOk):
+            del self._channels[event.channel]
 
     def _perform_channel_ended(self, event: ChannelEnded) -> None:
         self._channels.pop(event.channel).refused(event.code, event.text)

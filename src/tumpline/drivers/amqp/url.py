@@ -59,15 +59,15 @@ class AmqpUrl(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> AmqpUrl:
         """Raises: TumplineError saying what to write."""
+        if "#" in text:
+            raise _wrong("a # in user, password or virtual host is written %23")
         try:
             parts = urlsplit(text)
             port = parts.port
-        except ValueError as error:
-            raise _wrong(f"{error}") from None
+        except ValueError:  # its words would show the password, where somebody forgot to write its / as %2F
+            raise _wrong("host or port is wrong (a / in user or password is written %2F)") from None
         if parts.scheme not in PORTS:
             raise _wrong(f'it begins with "{parts.scheme}:"' if parts.scheme else "the amqp:// is missing")
-        if parts.fragment:
-            raise _wrong("a # in user, password or virtual host is written %23")
         url = cls(
             host=unquote(parts.hostname or "") or "localhost",
             port=port or PORTS[parts.scheme],

@@ -49,7 +49,8 @@ MESSAGE_OCTETS_MOST: Final = 16 << 20
 _HEAD: Final = Struct(">BHI")
 _U64: Final = Struct(">Q")
 _HEADS_OCTETS: Final = 768  # method and header of a delivery hardly have more
-_METHOD, _HEADER, _BODY = int(FrameKind.METHOD), int(FrameKind.HEADER), int(FrameKind.BODY)
+_METHOD, _HEADER = int(FrameKind.METHOD), int(FrameKind.HEADER)
+_BODY, _HEARTBEAT = int(FrameKind.BODY), int(FrameKind.HEARTBEAT)
 _DELIVER: Final = b"\x00\x3c\x00\x3c"
 _FRAME_END: Final = 0xCE
 _CAPABILITIES: Final = {
@@ -273,8 +274,11 @@ class ClientConnection:
                     at = whole
                     continue
                 self._of_channel(kind, number, data[at + 7 : last])
-            elif kind == _METHOD:
+            elif kind != _HEARTBEAT:
+                if kind != _METHOD:
+                    raise MalformedError(f"a frame of kind {kind} on channel 0")
                 self._of_connection(decode_method_untrusted(bytes(data[at + 7 : last])))
+                payload_most = self._frame_octets_most - FRAME_OVERHEAD_OCTETS  # it may just have been agreed
             at = last + 1
         self._end_batches()
         return at if self.state is not State.ENDED else end
