@@ -53,6 +53,7 @@ def hellos(draw: st.DrawFn) -> Hello:
         tuple(one for one in Format if draw(st.booleans())),
         draw(st.text(max_size=100)),
         draw(st.booleans()),
+        draw(st.booleans()),
     )
 
 

@@ -208,6 +208,7 @@ class Hello(NamedTuple):
     formats: tuple[Format, ...] = (Format.BINARY,)
     node_id: str = ""  # of the DTN node that takes bundles there
     is_leaving: bool = False
+    is_translator: bool = False  # a router that opens what is sealed for it, and writes it for those who read only JSON
 
     def encode(self) -> bytes:
         """The map that is signed."""
@@ -310,6 +311,7 @@ def _hello_of(fields: _Fields) -> Hello:
         tuple(one for one in Format if one.value in fields.many("formats", 8)),
         fields.text("node_id", NODE_ID_OCTETS_MOST),
         fields.flag("is_leaving"),
+        fields.flag("is_translator"),
     )
 
 

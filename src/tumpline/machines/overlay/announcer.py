@@ -48,6 +48,7 @@ class Announcer:
             tuple(int(kind) for kind in config.kinds),
             tuple(one for one in Format if one in config.formats),
             config.node_id,
+            is_translator=config.is_translator,
         )
 
     def start(self, now: float) -> None:

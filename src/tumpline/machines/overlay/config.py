@@ -36,9 +36,8 @@ class MemberConfig(NamedTuple):
     node_id: str = ""
     via: Via = Via.AUTO
     interval_s: int = 10
-    role: Role = (
-        Role.MEMBER
-    )  # a router opens what is sealed for it (`ToPort` says whose it is), and has no older format
+    role: Role = Role.MEMBER
+    is_translator: bool = False  # a router to which packets are sealed (`ToPort` says whose), to be written as JSON
 
     def check(self) -> MemberConfig:
         """Itself. Raises: ConfigError."""

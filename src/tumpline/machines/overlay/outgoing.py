@@ -51,7 +51,7 @@ class Outgoing:
         self._routes: dict[bytes, Route] = {}
         self._by_peer: dict[str, Route] = {}
         self._ways = Routes(config.name, config.formats, config.via)
-        self._older = OlderPackets(config)
+        self._older = OlderPackets(config, counters)
         self.router = Router()
 
     def forget_routes(self) -> None:
@@ -184,8 +184,10 @@ class Outgoing:
                 self._publish_older(route, packet, batch.kind, now)
 
     def _hears_floods(self, peer: Peer) -> bool:
-        """A router hears what we say in an older format; it is sealed for if we have none, for it to translate."""
-        return peer.hello is None or peer.hello.role is wire.Role.MEMBER or not self._ways.generations
+        """Routers hear what we say in an older format; if we have none, there may be one that translates."""
+        if peer.hello is None or peer.hello.role is wire.Role.MEMBER:
+            return True
+        return not self._ways.generations and self._ways.is_translated_by(peer)
 
     def _is_hairpin(self, packet: bytes | memoryview, kind: PacketKind) -> bool:
         """It came out of the overlay: flooding it back could go on for ever between members that forward."""

@@ -92,6 +92,10 @@ class Routes(NamedTuple):
         """Whether our own format is common."""
         return Format.BINARY in self.formats and peer.keys is not None and Format.BINARY in formats_of(peer)
 
+    def is_translated_by(self, peer: Peer) -> bool:
+        """Whether it is a router that opens what we seal, for those who cannot."""
+        return peer.hello is not None and peer.hello.is_translator and self.can_seal_for(peer)
+
     def _sealed(self, peer: Peer, router: Router) -> Route:
         if self.via is Via.ROUTER and router.ours is None:
             return NOWHERE
@@ -111,7 +115,7 @@ class Routes(NamedTuple):
             return NOWHERE
         if self.generations:
             return self._older(self.generations[0], kind, peer, router)
-        if not self.can_seal_for(router.ours):
+        if not self.is_translated_by(router.ours):
             return NOWHERE
         key = OverlayKey(Purpose.PACKET, router.ours.name, self.name)
         return Route(Fate.SEALED, str(key), router.ours, key.associated)
