@@ -74,6 +74,8 @@ class Attachment:
         self.taps: list[Tap] = []
         self._loop = asyncio.get_running_loop()
         self._ports: dict[PacketKind, PacketPort] = {}
+        self._is_paused = False  # the broker is slower than the ports
+        self._why = ""  # we ended a connection ourselves
         self._listeners: list[Callable[[Any], None]] = []
         self._joined: _Joined | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -154,6 +156,7 @@ class Attachment:
 
     def _lost(self, reason: str) -> None:
         """The connection ended by itself; another is tried."""
+        reason, self._why = self._why or reason, ""
         self.counts.losses += self.is_joined
         self.counts.last_loss = reason
         self._leave_session()
@@ -185,7 +188,7 @@ class Attachment:
     def _start_over(self, reason: str) -> None:
         """The session is of no use any more although the connection is there: another connection mends it."""
         if self._joined is not None:
-            self.counts.last_loss = reason
+            self._why = self._why or reason
             self._tasks.start(self._joined.connection.close(), "closing")
 
     def _now(self) -> float:
@@ -202,6 +205,8 @@ class Attachment:
         except BaseException:
             del self._ports[port.kind]
             raise
+        if self._is_paused:
+            port.pause()
 
     def _from_port(self, port: str, batch: PacketBatch) -> None:
         """These came out of it."""
@@ -267,11 +272,15 @@ class Attachment:
 
     def _pause(self) -> None:
         self.counts.pauses += 1
+        self._is_paused = True
         for port in self._ports.values():
             port.pause()
         self._tell(Congested())
 
     def _resume(self) -> None:
+        if not self._is_paused:
+            return
+        self._is_paused = False
         for port in self._ports.values():
             port.resume()
         self._tell(Drained())

@@ -43,7 +43,8 @@ class Teller:
             self._joins += 1
             text = "in the session again" if self._joins > 1 else ""
         if self._output.json:
-            self._output.event(value)
+            if value["event"] not in _UNTOLD:
+                self._output.event(value)
         elif text and text != self._last:
             self._last = text
             self._output.note(text)
@@ -54,6 +55,8 @@ def sentence_of(event: Any) -> tuple[dict[str, Any], str]:
     name, fields = type(event).__name__, event._asdict()
     sentence = _SENTENCES.get(name)
     value = {"event": _snake(name), **{key: _plain(each) for key, each in fields.items()}}
+    if name == "ControlReceived":  # JSON of older agents
+        value["body"] = event.body.decode(errors="replace")
     return value, "" if sentence is None else sentence(fields)
 
 
@@ -78,6 +81,8 @@ def _addresses(hello: Any) -> str:
     return f" with {', '.join(texts)}" if texts else ""
 
 
+# Once a piece of each bundle: who wants to see those asks the node.
+_UNTOLD = frozenset({"bundle_message"})
 _SENTENCES = {
     "SessionLost": lambda each: f"the session is lost: {each['reason']}",
     "SessionAway": lambda each: f"not in the session: {each['reason']}; trying again",
