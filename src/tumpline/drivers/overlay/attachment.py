@@ -25,7 +25,15 @@ from tumpline.drivers.overlay._session import (
     older_agents,
     router_is_there,
 )
-from tumpline.drivers.overlay.events import Congested, Drained, SessionAway, SessionFailed, SessionJoined, SessionLost
+from tumpline.drivers.overlay.events import (
+    Congested,
+    Drained,
+    OlderRouterSeen,
+    SessionAway,
+    SessionFailed,
+    SessionJoined,
+    SessionLost,
+)
 from tumpline.drivers.ports._api import PacketPort
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
@@ -333,6 +341,9 @@ class Attachment:
             there = await router_is_there(joined.connection, self.config.member.name)
             self.member.older_router(there, self._now())
             self.turn()
+            if there is not joined.has_older_router:
+                joined.has_older_router = there
+                self._tell(OlderRouterSeen(there))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(joined.look.wait(), ROUTER_LOOK_S)
             joined.look.clear()
@@ -354,6 +365,7 @@ class _Joined:
         self.connection = connection
         self.queue = queue
         self.changes: deque[BindingsChanged] = deque()  # not yet made; the first is under way
+        self.has_older_router = False
         self.look = asyncio.Event()  # somebody says that a router may have come or gone
 
 

@@ -94,6 +94,7 @@ _SENTENCES = {
     "MemberLeft": lambda each: (
         "" if each["why"] is Departure.DISCONNECTED else f"{each['name']} left: {each['why'].value}"
     ),
+    "OlderRouterSeen": lambda each: f"an older router {'passes on what we say' if each['is_there'] else 'is gone'}",
     "PortFailed": lambda each: f"a coordinator asked in vain: {each['reason']}",
     "KeyMismatch": lambda each: f"{each['name']} is not believed: {each['reason']}",
 }
