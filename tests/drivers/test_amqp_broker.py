@@ -40,3 +40,15 @@ async def test_a_client_that_goes_without_a_word_leaves_nothing(server: BrokerSe
 async def test_a_port_that_another_has(server: BrokerServer) -> None:
     with pytest.raises(TumplineError, match="name another port"):
         await BrokerServer(BrokerConfig()).start(Address("127.0.0.1", server.port))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_everywhere_is_both_versions_on_one_port(host: str) -> None:
+    broker = BrokerServer(BrokerConfig())
+    await broker.start(Address("::", 0))
+    try:
+        _, writer = await asyncio.open_connection(host, broker.port)
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        await broker.stop()
