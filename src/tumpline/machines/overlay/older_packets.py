@@ -28,11 +28,11 @@ def key_of(generation: Generation, direction: Direction, name: str, kind: Packet
 class OlderPackets:
     """Writes them."""
 
-    def __init__(self, config: MemberConfig, counters: Counters) -> None:
+    def __init__(self, config: MemberConfig, counters: Counters | None = None) -> None:
         self._started_s = config.started_ms / 1000
         self._first_at: float | None = None
         self.properties = PROPERTIES
-        self._counters = counters
+        self._counters = counters or Counters()
 
     def packets_of(self, batch: PacketBatch) -> list[bytes]:
         """Those of a batch, super-packets taken apart. What a radio knows of a frame they cannot be told."""
