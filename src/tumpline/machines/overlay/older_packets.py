@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from tumpline.errors import MalformedError
 from tumpline.machines.overlay.config import MemberConfig
-from tumpline.machines.overlay.counters import Counters
 from tumpline.machines.packets import PacketBatch, PacketKind, Record
 from tumpline.wire.agent_keys import Direction, Topic, packet_key
 from tumpline.wire.amqp.content import Properties
@@ -25,14 +24,20 @@ def key_of(generation: Generation, direction: Direction, name: str, kind: Packet
     return packet_key(generation, direction, name, TOPICS[kind])
 
 
+class Counting(Protocol):
+    """A member's counters, or a router's."""
+
+    malformed: int
+
+
 class OlderPackets:
     """Writes them."""
 
-    def __init__(self, config: MemberConfig, counters: Counters | None = None) -> None:
+    def __init__(self, config: MemberConfig, counters: Counting) -> None:
         self._started_s = config.started_ms / 1000
         self._first_at: float | None = None
         self.properties = PROPERTIES
-        self._counters = counters or Counters()
+        self._counters = counters
 
     def packets_of(self, batch: PacketBatch) -> list[bytes]:
         """Those of a batch, super-packets taken apart. What a radio knows of a frame they cannot be told."""
