@@ -17,6 +17,7 @@ from tumpline.drivers.overlay.router import RouterAttachment
 from tumpline.node.overlay.router import RouterWish, router_settings_of
 from tumpline.testing.memory_agents import meet, memory_agent
 from tumpline.testing.older_members import OlderMember, Plan
+from tumpline.testing.pings import decode_echo
 from tumpline.testing.rabbitmq import Vhost
 
 PERSISTENT = 2  # AMQP 0-9-1 basic.delivery-mode
@@ -97,6 +98,39 @@ async def test_a_body_without_a_content_type_is_read_all_the_same(rabbitmq: Vhos
             say, {"data": list(packet[:23] + b"\x63" + packet[24:])}
         )  # the least that says something
         await alice.until(lambda: alice.foreign == 5)
+
+
+async def test_a_network_behind_an_agent_is_told_and_reached(rabbitmq: Vhost) -> None:
+    """By coordinators it is looked for where `started` says, by members where it was announced."""
+    listener = await asyncio.to_thread(Listener, rabbitmq.uri, "fromAgent.coap_client.ip.tun.started")
+    behind = {"re_route_packets_if": "eth1", "re_route_packets_prefix": "cccc", "re_route_packets_host": "2"}
+    async with (
+        memory_agent(rabbitmq.uri, "coap_client", 1, **behind) as client,
+        memory_agent(rabbitmq.uri, "bob", 2) as bob,
+    ):
+        _, _, body = await asyncio.to_thread(listener.next)
+        listener.close()
+        assert behind.items() <= json.loads(body).items()
+        await meet(client, bob)
+        bob.ask("cccc::7", 1)
+        await client.until(lambda: client.foreign == 1)
+        assert bob.agent.snapshot()["member"]["counters"]["flooded"] == 0
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+async def test_a_network_behind_an_older_agent_is_reached(rabbitmq: Vhost, generation: int) -> None:
+    async with memory_agent(rabbitmq.uri, "alice", 1) as alice:
+        with ExitStack() as held:
+            older = OlderMember(rabbitmq.uri, Plan("coap_server", 5, generation))
+            await asyncio.to_thread(held.enter_context, older)
+            key, started = older.plan.started()
+            await asyncio.to_thread(older.publish, key, {**started, "re_route_packets_prefix": "aaaa"})
+            await alice.until(lambda: any("aaaa::" in claim for claim in alice.members["coap_server"]["claims"]))
+            alice.ask("aaaa::7", 1)
+            echo = decode_echo((await asyncio.to_thread(older.next_packet)).packet)
+            assert echo is not None
+            assert str(echo.destination) == "aaaa::7"
+            await asyncio.to_thread(held.close)
 
 
 def of_queues(vhost: Vhost, item: str) -> str:

@@ -14,6 +14,7 @@ from tumpline.wire.agent_json import (
     Serial,
     Tun,
     addresses,
+    network_behind,
     tun_of,
 )
 from tumpline.wire.agent_keys import COMPONENT_READY, SESSION_CONTROL
@@ -32,7 +33,8 @@ class PortFailed(NamedTuple):
 
 
 class Starter:
-    """Between an attachment, its port, and coordinators. `open_tun` opens a port with these addresses."""
+    """Between an attachment, its port, and coordinators. `open_tun` opens a port with these addresses; of `behind` what is
+    said of a second network holds."""
 
     def __init__(
         self,
@@ -41,8 +43,10 @@ class Starter:
         open_tun: Callable[[list[str]], Coroutine[Any, Any, None]],
         spawn: Callable[[Coroutine[Any, Any, None], str], Any],
         tell: Callable[[Any], None],
+        behind: Tun,
     ) -> None:
         self._attachment = attachment
+        self._behind = behind._asdict()
         self._bootstrap = bootstrap
         self._open_tun = open_tun
         self._spawn = spawn
@@ -70,9 +74,14 @@ class Starter:
         if found is None:
             told: Tun | Serial = Serial(name, event.name, str(event.facts.get("baudrate", "")))
         else:
-            told = tun_of(name, map(ip_interface, found))
-            self._attachment.set_addresses(claims_of(found))
+            told = self._told(tun_of(name, map(ip_interface, found)))
+            behind = network_behind(told)
+            self._attachment.set_addresses(claims_of([*found, *([str(behind)] if behind is not None else [])]))
         self._bootstrap.opened(told)
+
+    def _told(self, tun: Tun) -> Tun:
+        """With the second network: coordinators find there what is tested."""
+        return tun._replace(**{name: value for name, value in self._behind.items() if name.startswith("re_route")})
 
     def _perform(self) -> None:
         for output in self._bootstrap.outputs():
