@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -15,8 +16,10 @@ import pytest
 
 from tumpline.drivers.amqp_broker import BrokerServer
 from tumpline.drivers.dial import Address
+from tumpline.drivers.links._amqp_link import AmqpLink
 from tumpline.drivers.links._api import BundleLink, LinkContext
 from tumpline.drivers.links.amqp import SPEC
+from tumpline.drivers.overlay.events import Congested, Drained
 from tumpline.errors import ConfigError
 from tumpline.machines.amqp_broker import BrokerConfig
 from tumpline.machines.contract import Octets
@@ -161,6 +164,36 @@ async def test_an_interruption_ends_no_path(nodes: Nodes) -> None:
         assert (len(a.up), len(b.up), a.down, b.down) == (1, 1, {}, {})
         assert b.data == [b"before", b"meanwhile" * 20_000]
         await nodes.stop()
+
+
+async def test_a_broker_that_takes_no_more_is_waited_for(embedded: str, nodes: Nodes) -> None:
+    (link_a, a), (_, b) = await nodes.join("a", embedded), await nodes.join("b", embedded)
+    await a.until(lambda: bool(a.live), "a path")
+    assert isinstance(link_a, AmqpLink)
+    link_a._heard(Congested())
+    seq = await offered(link_a, a, b"waits")
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not a.ended
+    assert not b.arrivals
+    link_a._heard(Drained())
+    await a.until(lambda: seq in a.ended, "its end")
+    assert b.data == [b"waits"]
+
+
+async def test_who_leaves_takes_its_path_along(embedded: str, nodes: Nodes) -> None:
+    (link_a, a), (link_b, b) = await nodes.join("a", embedded), await nodes.join("b", embedded)
+    await a.until(lambda: bool(a.live), "a path")
+    b.acknowledging = False
+    lost = await offered(link_a, a, b"lost")
+    await b.until(lambda: bool(b.arrivals), "an arrival")
+    await link_b.stop(graceful=False)
+    await a.until(lambda: not a.live, "the end of the path")
+    assert a.ended == {lost: "lost"}
+    assert link_a.describe()["sessions"] == []
+    again, _ = await nodes.join("b", embedded)
+    await a.until(lambda: bool(a.live), "another path")
+    assert len(link_a.describe()["sessions"]) == len(again.describe()["sessions"]) == 1
 
 
 async def test_members_of_other_keys_are_no_neighbours(embedded: str, nodes: Nodes, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -167,8 +169,9 @@ async def test_a_passive_probe_hears_all_and_is_told_nothing(tmp_path: Path) -> 
 async def test_slip_radio(tmp_path: Path) -> None:
     place = Place(tmp_path / "ttyRADIO", ProbeKind(dialect="slip-radio"))
     Mote(place.air, FAR)
-    async with place.open(dialect="slip-radio", channel=15, pan_id=0xABCD):
+    async with place.open(dialect="slip-radio", channel=15, pan_id=0xABCD, short_address=2):
         await turns_until(lambda: place.port.describe()["pan_id"] == 0xABCD)
+        await turns_until(lambda: place.probe.short_address == 2)
         assert (place.probe.channel, place.probe.pan_id, place.probe.rx_mode) == (15, 0xABCD, 3)
         place.probe.hear(FRAME)
         await place.host.until(lambda: place.host.frames == [FRAME])
@@ -213,6 +216,25 @@ async def test_unplugged_and_plugged_in_again(tmp_path: Path) -> None:
         place.port.write(batch_of(PacketKind.FRAME, [OTHER]))
         await turns_until(lambda: len(probe.sent) == 1)
         assert (place.port.describe()["unplugged"], place.port.describe()["dropped"]) == (2, 2)
+
+
+async def test_pulled_out_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, failures = Place(tmp_path / "ttyRADIO"), iter([termios.error(errno.EIO, "Input/output error")])
+
+    def set_attributes(*args: Any) -> None:
+        for error in failures:
+            raise error
+        really(*args)
+
+    async with place.open():
+        place.probe.unplug()
+        await place.host.came(said=2)
+        really = termios.tcsetattr
+        place.probe.plug()
+        monkeypatch.setattr(termios, "tcsetattr", set_attributes)
+        await place.host.came(said=3)
+        place.port.write(batch_of(PacketKind.FRAME, [FRAME]))
+        await turns_until(lambda: len(place.probe.sent) == 1)
 
 
 async def test_socat_dies_and_comes_back(tmp_path: Path) -> None:

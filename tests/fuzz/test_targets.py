@@ -16,6 +16,7 @@ EXAMPLES = {
     "dbus_bus": 200,
     "dbus_client": 400,
     "node": 600,
+    "overlay_bundles": 600,
     "describe": 700,
     "bundle7_head": 700,
     "dtls": 1_000,

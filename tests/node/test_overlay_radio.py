@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
+from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from itertools import cycle
@@ -14,13 +16,22 @@ from typing import Any
 import pytest
 
 from tumpline.drivers.amqp import AmqpConnection, AmqpUrl, Delivery
+from tumpline.drivers.amqp_broker import BrokerServer
+from tumpline.drivers.dial import Address
+from tumpline.drivers.links._amqp_config import AmqpConfig
+from tumpline.drivers.links._api import LinkContext
+from tumpline.drivers.links.amqp import SPEC
 from tumpline.drivers.overlay.router import RouterAttachment
+from tumpline.drivers.ports.serial import SerialConfig
+from tumpline.machines.amqp_broker import BrokerConfig
 from tumpline.node.overlay.router import RouterWish, router_settings_of
 from tumpline.testing.lowpan import CONTENT
 from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.rabbitmq import Vhost
-from tumpline.testing.radio import LQI, RSS_DBM, Mote, ProbeKind
+from tumpline.testing.radio import LQI, RSS_DBM, Air, Mote, Probe, ProbeKind, UdpMote
 from tumpline.testing.radio_agents import ANSWER_S, OlderPlace, RadioAgent, radio_agent, started
+from tumpline.testing.recording import RecordingHost
+from tumpline.wire.eid import Eid
 
 NEAR, FAR = bytes.fromhex("00124b0000000001"), bytes.fromhex("00124b0000000002")
 LONG = bytes(range(256)) * 3  # nine frames
@@ -109,6 +120,56 @@ async def test_through_the_router(rabbitmq: Vhost, tmp_path: Path, one: str, oth
             assert (far.port["packets_in"], near.port["packets_in"]) == (2, 10)
     finally:
         await router.stop()
+
+
+async def test_a_nodes_probe_beside_its_bundles_over_the_embedded_broker(tmp_path: Path) -> None:
+    """The amqp link of a node takes a probe, too (`[links.serial]`)."""
+    server = BrokerServer(BrokerConfig())
+    await server.start(Address("127.0.0.1", 0))
+    url = f"amqp://guest:guest@127.0.0.1:{server.port}/"
+    air = Air()
+    probe = Probe(air, tmp_path / "ttyFAR")
+    config = AmqpConfig(member="far", url=url, serial=SerialConfig(device=str(probe.path)))
+    link = SPEC.open(config, LinkContext("amqp", Eid.parse("dtn://far/"), lambda: 0.5))
+    try:
+        await link.start(RecordingHost())
+        async with radio_agent(url, "near", tmp_path / "ttyNEAR") as near:
+            await near.until(lambda: "far" in near.members)
+            client = Mote(near.air, NEAR)
+            Mote(air, FAR, RESOURCES)
+            assert await get(client, "long") == LONG
+    finally:
+        await link.stop()
+        probe.unplug()
+        await server.stop()
+
+
+async def test_coap_programs_across_radios(rabbitmq: Vhost, tmp_path: Path) -> None:
+    """libcoap's client and server, each beside a mote: what they say is fragmented, flooded, put together."""
+    port = free_port()
+    server = await asyncio.create_subprocess_exec("coap-server-notls", "-A", "127.0.0.1", "-p", str(port))
+    async with AsyncExitStack() as stack:
+        near, far = await two(stack, rabbitmq.uri, tmp_path, "auto", "v1")
+        motes = UdpMote(near.air, NEAR, FAR), UdpMote(far.air, FAR, NEAR, ("127.0.0.1", port))
+        for mote in motes:
+            stack.callback(mote.close)
+        stack.callback(server.terminate)
+        said = {}
+        for path in ("", ".well-known/core"):
+            uri = f"coap://127.0.0.1:{motes[0].port}/{path}"
+            client = await asyncio.create_subprocess_exec("coap-client-notls", "-m", "get", uri, stdout=PIPE)
+            said[path] = (await asyncio.wait_for(client.communicate(), ANSWER_S))[0].decode()
+        assert "test server made with libcoap" in said[""]
+        assert said[".well-known/core"].startswith("</>")
+        assert near.port["packets_in"] > 2  # fragments
+    await server.wait()
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def test_what_a_radio_repeats_is_no_copy(rabbitmq: Vhost, tmp_path: Path) -> None:

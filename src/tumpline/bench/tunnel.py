@@ -58,7 +58,7 @@ class Stage:
 
     def start_router(self) -> None:
         """In the middle, beside the broker."""
-        self._start(None, ["router", "--config", "none"], "router")
+        self._start(None, ["router"], "router")
 
     def _start(self, node: str | None, command: list[str], name: str) -> None:
         url = self.net.url(node or next(iter(SITES)))
@@ -86,7 +86,7 @@ def _broker(net: TunnelNet) -> Iterator[None]:
     """RabbitMQ runs as long as somebody holds the file of its users."""
     directory = net.directory / "rabbitmq"
     (directory / "broker").mkdir(parents=True)
-    (directory / "broker" / "ports").write_text("5672 5673 5674")  # nobody else is in its network
+    (directory / "broker" / "ports").write_text("5672 5671 5673 5674")  # nobody else is in its network
     with open(directory / "users", "w") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         program = [sys.executable, "-m", "tumpline.testing.rabbitmq", str(directory), "0.0.0.0"]

@@ -108,6 +108,13 @@ def decode_packet_untrusted(body: bytes | memoryview) -> tuple[Packet, Generatio
         raise MalformedError(f"packet message: {decoded.type!r} is no packet") from error
 
 
+def _octets(numbers: list[int]) -> bytes:
+    try:
+        return bytes(numbers)
+    except (ValueError, OverflowError) as error:
+        raise MalformedError(f"packet message: {error}") from error
+
+
 class _Data(msgspec.Struct, gc=False):
     """What agents look at: the rest cannot harm them."""
 
@@ -118,7 +125,7 @@ _CHECKER: Final = msgspec.json.Decoder(_Data)
 
 
 def check_packet_untrusted(body: bytes | memoryview) -> None:
-    """Whether `data` is octets to its last number, in less time than decoding takes. Raises: MalformedError."""
+    """Whether `data` is octets to its last number, without the rest. Raises: MalformedError."""
     if len(body) > BODY_OCTETS_MOST:
         raise MalformedError(f"packet message: {len(body)} octets, at most {BODY_OCTETS_MOST} make sense")
     try:
@@ -127,13 +134,6 @@ def check_packet_untrusted(body: bytes | memoryview) -> None:
         raise MalformedError(f"packet message: {error}") from error
     if not 0 < octets <= PACKET_OCTETS_MOST:
         raise MalformedError(f"packet message: a packet of {octets} octets")
-
-
-def _octets(numbers: list[int]) -> bytes:
-    try:
-        return bytes(numbers)
-    except (ValueError, OverflowError) as error:
-        raise MalformedError(f"packet message: {error}") from error
 
 
 def _time_of(value: float | str | None) -> float | None:

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from tumpline.drivers.amqp import AmqpConnection, AmqpError, Delivery, Properties
+from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, Delivery, Properties
+from tumpline.drivers.amqp.connection import BACKLOG_OCTETS_MOST
+from tumpline.drivers.amqp_broker import BrokerServer
+from tumpline.drivers.dial import Address
+from tumpline.machines.amqp_broker import BrokerConfig
 from tumpline.testing.rabbitmq import RabbitMq, Vhost
 
 
@@ -73,3 +77,73 @@ async def test_a_killed_broker_is_noticed_and_comes_back(own_rabbitmq: RabbitMq)
     own_rabbitmq.start()
     connection = await AmqpConnection.open(url, name="x")
     await connection.close()
+
+
+async def test_a_handler_that_fails_ends_the_connection() -> None:
+    """And is heard of: who waited for what came behind it would wait for ever."""
+    server = BrokerServer(BrokerConfig())
+    await server.start(Address("127.0.0.1", 0))
+    failed: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context["exception"]))
+    connection = await AmqpConnection.open(AmqpUrl(port=server.port), name="x")
+    channel = await connection.channel()
+    await channel.declare_queue("q", exclusive=True)
+
+    def fail(deliveries: Sequence[Delivery]) -> None:
+        raise ZeroDivisionError("planted")
+
+    await channel.consume("q", fail, no_ack=True)
+    channel.publish("", "q", b"x")
+    with pytest.raises(AmqpError, match="a handler failed: ZeroDivisionError"):
+        await asyncio.gather(*(channel.publish_confirmed("", "q", b"y") for _ in range(3)))
+    assert [type(error) for error in failed] == [ZeroDivisionError]
+    await connection.close()
+    await server.stop()
+
+
+async def test_a_broker_that_does_not_read_is_congestion(rabbitmq: Vhost) -> None:
+    """What waits to be written is bounded; who can wait is told to."""
+    release = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Passes on what the client says, and from the second MiB on only when it is told to."""
+        there, back = await asyncio.open_connection("127.0.0.1", rabbitmq.url.port)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_copy(there, writer, None), name="answers")
+            group.create_task(_copy(reader, back, release), name="slow")
+
+    relay = await asyncio.start_server(slow, "127.0.0.1", 0)
+    port = relay.sockets[0].getsockname()[1]
+    connection = await AmqpConnection.open(rabbitmq.url._replace(port=port, heartbeat_s=0), name="x")
+    channel = await connection.channel()
+    queue = (await channel.declare_queue(exclusive=True, arguments={"x-max-length": 2})).name
+    told: list[str] = []
+    connection.on_congested = lambda: told.append("congested")
+    connection.on_drained = lambda: told.append("drained")
+    body = bytes(100_000)
+    sent = 0
+    while channel.publish("", queue, body):
+        sent += 1
+        await asyncio.sleep(0)
+    assert told == ["congested"]
+    assert connection.is_congested
+    assert BACKLOG_OCTETS_MOST < sent * len(body) < 2 * BACKLOG_OCTETS_MOST
+    assert connection.dropped == 1
+    release.set()
+    await connection.drained()
+    assert told == ["congested", "drained"]
+    await channel.publish_confirmed("", queue, b"last")
+    await connection.close()
+    relay.close()
+    await relay.wait_closed()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, release: asyncio.Event | None) -> None:
+    octets = 0
+    while data := await reader.read(1 << 16):
+        octets += len(data)
+        writer.write(data)
+        await writer.drain()
+        if release is not None and octets > 1 << 20:
+            await release.wait()
+    writer.close()

@@ -426,6 +426,19 @@ def test_what_is_under_way_is_bounded() -> None:
     assert FLIGHT_OCTETS_MOST // 2 < most <= FLIGHT_OCTETS_MOST + MESSAGE_OCTETS
 
 
+def test_what_waits_for_a_slow_carrier_is_not_late() -> None:
+    net = Net()
+    net.meet()
+    net.a.offer(b"waits")
+    net.turn(net.a)
+    net.now += PATIENCE_S
+    net.a.conversation.wait_anew(net.now)
+    net.a.conversation.handle_timeout(net.now)
+    net.run(lambda: bool(net.a.ended))
+    assert net.a.ended == {1: "acked"}
+    assert net.a.conversation.snapshot()["repeated"] == 0
+
+
 def test_an_interrupted_carrier_ends_nothing_if_it_comes_back() -> None:
     net = Net()
     net.meet()
@@ -548,7 +561,7 @@ def test_a_session_ends_in_order() -> None:
     assert net.b.lowered == ["the peer ended the session: the contact is over"]
     net.pass_time(120)
     assert (len(net.a.sessions), len(net.b.sessions)) == (1, 1)
-    assert net.a.conversation.is_gone
+    assert net.a.conversation.phase is Phase.IDLE
 
 
 @pytest.mark.parametrize("seed", range(10))

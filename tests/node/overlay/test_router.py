@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 
+from tumpline.drivers.amqp_broker import BrokerServer
+from tumpline.drivers.dial import Address
 from tumpline.drivers.overlay.router import RouterAttachment
 from tumpline.errors import TumplineError
+from tumpline.machines.amqp_broker import BrokerConfig
 from tumpline.machines.packet_router.shares import preferred
 from tumpline.node.overlay.router import RouterWish, router_settings_of
-from tumpline.testing.memory_agents import MemoryAgent, memory_agent
+from tumpline.testing.memory_agents import meet, memory_agent
 from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.rabbitmq import Vhost
 
@@ -24,12 +27,29 @@ SHARES = [f"tumpline.router.shard.{number}" for number in range(8)]
 @asynccontextmanager
 async def routed(vhost: Vhost, **wish: Any) -> AsyncIterator[RouterAttachment]:
     """A router at work."""
-    router = RouterAttachment(router_settings_of(RouterWish(url=vhost.uri, **wish)), lambda event: None)
+    async with routed_at(vhost.uri, **wish) as router:
+        yield router
+
+
+@asynccontextmanager
+async def routed_at(uri: str, **wish: Any) -> AsyncIterator[RouterAttachment]:
+    router = RouterAttachment(router_settings_of(RouterWish(url=uri, **wish)), lambda event: None)
     try:
         await router.start()
         yield router
     finally:
         await router.stop()
+
+
+@asynccontextmanager
+async def newcomers() -> AsyncIterator[str]:
+    """The embedded broker."""
+    server = BrokerServer(BrokerConfig())
+    await server.start(Address("127.0.0.1", 0))
+    try:
+        yield f"amqp://guest:guest@127.0.0.1:{server.port}/"
+    finally:
+        await server.stop()
 
 
 @contextmanager
@@ -205,10 +225,42 @@ async def test_a_name_is_one_agents_or_one_routers(rabbitmq: Vhost) -> None:
                 pass
 
 
+async def test_on_the_broker_for_newcomers_one_works_and_another_one_takes_over() -> None:
+    async with newcomers() as uri, routed_at(uri, name="second") as second:
+        async with routed_at(uri, name="first"), memory_agent(uri, "a", 1, format="v1") as a:
+            async with memory_agent(uri, "b", 2, format="v0") as b:
+                await meet(a, b)
+                await a.ping("bbbb::2", 1)
+                await knows(second, "a", "b")
+        assert second.machine.passing.counters.malformed == 0
+
+
+async def test_the_broker_for_newcomers_cannot_divide_agents() -> None:
+    async with newcomers() as uri:
+        with pytest.raises(TumplineError, match="cannot divide agents among routers: use RabbitMQ, or --shards 1"):
+            async with routed_at(uri, shards=2):
+                pass
+
+
+async def test_members_of_all_formats_ping_each_other(rabbitmq: Vhost) -> None:
+    async with routed(rabbitmq) as router, AsyncExitStack() as stack:
+        agents = [
+            await stack.enter_async_context(memory_agent(rabbitmq.uri, f"m{number}", number, format=format_))
+            for number, format_ in enumerate(("auto", "binary", "v1", "v0"), 1)
+        ]
+        await knows(router, *(agent.name for agent in agents))
+        await meet(*agents)
+        for agent in agents:
+            for other in agents:
+                if other is not agent:
+                    await agent.ping(f"bbbb::{other.number}", other.number)
+        for agent in agents:
+            assert set(agent.replies.values()) == {1}, f"{agent.name}: each reply once: {agent.replies}"
+
+
 async def test_what_it_shows_is_json(rabbitmq: Vhost) -> None:
     async with routed(rabbitmq, name="shown") as router, memory_agent(rabbitmq.uri, "alice", 1):
         await knows(router, "alice")
         shown = json.loads(json.dumps(router.describe()))
         assert shown["router"] == "shown"
         assert [agent["format"] for agent in shown["agents"]] == ["binary+v1"]
-        assert isinstance(MemoryAgent, type)

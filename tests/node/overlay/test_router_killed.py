@@ -18,7 +18,10 @@ import pytest
 from tests.machines.packet_router.packets import body, ip
 
 from tumpline.drivers.amqp import AmqpChannel, AmqpConnection, Delivery
-from tumpline.testing.rabbitmq import Vhost
+from tumpline.drivers.overlay.router import RouterAttachment
+from tumpline.node.overlay.router import RouterWish, router_settings_of
+from tumpline.testing.memory_agents import MemoryAgent, meet
+from tumpline.testing.rabbitmq import RabbitMq, Vhost
 from tumpline.wire.agent_json import ControlKind, Tun, encode_control
 from tumpline.wire.packet_json import Generation, decode_packet_untrusted
 
@@ -179,3 +182,29 @@ async def test_routers_that_come_and_end_in_order_lose_nothing(rabbitmq: Vhost, 
                 assert flowing.lost() == 0
                 assert await asyncio.to_thread(west.end, signal.SIGINT) == 0
     assert rabbitmq.queues() == set()
+
+
+@pytest.mark.slow
+async def test_a_broker_that_is_killed_and_started_again_is_found_again(own_rabbitmq: RabbitMq) -> None:
+    vhost = Vhost(own_rabbitmq, own_rabbitmq.new_vhost())
+    router = RouterAttachment(router_settings_of(RouterWish(url=vhost.uri)), lambda event: None)
+    a, b = MemoryAgent(vhost.uri, "a", 1, format="v1"), MemoryAgent(vhost.uri, "b", 2, format="v0")
+    try:
+        await router.start()
+        for agent in (a, b):
+            await agent.start()
+        await meet(a, b)
+        await a.ping("bbbb::2", 1)
+        own_rabbitmq.kill()
+        own_rabbitmq.start()
+        async with asyncio.timeout(PATIENCE_S):
+            while router.counts.joins < 2 or not {"a", "b"} <= set(router.machine.directory.agents):
+                await asyncio.sleep(0.05)
+        await meet(a, b)
+        passed = router.machine.passing.counters.passed
+        await a.ping("bbbb::2", 2)
+        assert router.machine.passing.counters.passed > passed
+    finally:
+        for each in (a, b, router):
+            await each.stop()
+    assert vhost.queues() == set()

@@ -50,12 +50,12 @@ class Load:
 
     def tcp_gbit_s(self, address: str, seconds: float) -> float:
         """What one stream carries, once it has found its pace."""
-        end = self._iperf(address, "-t", f"{seconds:g}", "-O", f"{_WARM_S}")
+        end = self._iperf(address, "-t", f"{max(1, round(seconds))}", "-O", f"{_WARM_S}")
         return float(end["sum_received"]["bits_per_second"]) / 1e9
 
     def datagrams(self, address: str, octets: int, per_s: float, seconds: float) -> Sent:
         """UDP with a payload of so many octets."""
-        options = ["-u", "-l", f"{octets}", "-b", f"{round(per_s * octets * 8)}", "-t", f"{seconds:g}"]
+        options = ["-u", "-l", f"{octets}", "-b", f"{round(per_s * octets * 8)}", "-t", f"{max(1, round(seconds))}"]
         total = self._iperf(address, *options)["sum"]
         came = total["packets"] - total["lost_packets"]
         return Sent(

@@ -301,9 +301,13 @@ class AmqpConnection:
 
     def _perform(self) -> None:
         performers = self._performers
-        while events := self._machine.events():
-            for event in events:
-                performers[type(event)](event)
+        try:
+            while events := self._machine.events():
+                for event in events:
+                    performers[type(event)](event)
+        except Exception as error:  # of a handler: what came behind it is lost, and nobody must wait for it
+            self._give_back(f"a handler failed: {error!r}")
+            raise
 
     def _arm(self) -> None:
         # The deadline moves with every read: a timer that is due too early looks again, which is cheaper than a new one.

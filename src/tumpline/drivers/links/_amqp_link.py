@@ -29,7 +29,7 @@ from tumpline.errors import MalformedError, StorageError, TumplineError
 from tumpline.machines.effects import PathInfo, RefuseReason, Unit
 from tumpline.machines.overlay import BundleMessage, Departure, KeyMismatch, MemberConfig, MemberJoined, MemberLeft
 from tumpline.machines.overlay.bundle_events import SessionLowered, SessionRaised
-from tumpline.machines.overlay.bundles import Conversation
+from tumpline.machines.overlay.bundles import Conversation, Phase
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.eid import Eid
 from tumpline.wire.overlay import INSTANCE_OCTETS, Claim, Format, Role
@@ -222,17 +222,19 @@ class AmqpLink:
 
     def _on_message(self, event: BundleMessage) -> None:
         """Its octets die with this call: what it causes is done at once, answers go with the turn."""
-        if self._is_stopping and event.source not in self._peers:
-            return
+        if event.source not in self._present:
+            return  # no node, or we are stopping
         peer = self._peer(event.source)
         peer.conversation.received((event.octets,), self._now())
         self._handle_events(peer)
         self._ask_turn()
 
     def _congested(self, is_congested: bool) -> None:
-        self._is_congested = is_congested
-        if not is_congested:
+        if is_congested < self._is_congested:
+            for peer in self._peers.values():
+                peer.conversation.wait_anew(self._now())
             self._ask_turn()
+        self._is_congested = is_congested
 
     def _ask_turn(self) -> None:
         """Once for everything that happens in this turn of the loop."""
@@ -247,8 +249,8 @@ class AmqpLink:
         for peer in list(self._peers.values()):
             self._handle_events(peer)
             self._send(peer)
-            if peer.conversation.is_gone and peer.name not in self._present:
-                del self._peers[peer.name]
+            if peer.conversation.phase is not Phase.UP and peer.name not in self._present:
+                del self._peers[peer.name]  # nothing is under way, and nobody is there
         self._arm()
 
     def _send(self, peer: _Peer) -> None:
@@ -306,15 +308,16 @@ class AmqpLink:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._is_congested:
+            return  # what waits is with us, and not with the peers
         due = [at for peer in self._peers.values() if (at := peer.conversation.next_timeout()) is not None]
         if due:
             self._timer = asyncio.get_running_loop().call_at(min(due), self._time_came)
 
     def _time_came(self) -> None:
         now = self._now()
-        if not self._is_congested:  # else what waits is with us, and not with the peer
-            for peer in self._peers.values():
-                peer.conversation.handle_timeout(now)
+        for peer in self._peers.values():
+            peer.conversation.handle_timeout(now)
         self._turn()
 
     # ---- bundles -----------------------------------------------------------------------------------------------------

@@ -278,6 +278,7 @@ class ClientConnection:
                 if kind != _METHOD:
                     raise MalformedError(f"a frame of kind {kind} on channel 0")
                 self._of_connection(decode_method_untrusted(bytes(data[at + 7 : last])))
+                payload_most = self._frame_octets_most - FRAME_OVERHEAD_OCTETS  # it may just have been agreed
             at = last + 1
         self._end_batches()
         return at if self.state is not State.ENDED else end

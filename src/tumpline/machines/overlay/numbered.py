@@ -106,7 +106,11 @@ class Flight:
     def rewind(self, now: float) -> None:
         """All is sent again (the carrier was interrupted, or a message could not be made)."""
         self._next = 0
-        self._timed = None  # which of the two is answered cannot be told (Karn)
+        self.wait_anew(now)  # which of the two is answered cannot be told (Karn)
+
+    def wait_anew(self, now: float) -> None:
+        """The carrier took nothing for a while, so that nobody can have answered."""
+        self._timed = None
         self._heard = now
         self._deadline = now + self._again_s
 

@@ -1,6 +1,6 @@
 """For members that take nothing but sealed batches: what older agents send is sealed for them, what they send is opened.
 
-The router is a member to them, and to nobody else: it announces that it takes batches only while one of them is there.
+The router is a translator to them (`Hello.is_translator`); nobody else seals anything for it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Bridge:
         self._name = config.name
         self._presence = presence
         self._counters = counters
-        self._older = OlderPackets(config)
+        self._older = OlderPackets(config, counters)
 
     def seal(self, target: str, kind: PacketKind, packet: bytes, now: float) -> Publish | None:
         """The message for that member; None: it is not there."""

@@ -9,7 +9,6 @@ from tumpline.machines.overlay.directory import Peer
 from tumpline.machines.overlay.sealing import Secrets
 from tumpline.machines.packet_router.directory import Directory
 from tumpline.machines.packet_router.shares import Message
-from tumpline.machines.packets import PacketKind
 from tumpline.wire.overlay import WHO, Format, Role, decode_hello_untrusted
 
 
@@ -22,8 +21,9 @@ class Presence:
         self._now = 0.0
         secrets = Secrets(config)
         self.outputs: list[Output] = []
-        # Nobody is to send us packets of its own accord, unless we bridge.
-        self.announcer = Announcer(config._replace(role=Role.ROUTER, formats=(), kinds=()), secrets, self.outputs)
+        # Only members that take nothing but sealed batches send us some: as a translator.
+        own = config._replace(role=Role.ROUTER, formats=(Format.BINARY,), is_translator=True)
+        self.announcer = Announcer(own, secrets, self.outputs)
         self.members = Members(config, secrets, self.announcer, self.outputs, self._changed)
 
     def heard(self, message: Message, now: float) -> None:
@@ -73,14 +73,3 @@ class Presence:
             self._directory.forget(peer.name)
         elif hello.role is Role.MEMBER:
             self._directory.announced(hello, self._now)
-        self._bridge_where_needed()
-
-    def _bridge_where_needed(self) -> None:
-        """Whether we take sealed packets: only while somebody is there who takes nothing else."""
-        is_needed = any(agent.is_member and agent.generation is None for agent in self._directory)
-        formats = (Format.BINARY,) if is_needed else ()
-        if formats != self.announcer.hello.formats:
-            kinds = tuple(int(kind) for kind in PacketKind) if is_needed else ()
-            self.announcer.hello = self.announcer.hello._replace(formats=formats, kinds=kinds)
-            if self.announcer.next_timeout() is not None:
-                self.announcer.announce(self._now)

@@ -61,6 +61,7 @@ class Wish:
     trailer: str | None = None
     channel: int | None = None
     pan_id: str | None = None
+    short_address: str | None = None
     flow_control: bool = False
     dump: Path | None = None
     dump_size: str = "100 MiB"
@@ -115,7 +116,7 @@ def _member(wish: Wish) -> MemberConfig:
 
 def _tun(wish: Wish) -> tuple[str, dict[str, Any]]:
     # Not --serial-port and --baudrate: the environment may name a probe that this time is not wanted.
-    for option in ("dialect", "passive", "trailer", "channel", "pan_id", "flow_control"):
+    for option in ("dialect", "passive", "trailer", "channel", "pan_id", "short_address", "flow_control"):
         if getattr(wish, option) not in (None, False):
             raise ConfigError(f"--{option.replace('_', '-')} is for a radio probe: add --serial")
     asked = Asked(wish.address, wish.ipv6_prefix, wish.ipv6_host, wish.ipv4_address)
@@ -146,18 +147,21 @@ def _serial(wish: Wish) -> tuple[str, dict[str, Any]]:
         "mode": "passive" if wish.passive else "active",
         "trailer": wish.trailer,
         "channel": wish.channel,
-        "pan_id": None if wish.pan_id is None else _pan_id(wish.pan_id),
+        "pan_id": _two_octets("--pan-id", wish.pan_id),
+        "short_address": _two_octets("--short-address", wish.short_address),
         "flow_control": wish.flow_control,
     }
 
 
-def _pan_id(text: str) -> int:
+def _two_octets(option: str, text: str | None) -> int | None:
+    if text is None:
+        return None
     try:
         value = int(text, 16)
     except ValueError:
         value = -1
     if not 0 <= value <= 0xFFFF:
-        raise ConfigError(f"--pan-id {text}: write it in hexadecimal, such as abcd")
+        raise ConfigError(f"{option} {text}: write it in hexadecimal, such as abcd")
     return value
 
 

@@ -25,14 +25,14 @@ from tumpline.ui.cli.output import Output, duration, table
 from tumpline.ui.cli.tunnel_status import status_lines
 
 HUB: Final = "10.99.0.1"
-URL: Final = f"amqp://guest:guest@{HUB}/"
+URL: Final = f"amqp://demo:demo@{HUB}/"
 SITES: Final = {"alice": "bbbb::1", "bob": "bbbb::2"}
 PINGS: Final = 10
 GREETING: Final = "hello from bob"
 CAPTURE: Final = "tunnel-demo.pcapng"
 _TUMPLINE: Final = (sys.executable, "-m", "tumpline")
 _COAP: Final = (sys.executable, "-m", "tumpline.ui.cli._coap")
-_STEP_S: Final = 60.0  # far more than any step takes; a demo that hangs must end
+_STEP_S: Final = 30.0  # far more than any step takes; a demo that hangs must end
 # Each site reaches the hub and nobody else: bridges would let them see each other.
 _LAB: Final = {
     "nets": {"left": {"subnet4": "10.99.0.0/30"}, "right": {"subnet4": "10.99.0.4/30"}},
@@ -63,7 +63,9 @@ class Demo:
         """All steps. Raises: TumplineError when something is not as it should be."""
         self._step("three networks", "alice and bob reach the hub, and nobody else")
         self._apart()
-        self._start("hub", "broker", "--listen", "0.0.0.0:5672")
+        users = self._directory / "users"
+        users.write_text("demo:demo\n")
+        self._start("hub", "broker", "--listen", ":5672", "--users", str(users))
         self._step("a broker on the hub", "tumpline broker: the embedded one, no RabbitMQ")
         self._start("hub", "router", "--url", URL, "--name", "hub")
         self._step("a packet router beside it", "tumpline router")
@@ -149,12 +151,13 @@ class _Program:
 
     def await_ready(self) -> dict[str, Any]:
         """Its `ready` event. Raises: TumplineError with what it said."""
-        lines = _Lines(self._process.stdout)
-        while line := lines.next():
+        lines, deadline, last = _Lines(self._process.stdout), time.monotonic() + _STEP_S, "nothing"
+        while time.monotonic() < deadline and (line := lines.next()):
             event: dict[str, Any] = json.loads(line)
             if event.get("event") == "ready":
                 return event
-        raise TumplineError(f"{self._what} did not start: {self._log.read_text().strip() or 'it said nothing'}")
+            last = line
+        raise TumplineError(f"{self._what} did not start; it said: {self._log.read_text().strip() or last}")
 
     def end(self) -> None:
         """As Ctrl-C would. To the program itself: nsenter, which waits for it, passes no signals on."""

@@ -1,0 +1,1 @@
+"""The older packet router's command, carried out by tumpline."""

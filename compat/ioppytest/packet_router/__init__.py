@@ -1,0 +1,1 @@
+"""`python3 -m ioppytest.packet_router CONFIG`."""
