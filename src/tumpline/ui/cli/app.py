@@ -168,6 +168,7 @@ TREE: tuple[Verb | Family, ...] = (
             Verb("demo", "tunnel_demo:demo", "Broker, router, two sites, ping and CoAP: watch it happen."),
         ),
     ),
+    Verb("broker", "broker:broker", "An AMQP broker for newcomers, no replacement for RabbitMQ."),
     Verb("router", "router:router", "Pass packets on between the agents of an overlay's session."),
     Verb("run", "run:run", "Run a command inside the packet overlay only, without root."),
     Verb("bus", "bus:bus", "Host a D-Bus message bus."),
