@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from tumpline.machines.overlay.addresses import AddressBook
 from tumpline.machines.overlay.announcer import Announcer
@@ -22,6 +22,9 @@ from tumpline.wire.agent_keys import Direction, read_agent_key
 from tumpline.wire.ip_packet import address_of
 from tumpline.wire.overlay import Claim, Purpose, decode_key_untrusted
 from tumpline.wire.packet_json import Generation
+
+# An older agent's parts come up one by one, in processes of their own; on a busy machine that takes seconds.
+OLDER_STARTS_S: Final = 10.0
 
 
 class Member:
@@ -81,6 +84,8 @@ class Member:
         """A message that was published as mandatory was taken by no queue."""
         self.counters.returned += 1
         for peer in self._addressees(routing_key):
+            if peer.hello is None and now < peer.heard_at + OLDER_STARTS_S:
+                continue  # it says that it has started before it has a queue
             self._directory.remove(peer, Departure.RETURNED)
             self._announcer.ask(now)
 
