@@ -15,6 +15,7 @@ EXAMPLES = {
     "session": 400,
     "dbus_bus": 200,
     "dbus_client": 400,
+    "packet_router": 500,
     "node": 600,
     "describe": 700,
     "bundle7_head": 700,

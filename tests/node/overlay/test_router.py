@@ -226,13 +226,21 @@ async def test_a_name_is_one_agents_or_one_routers(rabbitmq: Vhost) -> None:
 
 
 async def test_on_the_broker_for_newcomers_one_works_and_another_one_takes_over() -> None:
-    async with newcomers() as uri, routed_at(uri, name="second") as second:
-        async with routed_at(uri, name="first"), memory_agent(uri, "a", 1, format="v1") as a:
-            async with memory_agent(uri, "b", 2, format="v0") as b:
-                await meet(a, b)
-                await a.ping("bbbb::2", 1)
-                await knows(second, "a", "b")
-        assert second.machine.passing.counters.malformed == 0
+    async with (
+        newcomers() as uri,
+        routed_at(uri, name="first") as first,
+        routed_at(uri, name="second") as second,
+        memory_agent(uri, "a", 1, format="v1") as a,
+        memory_agent(uri, "b", 2, format="v0") as b,
+    ):
+        await meet(a, b)
+        await knows(first, "a", "b")
+        await a.ping("bbbb::2", 1)
+        assert (first.machine.passing.counters.passed, second.machine.passing.counters.passed) == (2, 0)
+        await first.stop()
+        await knows(second, "a", "b")
+        await a.ping("bbbb::2", 2)
+        assert second.machine.passing.counters.passed == 2
 
 
 async def test_the_broker_for_newcomers_cannot_divide_agents() -> None:
