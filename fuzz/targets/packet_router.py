@@ -34,7 +34,7 @@ def seeds() -> list[bytes]:
     first, second = packets[Generation.V1], packets[Generation.V0]
     told = [encode_control(kind, body, generation) for kind, body in _CONTROL for generation in Generation]
     learned, agents = (Learned(_HOSTS[1], "b", True),), (Older("b", Generation.V0, (0,)),)
-    talks = [Talk(said, "r2", "x", (_SHARE,), _SHARE, learned, agents).encode() for said in Said]
+    talks = [Talk(said, "r2", "x", "1 share", (_SHARE,), _SHARE, learned, agents).encode() for said in Said]
     ready = encode_control(ControlKind.COMPONENT_SHUTDOWN, Component("x", "gone"), Generation.V0)
     lossy = encode_control(ControlKind.LOSSY_LINK_START, LossyLink(2), Generation.V1)
     return [

@@ -23,6 +23,7 @@ talks = st.builds(
     st.sampled_from(Said),
     texts,
     texts,
+    texts,
     st.lists(texts, max_size=4).map(tuple),
     texts,
     st.lists(learned, max_size=4).map(tuple),
@@ -36,9 +37,11 @@ def test_what_is_written_is_read(talk: Talk) -> None:
 
 
 def test_people_can_read_along() -> None:
-    talk = Talk(Said.LEARNED, "east", "01", ("s.0",), "", (Learned(ip_address("bbbb::1").packed, "agent_1", True),))
+    talk = Talk(
+        Said.LEARNED, "east", "01", "8 shares", ("s.0",), "", (Learned(ip_address("bbbb::1").packed, "agent_1", True),)
+    )
     assert talk.encode() == (
-        b'{"version":1,"said":"learned","router":"east","instance":"01","shares":["s.0"],"share":"",'
+        b'{"version":1,"said":"learned","router":"east","instance":"01","plan":"8 shares","shares":["s.0"],"share":"",'
         b'"learned":[["bbbb::1","agent_1",true]],"agents":[]}'
     )
 

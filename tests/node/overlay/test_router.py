@@ -12,6 +12,7 @@ import pytest
 
 from tumpline.drivers.amqp_broker import BrokerServer
 from tumpline.drivers.dial import Address
+from tumpline.drivers.overlay import SessionFailed
 from tumpline.drivers.overlay.router import RouterAttachment
 from tumpline.errors import TumplineError
 from tumpline.machines.amqp_broker import BrokerConfig
@@ -216,6 +217,27 @@ async def test_routers_that_disagree_are_told_so(rabbitmq: Vhost) -> None:
         with pytest.raises(TumplineError, match="give all routers the same --queue-type, --queue-length"):
             async with routed(rabbitmq, queue_length=600):
                 pass
+
+
+async def test_one_that_divides_the_work_otherwise_goes_again(rabbitmq: Vhost) -> None:
+    failed = asyncio.Event()
+    told: list[Any] = []
+
+    def hear(event: Any) -> None:
+        told.append(event)
+        if type(event) is SessionFailed:
+            failed.set()
+
+    async with routed(rabbitmq, name="first", shards=2):
+        other = RouterAttachment(router_settings_of(RouterWish(url=rabbitmq.uri, name="late", shards=4)), hear)
+        try:
+            await other.start()
+            async with asyncio.timeout(10):
+                await failed.wait()
+        finally:
+            await other.stop()
+    said = next(str(event.error) for event in told if type(event) is SessionFailed)
+    assert said.startswith("router first works on this session with another plan (2 shares, not 4 shares)")
 
 
 async def test_a_name_is_one_agents_or_one_routers(rabbitmq: Vhost) -> None:

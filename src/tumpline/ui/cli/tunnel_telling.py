@@ -77,5 +77,8 @@ _SENTENCES = {
     "PortDown": lambda each: f"{each['name']} is gone: {each['reason']}",
     "MemberJoined": lambda each: f"{each['name']} is there{_addresses(each['hello'])}",
     "MemberLeft": lambda each: f"{each['name']} has left: {each['why'].value}",
+    "Disagreed": lambda each: (
+        f"router {each['router']} divides the work otherwise ({each['theirs']}): end one of the two"
+    ),
     "KeyMismatch": lambda each: f"{each['name']} is not believed: {each['reason']}",
 }
