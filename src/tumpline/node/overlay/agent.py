@@ -18,9 +18,8 @@ from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import TumplineError
 from tumpline.machines.overlay.older import Bootstrap
 from tumpline.node.overlay.dump import Dump, DumpConfig
-from tumpline.node.overlay.starting import Starter, generations_of
+from tumpline.node.overlay.starting import Beyond, Starter, generations_of
 from tumpline.node.overlay.status import StatusSocket, socket_path
-from tumpline.wire.agent_json import Tun
 
 
 class TunnelSettings(NamedTuple):
@@ -30,7 +29,7 @@ class TunnelSettings(NamedTuple):
     port: PortSpec
     port_config: Any  # of the class that the port's SPEC names
     opens_at_once: bool = True  # or when a coordinator says so
-    behind: Tun = Tun()  # of a second network, what is told to coordinators: re_route_...
+    beyond: Beyond = Beyond()
     dump: DumpConfig | None = None  # every packet goes there, for Wireshark
 
 
@@ -46,7 +45,7 @@ class OverlayAgent:
         self._dump: Dump | None = None
         self._tasks = TaskOwner(self._task_failed)
         bootstrap = Bootstrap(settings.attachment.member.name, generations_of(settings.attachment.member.formats))
-        self._starter = Starter(self.attachment, bootstrap, self._open_tun, self.spawn, tell, settings.behind)
+        self._starter = Starter(self.attachment, bootstrap, settings.beyond, self._open_tun, self.spawn, tell)
         self._opening = asyncio.Lock()
         self._started_at = time.monotonic()
 

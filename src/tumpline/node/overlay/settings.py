@@ -22,9 +22,8 @@ from tumpline.node.overlay.addresses import Asked, addresses_of, link_local_of
 from tumpline.node.overlay.agent import TunnelSettings
 from tumpline.node.overlay.dump import DumpConfig
 from tumpline.node.overlay.rerouting import rerouted
-from tumpline.node.overlay.starting import claims_of, generations_of
+from tumpline.node.overlay.starting import Beyond, claims_of, generations_of
 from tumpline.node.registry import load_registry
-from tumpline.wire.agent_json import Tun
 from tumpline.wire.overlay import INSTANCE_OCTETS, Format, name_problem
 
 DUMP_OCTETS_LEAST: Final = 1 << 20  # less would be a file for each few packets
@@ -79,24 +78,19 @@ def settings_of(wish: Wish) -> TunnelSettings:
     port = _convert({name: value for name, value in told.items() if value is not None}, spec.config)
     if wish.exchange.startswith("amq.") and wish.exchange != "amq.topic":
         raise ConfigError(f"--exchange {wish.exchange}: that is no topic exchange; write amq.topic")
-    member = _member(wish)
+    member, beyond = _member(wish), _beyond(wish, port)
     at_once = wish.force_bootstrap or wish.serial  # nobody ever asked probes to start
     if not at_once and not generations_of(member.formats):
         raise ConfigError("--wait-for-bootstrap: coordinators write in the clear; leave --key and --format binary away")
     if at_once and not wish.serial:
-        behind = port.behind.networks if port.behind is not None else ()
-        member = member._replace(addresses=claims_of(filter(None, (*port.addresses, port.link_local, *behind))))
+        member = member._replace(addresses=claims_of(filter(None, (*port.addresses, port.link_local)), beyond.networks))
     return TunnelSettings(
         AttachmentConfig(_broker(wish), member, wish.exchange),
         spec,
         port,
         opens_at_once=at_once,
+        beyond=beyond,
         dump=_dump(wish),
-        behind=Tun(
-            re_route_packets_if=wish.re_route_packets_if,
-            re_route_packets_prefix=wish.re_route_packets_prefix,
-            re_route_packets_host=wish.re_route_packets_host,
-        ),
     )
 
 
@@ -127,6 +121,12 @@ def _formats(wish: Wish) -> tuple[Format, ...]:
     if wish.format != "auto":
         return (Format(wish.format),)
     return (Format.BINARY,) if wish.key is not None else tuple(Format)
+
+
+def _beyond(wish: Wish, port: Any) -> Beyond:
+    behind = getattr(port, "behind", None)
+    networks = tuple(behind.networks) if behind is not None else ()
+    return Beyond(wish.re_route_packets_if, wish.re_route_packets_prefix, wish.re_route_packets_host, networks)
 
 
 def _tun(wish: Wish) -> tuple[str, dict[str, Any]]:

@@ -96,5 +96,8 @@ _SENTENCES = {
     ),
     "OlderRouterSeen": lambda each: f"an older router {'passes on what we say' if each['is_there'] else 'is gone'}",
     "PortFailed": lambda each: f"a coordinator asked in vain: {each['reason']}",
+    "Disagreed": lambda each: (
+        f"router {each['router']} divides the work otherwise ({each['theirs']}): end one of the two"
+    ),
     "KeyMismatch": lambda each: f"{each['name']} is not believed: {each['reason']}",
 }
