@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -25,6 +27,7 @@ from tumpline.wire.slip import encode_slip
 
 NEAR, FAR = bytes.fromhex("00124b0000000001"), bytes.fromhex("00124b0000000002")
 FRAME, OTHER = data_frame(1, NEAR, FAR, b"\xc0\xdbpayload"), data_frame(2, NEAR, FAR, b"other")
+THIRD, FOURTH = data_frame(3, FAR, NEAR, b"\xc0\xdbpayload"), data_frame(4, FAR, NEAR, b"other")
 HANG_S = 20.0
 
 
@@ -105,9 +108,9 @@ async def test_raw_slip_both_ways(tmp_path: Path, has_fcs: bool) -> None:
         await place.host.until(lambda: len(place.host.frames) == 2)
         assert place.host.frames == [FRAME, OTHER]
         assert place.host.facts == [RadioFacts(fcs=fcs(each) if has_fcs else None) for each in (FRAME, OTHER)]
-        place.port.write(batch_of(PacketKind.FRAME, [OTHER, FRAME]))
+        place.port.write(batch_of(PacketKind.FRAME, [THIRD, FOURTH]))
         await turns_until(lambda: len(place.probe.sent) == 2)
-        assert [frame for frame in place.air.frames if frame[0] != 2][-1] == FRAME
+        assert [frame for frame in place.air.frames if frame[0] != 2][-1] == FOURTH
         assert place.probe.malformed == 0
         assert place.port.describe()["packets_out"] == place.port.describe()["packets_in"] == 2
 
@@ -166,8 +169,9 @@ async def test_a_passive_probe_hears_all_and_is_told_nothing(tmp_path: Path) -> 
 async def test_slip_radio(tmp_path: Path) -> None:
     place = Place(tmp_path / "ttyRADIO", ProbeKind(dialect="slip-radio"))
     Mote(place.air, FAR)
-    async with place.open(dialect="slip-radio", channel=15, pan_id=0xABCD):
+    async with place.open(dialect="slip-radio", channel=15, pan_id=0xABCD, short_address=2):
         await turns_until(lambda: place.port.describe()["pan_id"] == 0xABCD)
+        await turns_until(lambda: place.probe.short_address == 2)
         assert (place.probe.channel, place.probe.pan_id, place.probe.rx_mode) == (15, 0xABCD, 3)
         place.probe.hear(FRAME)
         await place.host.until(lambda: place.host.frames == [FRAME])
@@ -214,6 +218,25 @@ async def test_unplugged_and_plugged_in_again(tmp_path: Path) -> None:
         assert (place.port.describe()["unplugged"], place.port.describe()["dropped"]) == (2, 2)
 
 
+async def test_pulled_out_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, failures = Place(tmp_path / "ttyRADIO"), iter([termios.error(errno.EIO, "Input/output error")])
+
+    def set_attributes(*args: Any) -> None:
+        for error in failures:
+            raise error
+        really(*args)
+
+    async with place.open():
+        place.probe.unplug()
+        await place.host.came(said=2)
+        really = termios.tcsetattr
+        place.probe.plug()
+        monkeypatch.setattr(termios, "tcsetattr", set_attributes)
+        await place.host.came(said=3)
+        place.port.write(batch_of(PacketKind.FRAME, [FRAME]))
+        await turns_until(lambda: len(place.probe.sent) == 1)
+
+
 async def test_socat_dies_and_comes_back(tmp_path: Path) -> None:
     """A pair of pseudo-terminals of a program nobody here wrote; its end is as when USB is pulled."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
@@ -231,8 +254,9 @@ async def test_socat_dies_and_comes_back(tmp_path: Path) -> None:
         for count in (1, 2):
             os.write(other, encode_slip(FRAME))
             await host.came(frames=count)
-            port.write(batch_of(PacketKind.FRAME, [OTHER]))
-            assert os.read(other, 1000) == encode_slip(OTHER)
+            answer = data_frame(count, FAR, NEAR, b"answer")
+            port.write(batch_of(PacketKind.FRAME, [answer]))
+            assert os.read(other, 1000) == encode_slip(answer)
             os.close(other)
             process.terminate()
             process.wait()
@@ -250,8 +274,9 @@ async def test_a_line_that_takes_nothing_costs_frames_not_memory(tmp_path: Path)
     place = Place(tmp_path / "ttyRADIO")
     async with place.open():
         asyncio.get_running_loop().remove_reader(place.probe._master)  # it hangs
-        for _ in range(400):
-            place.port.write(batch_of(PacketKind.FRAME, [FRAME] * 4))
+        for number in range(400):
+            frames = [data_frame(number % 256, NEAR, FAR, bytes([number // 256, each])) for each in range(4)]
+            place.port.write(batch_of(PacketKind.FRAME, frames))
         counts = place.port.describe()
         assert counts["packets_in"] + counts["dropped"] == 1600
         assert counts["dropped"] > 0

@@ -17,6 +17,7 @@ EXAMPLES = {
     "dbus_client": 400,
     "packet_router": 500,
     "node": 600,
+    "overlay_bundles": 600,
     "describe": 700,
     "bundle7_head": 700,
     "dtls": 1_000,

@@ -83,6 +83,23 @@ def test_two_of_them_and_we_with_a_router_like_theirs(session: Sites, rabbitmq: 
                 pinged(session, site, f"10.2.0.{number}", 1400)
 
 
+def test_two_of_them_and_we_with_our_router(session: Sites, tmp_path: Path) -> None:
+    router = session.start("carol", ["router"], env={"AMQP_URL": session.url()})
+    router.await_line(" routes in the session ")
+    with (
+        OlderPacketAgent(session, "alice", "agent_1", tmp_path),
+        OlderPacketAgent(session, "bob", "agent_2", tmp_path),
+    ):
+        ours(session, "carol", "agent_3")
+        session.await_ping("alice", "bbbb::2")
+        session.await_ping("carol", "bbbb::1")
+        for octets in (56, 1400):
+            pinged(session, "alice", "bbbb::2", octets)
+            pinged(session, "bob", "10.2.0.1", octets)
+            pinged(session, "carol", "bbbb::2", octets)
+            pinged(session, "alice", "10.2.0.3", octets)
+
+
 def test_it_answers_our_coordinator(session: Sites, tmp_path: Path) -> None:
     with OlderPacketAgent(session, "alice", "agent_1", tmp_path):
         done = asked_to_start(session, "agent_1", "bbbb", "1")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from itertools import combinations
 
 import pytest
 
-from tumpline.testing.memory_agents import memory_agent
+from tumpline.drivers.overlay.router import RouterAttachment
+from tumpline.node.overlay.router import RouterWish, router_settings_of
+from tumpline.testing.memory_agents import meet, memory_agent
 from tumpline.testing.older_members import OlderMember, Plan
 from tumpline.testing.rabbitmq import Vhost
 
@@ -16,6 +19,17 @@ FORMATS = ("auto", "binary", "v1", "v0")
 COMMON = [pair for pair in combinations(FORMATS, 2) if "auto" in pair] + [(each, each) for each in FORMATS]
 STRANGERS = [pair for pair in combinations(FORMATS, 2) if "auto" not in pair]
 PINGS = 4
+
+
+@asynccontextmanager
+async def router(vhost: Vhost) -> AsyncIterator[RouterAttachment]:
+    """One of ours, at work."""
+    made = RouterAttachment(router_settings_of(RouterWish(url=vhost.uri)), lambda _: None)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()
 
 
 @pytest.mark.parametrize(("one", "other"), COMMON)
@@ -30,6 +44,40 @@ async def test_members_with_a_format_in_common_reach_each_other_at_once(rabbitmq
             await alice.ping("bbbb::2", sequence)
             await bob.ping("10.2.0.1", sequence)
         assert all(alice.replies[sequence] == bob.replies[sequence] == 1 for sequence in range(PINGS - 1))
+
+
+@pytest.mark.parametrize("via", ["auto", "router"])
+@pytest.mark.parametrize(("one", "other"), COMMON + STRANGERS)
+async def test_through_the_router_everybody_reaches_everybody(rabbitmq: Vhost, one: str, other: str, via: str) -> None:
+    async with (
+        router(rabbitmq),
+        memory_agent(rabbitmq.uri, "alice", 1, format=one, via=via) as alice,
+        memory_agent(rabbitmq.uri, "bob", 2, format=other, via=via) as bob,
+    ):
+        await meet(alice, bob)
+        for agent in (alice, bob):
+            await agent.until(lambda: any(each["role"] == "router" for each in agent.members.values()))  # noqa: B023
+        for sequence in range(PINGS):
+            await alice.ping("bbbb::2", sequence)
+            await bob.ping("10.2.0.1", sequence)
+        assert all(alice.replies[sequence] == bob.replies[sequence] == 1 for sequence in range(PINGS - 1))
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+@pytest.mark.parametrize("format", FORMATS)
+async def test_older_agents_behind_the_router(rabbitmq: Vhost, format: str, generation: int) -> None:
+    async with router(rabbitmq), memory_agent(rabbitmq.uri, "alice", 1, format=format) as alice:
+        await alice.until(lambda: any(each["role"] == "router" for each in alice.members.values()))
+        with ExitStack() as held:
+            older = OlderMember(rabbitmq.uri, Plan("older", 2, generation))
+            await asyncio.to_thread(held.enter_context, older)
+            for sequence in range(PINGS):
+                await alice.ping("bbbb::2", sequence)
+                await asyncio.to_thread(older.ping, "10.2.0.1", sequence)
+                echo = await asyncio.to_thread(older.next_echo)
+                assert echo.sequence == sequence
+            assert all(alice.replies[sequence] == 1 for sequence in range(PINGS - 1))
+            assert older.undecodable == 0
 
 
 @pytest.mark.parametrize("generation", [0, 1])

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib import import_module
 from typing import Any
 
 import pytest
 
+from tumpline.drivers.amqp import AmqpChannel, AmqpConnection, Delivery
+from tumpline.drivers.overlay.router import RouterAttachment
+from tumpline.node.overlay.router import RouterWish, router_settings_of
 from tumpline.testing.memory_agents import meet, memory_agent
 from tumpline.testing.older_members import OlderMember, Plan
+from tumpline.testing.pings import decode_echo
 from tumpline.testing.rabbitmq import Vhost
 
 PERSISTENT = 2  # AMQP 0-9-1 basic.delivery-mode
@@ -94,6 +100,39 @@ async def test_a_body_without_a_content_type_is_read_all_the_same(rabbitmq: Vhos
         await alice.until(lambda: alice.foreign == 5)
 
 
+async def test_a_network_behind_an_agent_is_told_and_reached(rabbitmq: Vhost) -> None:
+    """By coordinators it is looked for where `started` says, by members where it was announced."""
+    listener = await asyncio.to_thread(Listener, rabbitmq.uri, "fromAgent.coap_client.ip.tun.started")
+    behind = {"re_route_packets_if": "eth1", "re_route_packets_prefix": "cccc", "re_route_packets_host": "2"}
+    async with (
+        memory_agent(rabbitmq.uri, "coap_client", 1, **behind) as client,
+        memory_agent(rabbitmq.uri, "bob", 2) as bob,
+    ):
+        _, _, body = await asyncio.to_thread(listener.next)
+        listener.close()
+        assert behind.items() <= json.loads(body).items()
+        await meet(client, bob)
+        bob.ask("cccc::7", 1)
+        await client.until(lambda: client.foreign == 1)
+        assert bob.agent.snapshot()["member"]["counters"]["flooded"] == 0
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+async def test_a_network_behind_an_older_agent_is_reached(rabbitmq: Vhost, generation: int) -> None:
+    async with memory_agent(rabbitmq.uri, "alice", 1) as alice:
+        with ExitStack() as held:
+            older = OlderMember(rabbitmq.uri, Plan("coap_server", 5, generation))
+            await asyncio.to_thread(held.enter_context, older)
+            key, started = older.plan.started()
+            await asyncio.to_thread(older.publish, key, {**started, "re_route_packets_prefix": "aaaa"})
+            await alice.until(lambda: any("aaaa::" in claim for claim in alice.members["coap_server"]["claims"]))
+            alice.ask("aaaa::7", 1)
+            echo = decode_echo((await asyncio.to_thread(older.next_packet)).packet)
+            assert echo is not None
+            assert str(echo.destination) == "aaaa::7"
+            await asyncio.to_thread(held.close)
+
+
 def of_queues(vhost: Vhost, item: str) -> str:
     """What the broker says of all queues of a session."""
     return vhost.broker.evaluate(
@@ -113,3 +152,48 @@ async def test_queues_are_bounded_and_hold_nothing_that_was_delivered(rabbitmq: 
             "[[{messages_unacknowledged,0}],[{messages_unacknowledged,0}]]"
         )
         assert "auto_delete,true" in await asyncio.to_thread(of_queues, rabbitmq, "auto_delete")
+
+
+class AllKeys:
+    """Routing keys of all that is published, and how often."""
+
+    def __init__(self, channel: AmqpChannel) -> None:
+        self.counts: Counter[str] = Counter()
+        self._channel = channel
+
+    async def start(self) -> None:
+        queue = (await self._channel.declare_queue(exclusive=True)).name
+        await self._channel.bind(queue, "amq.topic", "#")
+        await self._channel.consume(queue, self._received, no_ack=True)
+
+    def _received(self, deliveries: Sequence[Delivery]) -> None:
+        self.counts.update(each.routing_key for each in deliveries)
+
+
+async def test_nothing_is_published_but_packets_and_who_is_there(rabbitmq: Vhost) -> None:
+    """There, agents and router published each packet once more as records of a log."""
+    connection = await AmqpConnection.open(rabbitmq.url, name="listener")
+    keys = AllKeys(await connection.channel())
+    await keys.start()
+    router = RouterAttachment(router_settings_of(RouterWish(url=rabbitmq.uri)), lambda _: None)
+    await router.start()
+    async with (
+        memory_agent(rabbitmq.uri, "alice", 1) as alice,
+        memory_agent(rabbitmq.uri, "bob", 2, format="v1") as bob,
+    ):
+        await meet(alice, bob)
+        for sequence in range(50):
+            await alice.ping("bbbb::2", sequence)
+    await router.stop()
+    await connection.close()
+    packets = {key: count for key, count in keys.counts.items() if key.endswith("packet.raw")}
+    assert packets["fromAgent.alice.ip.tun.packet.raw"] == packets["toAgent.bob.ip.tun.packet.raw"] == 50
+    assert {key.partition(".")[0] for key in keys.counts} <= {
+        "tumpline",
+        "testingtool",
+        "control",
+        "fromAgent",
+        "toAgent",
+    }
+    assert not [key for key in keys.counts if key.startswith("log.")]
+    assert sum(keys.counts.values()) - sum(packets.values()) < 50  # hellos

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable
 from typing import cast
 
-from tumpline.drivers.dial import Address
+from tumpline.drivers.dial import ANY_HOST, Address
 from tumpline.errors import TumplineError
 from tumpline.machines.amqp_broker import Broker, BrokerConfig, Connection
 
@@ -112,7 +113,10 @@ class BrokerServer:
     async def start(self, where: Address) -> None:
         """Listen. Raises: TumplineError with the remedy."""
         try:
-            self._server = await self._loop.create_server(lambda: _Peer(self), where.host or None, where.port)
+            if where.host == ANY_HOST:
+                self._server = await self._loop.create_server(lambda: _Peer(self), sock=_everywhere(where.port))
+            else:
+                self._server = await self._loop.create_server(lambda: _Peer(self), where.host, where.port)
         except OSError as error:
             raise TumplineError(f"broker: cannot listen on {where}: {error.strerror}; name another port") from error
 
@@ -149,3 +153,10 @@ class BrokerServer:
         self._timer = None
         self.machine.handle_timeout(self.now())
         self.turn()
+
+
+def _everywhere(port: int) -> socket.socket:
+    """Of both versions, on one port: asyncio would take :: for IPv6 alone. Raises: OSError."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server((ANY_HOST, port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))

@@ -34,8 +34,12 @@ def open_tty(device: str, baudrate: int, *, flow_control: bool = False) -> int:
     try:
         _take(device, fd)
         _set_raw(fd, SPEEDS[baudrate], flow_control=flow_control)
-    except BaseException:
+    except BaseException as error:
         os.close(fd)
+        if isinstance(error, OSError | termios.error):  # pulled out while it was opened
+            raise DeviceGoneError(
+                f"serial device {device} cannot be set up ({error.args[-1]}); plug it in again"
+            ) from None
         raise
     return fd
 

@@ -1,6 +1,6 @@
 """A real RabbitMQ for tests: on a free port of the loopback, in a directory of its own, gone with whoever started it.
 
-    python -m tumpline.testing.rabbitmq DIRECTORY
+    python -m tumpline.testing.rabbitmq DIRECTORY [ADDRESS]
 
 keeps one running as long as somebody holds DIRECTORY/users: the processes of one test run share it (`shared_rabbitmq`).
 """
@@ -60,8 +60,9 @@ class RabbitMq:
 
     Erlang's own look-up service (epmd) is one of its own too: brokers of several test runs know nothing of each other."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, address: str = "127.0.0.1") -> None:
         self.directory = directory
+        self.address = address
         self.port, self._tls_port, self._door_port, self._epmd_port = _ports(directory)
         self._epmd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -200,7 +201,7 @@ class RabbitMq:
     def _configure(self) -> None:
         (self.directory / "enabled_plugins").write_text("[].")
         lines = [
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}",
+            f"listeners.tcp.1 = {self.address}:{self.port}",
             "log.console = true",
             "log.console.level = warning",
             "log.file = false",
@@ -268,10 +269,10 @@ class Vhost(NamedTuple):
 
 
 @contextmanager
-def private_rabbitmq(directory: Path) -> Iterator[RabbitMq]:
+def private_rabbitmq(directory: Path, address: str = "127.0.0.1") -> Iterator[RabbitMq]:
     """One for yourself, for what ends or slows it. From the main thread."""
     directory.mkdir(parents=True, exist_ok=True)
-    broker = RabbitMq(directory)
+    broker = RabbitMq(directory, address)
     try:
         broker.start()
         yield broker
@@ -300,9 +301,9 @@ def shared_rabbitmq(directory: Path) -> Iterator[RabbitMq]:
         yield broker
 
 
-def keep(directory: Path) -> None:
+def keep(directory: Path, address: str = "127.0.0.1") -> None:
     """Run a broker as long as somebody holds the lock."""
-    with private_rabbitmq(directory / "broker"), open(directory / "users") as users:
+    with private_rabbitmq(directory / "broker", address), open(directory / "users") as users:
         fcntl.flock(users, fcntl.LOCK_EX)
 
 
@@ -359,4 +360,4 @@ def _exactly(sock: socket.socket, octets: int) -> bytes:
 
 
 if __name__ == "__main__":
-    keep(Path(sys.argv[1]))
+    keep(Path(sys.argv[1]), *sys.argv[2:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import tty
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class Mote:
         answer: asyncio.Future[Coap] = self._loop.create_future()
         self._answers[token] = answer
         request = encode_coap(Coap(False, GET, self._message_id, token, path))
-        self._send(Datagram(self.address, server, 40_000, COAP_PORT, request))
+        self.send(Datagram(self.address, server, 40_000, COAP_PORT, request))
         return await answer
 
     def hear(self, frame: bytes) -> bool:
@@ -129,8 +130,11 @@ class Mote:
 
     def _take(self, frame: bytes) -> None:
         datagram = self._reassembly.receive(frame)
-        if datagram is None:
-            return
+        if datagram is not None:
+            self.take(datagram)
+
+    def take(self, datagram: Datagram) -> None:
+        """It is for this mote."""
         message = decode_coap(datagram.payload)
         if message.is_acknowledgement:
             self._answers.pop(message.token).set_result(message)
@@ -141,9 +145,10 @@ class Mote:
         content = self._resources.get(asked.path)
         code = NOT_FOUND if content is None else CONTENT
         answer = encode_coap(Coap(True, code, asked.message_id, asked.token, "", content or b""))
-        self._send(Datagram(self.address, request.source, COAP_PORT, request.source_port, answer))
+        self.send(Datagram(self.address, request.source, COAP_PORT, request.source_port, answer))
 
-    def _send(self, datagram: Datagram) -> None:
+    def send(self, datagram: Datagram) -> None:
+        """Into the air, fragmented if need be."""
         self._tag += 1
         for payload in encode_datagram(datagram, self._tag):
             self._sequence = (self._sequence + 1) % 256
@@ -151,6 +156,35 @@ class Mote:
             acknowledged, transmissions = self._air.transmit(self, frame)
             self.transmissions += transmissions
             self.unacknowledged += not acknowledged
+
+
+class UdpMote(Mote):
+    """A mote whose application is a program of this machine: it is at `program`, or is whoever sends to `port`."""
+
+    def __init__(self, air: Air, address: bytes, peer: bytes, program: tuple[str, int] | None = None) -> None:
+        super().__init__(air, address)
+        self._peer = peer
+        self._peer_port = COAP_PORT
+        self._program = program
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._loop.add_reader(self._socket, self._read)
+
+    def _read(self) -> None:
+        payload, self._program = self._socket.recvfrom(1 << 16)
+        self.send(Datagram(self.address, self._peer, COAP_PORT, self._peer_port, payload))
+
+    def take(self, datagram: Datagram) -> None:
+        """See Mote."""
+        self._peer_port = datagram.source_port
+        if self._program is not None:
+            self._socket.sendto(datagram.payload, self._program)
+
+    def close(self) -> None:
+        """The program has ended."""
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
 
 
 # ---- probes ---------------------------------------------------------------------------------------------------------
@@ -175,10 +209,11 @@ class Probe:
         self.kind = kind or ProbeKind()
         self.channel = CHANNEL
         self.pan_id = 0
+        self.short_address = 0
         self.rx_mode = 3
         self.sent: list[tuple[bool, int]] = []  # for each frame out of the line: acknowledged, transmissions
         self.malformed = 0
-        self._air = air
+        self.air = air
         self._loop = asyncio.get_running_loop()
         self._line = SlipLine()
         self._master = self._slave = -1
@@ -216,7 +251,7 @@ class Probe:
             return False
         if self.kind.is_passive or head.kind is not FrameType.ACK or self.kind.passes_acknowledgements:
             self._write(self._framed(frame))
-        is_here = any(isinstance(other, Mote) and other.address == head.destination for other in self._air.stations)
+        is_here = any(isinstance(other, Mote) and other.address == head.destination for other in self.air.stations)
         is_for_one = head.destination not in (None, BROADCAST)
         return not self.kind.is_passive and head.wants_ack and is_for_one and not is_here
 
@@ -261,7 +296,7 @@ class Probe:
             self.malformed += not has_valid_fcs(octets)
             octets = octets[:-FCS_OCTETS]
         try:
-            outcome = self._air.transmit(self, octets)
+            outcome = self.air.transmit(self, octets)
         except MalformedError:
             self.malformed += 1
             outcome = False, 0
@@ -270,7 +305,7 @@ class Probe:
 
     def _obey_slip_radio(self, octets: bytes) -> None:
         """As examples/slip-radio of Contiki-NG does."""
-        params = {1: self.channel, 2: self.pan_id, 4: self.rx_mode}
+        params = {1: self.channel, 2: self.pan_id, 3: self.short_address, 4: self.rx_mode}
         match octets[:2]:
             case b"!S":
                 acknowledged, transmissions = self._send(octets[4 + 3 * octets[3] :])
@@ -279,7 +314,7 @@ class Probe:
             case b"!V":
                 param, value = int.from_bytes(octets[2:4], "big"), int.from_bytes(octets[4:6], "big")
                 params[param] = value
-                self.channel, self.pan_id, self.rx_mode = params.values()
+                self.channel, self.pan_id, self.short_address, self.rx_mode = params.values()
                 self._write(encode_slip(b"\rradio: setting param\n"))
             case b"?V":
                 param = int.from_bytes(octets[2:4], "big")

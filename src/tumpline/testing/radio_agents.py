@@ -59,7 +59,13 @@ async def radio_agent(
     url: str, name: str, device: Path, kind: ProbeKind | None = None, **wishes: Any
 ) -> AsyncIterator[RadioAgent]:
     """One that is a member as long as the block lasts."""
-    made = RadioAgent(url, name, device, kind, **wishes)
+    async with started(RadioAgent(url, name, device, kind, **wishes)) as made:
+        yield made
+
+
+@asynccontextmanager
+async def started(made: RadioAgent) -> AsyncIterator[RadioAgent]:
+    """The same, of one that is made already."""
     try:
         await made.agent.start()
         yield made

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from itertools import chain
+from operator import itemgetter
 from struct import unpack
 from typing import Annotated, Final, NamedTuple
 
@@ -50,10 +50,12 @@ _PAIRS: Final = [f"{pair[0]}, {pair[1]}" for pair in (number.to_bytes(2, "big") 
 
 
 def _numbers(octets: bytes) -> str:
-    even = len(octets) & ~1
-    pairs = map(_PAIRS.__getitem__, unpack(f">{even // 2}H", octets[:even]))
-    last = [str(octets[-1])] if len(octets) > even else []
-    return f"[{', '.join(chain(pairs, last))}]"
+    """All look-ups in one call: 1400 octets take 25 us, one by one 80 us."""
+    if len(octets) < 4:  # one look-up would give a text in place of texts
+        return f"[{', '.join(map(str, octets))}]"
+    pairs = itemgetter(*unpack(f">{len(octets) // 2}H", octets[: len(octets) & ~1]))(_PAIRS)
+    last = f", {octets[-1]}" if len(octets) & 1 else ""
+    return f"[{', '.join(pairs)}{last}]"
 
 
 def encode_packet(packet: Packet, generation: Generation, kind: Kind = Kind.SNIFFED) -> bytes:
@@ -70,9 +72,8 @@ def encode_packet(packet: Packet, generation: Generation, kind: Kind = Kind.SNIF
     return f'{{{head}, "data": {data}, {slip}"interface_name": {name}, "timestamp": {time}}}'.encode()
 
 
-_Octets = Annotated[
-    list[Annotated[int, msgspec.Meta(ge=0, le=255)]], msgspec.Meta(max_length=2 * PACKET_OCTETS_MOST + 2)
-]
+# Their range is checked when they become octets: checked one by one, 1400 of them take 50 us more.
+_Octets = Annotated[list[int], msgspec.Meta(max_length=2 * PACKET_OCTETS_MOST + 2)]
 
 
 class _Body(msgspec.Struct):
@@ -96,14 +97,21 @@ def decode_packet_untrusted(body: bytes | memoryview) -> tuple[Packet, Generatio
         raise MalformedError(f"packet message: {error}") from error
     if not 0 < len(decoded.data) <= PACKET_OCTETS_MOST:
         raise MalformedError(f"packet message: a packet of {len(decoded.data)} octets")
-    slip = None if decoded.data_slip is None else bytes(decoded.data_slip)
-    packet = Packet(bytes(decoded.data), decoded.interface_name or "", _time_of(decoded.timestamp), slip)
+    slip = None if decoded.data_slip is None else _octets(decoded.data_slip)
+    packet = Packet(_octets(decoded.data), decoded.interface_name or "", _time_of(decoded.timestamp), slip)
     if decoded.type is None:
         return packet, Generation.V1, Kind.SNIFFED
     try:
         return packet, Generation.V0, Kind(decoded.type)
     except ValueError as error:
         raise MalformedError(f"packet message: {decoded.type!r} is no packet") from error
+
+
+def _octets(numbers: list[int]) -> bytes:
+    try:
+        return bytes(numbers)
+    except (ValueError, OverflowError) as error:
+        raise MalformedError(f"packet message: {error}") from error
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -116,11 +124,11 @@ _CHECKER: Final = msgspec.json.Decoder(_Data)
 
 
 def check_packet_untrusted(body: bytes | memoryview) -> None:
-    """Whether `data` is octets to its last number, in two thirds of the time that decoding takes. Raises: MalformedError."""
+    """Whether `data` is octets to its last number, without the rest. Raises: MalformedError."""
     if len(body) > BODY_OCTETS_MOST:
         raise MalformedError(f"packet message: {len(body)} octets, at most {BODY_OCTETS_MOST} make sense")
     try:
-        octets = len(_CHECKER.decode(body).data)
+        octets = len(_octets(_CHECKER.decode(body).data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError(f"packet message: {error}") from error
     if not 0 < octets <= PACKET_OCTETS_MOST:

@@ -17,6 +17,7 @@ class Param(IntEnum):
 
     CHANNEL = 1
     PAN_ID = 2
+    SHORT_ADDRESS = 3
     RX_MODE = 4  # 1: filter by address, 2: acknowledge; 0: all frames, and nothing is answered
 
 

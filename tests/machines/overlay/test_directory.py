@@ -33,7 +33,7 @@ def hellos_of(exchange: Exchange, name: str) -> list[Message]:
     return [each.message for each in exchange.published if each.message.routing_key == f"tumpline.hello.{name}"]
 
 
-@pytest.mark.parametrize("given_key", [GIVEN, None])
+@pytest.mark.parametrize("given_key", [GIVEN, None], ids=["given", "identities"])
 def test_who_is_silent_for_three_intervals_is_gone(given_key: bytes | None) -> None:
     exchange, one, other = two(given_key=given_key)
     exchange.run(25.0)
@@ -56,7 +56,7 @@ def test_who_comes_back_is_there_at_once_with_the_same_keys() -> None:
     assert (other.packets, departures(one)) == ([packet], [])
 
 
-@pytest.mark.parametrize("given_key", [GIVEN, None])
+@pytest.mark.parametrize("given_key", [GIVEN, None], ids=["given", "identities"])
 def test_who_started_anew_is_taken_at_once(given_key: bytes | None) -> None:
     exchange, one, _ = two(given_key=given_key)
     again = exchange.add(member_config(2, instance=b"new-one!", started_ms=2000, given_key=given_key))
@@ -109,7 +109,7 @@ def test_in_any_order_and_doubled_the_newest_announcement_counts(order: list[int
     assert 1 <= len(changes) <= 5
 
 
-@pytest.mark.parametrize("given_key", [GIVEN, None])
+@pytest.mark.parametrize("given_key", [GIVEN, None], ids=["given", "identities"])
 def test_forged_announcements_change_nothing(given_key: bytes | None) -> None:
     exchange, one, _ = two(given_key=given_key)
     forger = Secrets(member_config(9, given_key=None if given_key is None else bytes(32)))

@@ -18,7 +18,7 @@ def joined(exchange: Exchange, *configs: MemberConfig) -> list[Station]:
     return stations
 
 
-@pytest.mark.parametrize("given", [KEY, None])
+@pytest.mark.parametrize("given", [KEY, None], ids=["given", "identities"])
 def test_a_packet_goes_to_the_owner_of_its_address_and_to_nobody_else(given: bytes | None) -> None:
     exchange = Exchange()
     one, two, three = joined(exchange, *(config(number, given_key=given) for number in (1, 2, 3)))
@@ -31,7 +31,7 @@ def test_a_packet_goes_to_the_owner_of_its_address_and_to_nobody_else(given: byt
     assert packet not in exchange.published[-1].message.body
 
 
-@pytest.mark.parametrize("given", [KEY, None])
+@pytest.mark.parametrize("given", [KEY, None], ids=["given", "identities"])
 def test_what_is_for_many_reaches_all_once(given: bytes | None) -> None:
     exchange = Exchange()
     one, *others = joined(exchange, *(config(number, given_key=given) for number in (1, 2, 3)))

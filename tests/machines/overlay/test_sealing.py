@@ -48,7 +48,7 @@ def test_hkdf_is_that_of_rfc_5869() -> None:
     assert third.hex() == "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"
 
 
-@pytest.mark.parametrize("given_key", [GIVEN, None])
+@pytest.mark.parametrize("given_key", [GIVEN, None], ids=["given", "identities"])
 def test_what_one_seals_the_other_opens_both_ways(given_key: bytes | None) -> None:
     a, b = pair(given_key)
     assert opened(b, a.sealer.seal(Kind.IP, b"there", ABOUT)) == b"there"
@@ -123,7 +123,7 @@ def test_a_key_that_agrees_on_nothing_is_refused() -> None:
         a.keys_with(hello._replace(agreement_key=bytes(32)))
 
 
-@pytest.mark.parametrize("given_key", [GIVEN, None])
+@pytest.mark.parametrize("given_key", [GIVEN, None], ids=["given", "identities"])
 def test_an_announcement_is_proven_by_whom_it_names(given_key: bytes | None) -> None:
     (a, hello), (b, _) = secrets_of("a", 1, given_key), secrets_of("b", 2, given_key)
     said = decode_hello_untrusted(encode_signed_hello(hello.encode(), a.prove(hello.encode())))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tumpline.machines.packets import PacketKind, batch_of
 from tumpline.machines.serial._api import SerialConfig, Trailer
+from tumpline.machines.serial._recent import RECENT_MOST, RECENT_S, Recent
 from tumpline.machines.serial.dialects import DIALECTS
 from tumpline.machines.serial.line import SerialLine
 from tumpline.machines.serial.slip import JOINED_LATE_S
@@ -16,6 +17,7 @@ from tumpline.wire.radio import RadioFacts, decode_facts_untrusted
 from tumpline.wire.slip import encode_slip
 
 FRAME = bytes.fromhex("418807cdabffff0100") + b"payload"
+OTHER = bytes.fromhex("418808cdabffff0200") + b"other"
 ACK = bytes.fromhex("020007")
 
 
@@ -41,14 +43,14 @@ def sent(line: SerialLine, *frames: bytes) -> list[bytes]:
 def test_a_probe_without_fcs() -> None:
     line = opened(SerialConfig(channel=11))
     assert heard(line, FRAME) == [(RadioFacts(channel=11), FRAME)]
-    assert sent(line, FRAME) == [encode_slip(FRAME)]
+    assert sent(line, OTHER) == [encode_slip(OTHER)]
 
 
 def test_a_probe_with_fcs() -> None:
     line = opened(SerialConfig(Trailer.FCS))
     whole = FRAME + fcs(FRAME)
     assert heard(line, whole, FRAME + b"\0\0", whole) == [(RadioFacts(fcs=fcs(FRAME)), FRAME)] * 2
-    assert sent(line, FRAME) == [encode_slip(whole)]
+    assert sent(line, OTHER) == [encode_slip(OTHER + fcs(OTHER))]
     assert (line.counts.packets_out, line.counts.bad_fcs, line.counts.packets_in) == (2, 1, 1)
 
 
@@ -57,13 +59,13 @@ def test_a_probe_with_metadata() -> None:
     found = heard(line, FRAME + b"\xb0\xe4", FRAME + b"\x05\x80", FRAME + b"\xb0\x64")
     assert found == [(RadioFacts(-80, 0x64), FRAME), (RadioFacts(5, 0), FRAME)]
     assert line.counts.bad_fcs == 1
-    assert sent(line, FRAME) == [encode_slip(FRAME)]
+    assert sent(line, OTHER) == [encode_slip(OTHER)]
 
 
 def test_acknowledgements_stay_where_they_are() -> None:
     line = opened()
     assert heard(line, ACK, FRAME) == [(RadioFacts(), FRAME)]
-    assert sent(line, ACK, FRAME) == [encode_slip(FRAME)]
+    assert sent(line, ACK, OTHER) == [encode_slip(OTHER)]
     assert line.counts.acknowledgements == 2
 
 
@@ -78,7 +80,7 @@ def test_a_passive_line() -> None:
 def test_what_is_no_frame(length: int) -> None:
     line = opened()
     assert heard(line, bytes([0x41]) * length, FRAME) == [(RadioFacts(), FRAME)]
-    assert sent(line, bytes([0x41]) * length, FRAME) == [encode_slip(FRAME)]
+    assert sent(line, bytes([0x41]) * length, OTHER) == [encode_slip(OTHER)]
     assert line.counts.malformed in (1, 2)  # the longest ones already the SLIP line drops
 
 
@@ -108,3 +110,33 @@ def test_each_frame_is_counted_once(frames: list[bytes], trailer: Trailer) -> No
     assert len(found) == counts.packets_out
     crossed = counts.packets_out + counts.bad_fcs + counts.malformed + counts.acknowledgements
     assert crossed + slip["malformed"] + slip["too_long"] == len(frames)
+
+
+def test_what_was_in_this_air_a_moment_ago_is_not_sent_into_it() -> None:
+    line = opened()
+    heard(line, FRAME, now=1.0)
+    assert sent(line, FRAME, FRAME[::-1]) == [encode_slip(FRAME[::-1])]
+    assert sent(line, FRAME[::-1]) == []
+    assert line.counts.echoes == 2
+    line.send(batch_of(PacketKind.FRAME, [FRAME]), 1.0 + RECENT_S)
+    assert line.writes() == [encode_slip(FRAME)]
+
+
+def test_what_we_sent_is_not_passed_on_when_somebody_says_it_again() -> None:
+    line = opened()
+    sent(line, FRAME)
+    assert heard(line, FRAME) == []
+    assert heard(line, FRAME, now=1.0 + RECENT_S) == [(RadioFacts(), FRAME)]
+
+
+def test_what_a_radio_repeats_is_passed_on_each_time() -> None:
+    assert [frame for _, frame in heard(opened(), FRAME, FRAME)] == [FRAME, FRAME]
+
+
+def test_memory_of_frames_is_bounded() -> None:
+    recent = Recent()
+    for number in range(3 * RECENT_MOST):
+        recent.add(number.to_bytes(4, "big"), 1.0)
+    assert len(recent) == RECENT_MOST
+    recent.add(b"late", 1.0 + RECENT_S)
+    assert len(recent) == 1

@@ -40,10 +40,11 @@ def radio(dialect: SlipRadioDialect) -> dict[str, int]:
 
 
 def test_what_it_is_told_when_the_line_opens() -> None:
-    dialect = opened(SerialConfig(channel=15, pan_id=0xABCD, is_passive=True))
-    told = [b"?M", b"!V\0\1\0\x0f", b"?V\0\1", b"!V\0\2\xab\xcd", b"?V\0\2", b"!V\0\4\0\0", b"?V\0\4"]
-    assert commands(dialect) == told
-    dialect.receive(b"".join(map(encode_slip, (b"!V\0\1\0\x0f", b"!V\0\4\0\0"))), 0.1)
+    dialect = opened(SerialConfig(channel=15, pan_id=0xABCD, short_address=7, is_passive=True))
+    channel, pan_id, address, mode = b"\0\1\0\x0f", b"\0\2\xab\xcd", b"\0\3\0\7", b"\0\4\0\0"
+    told = [command for each in (channel, pan_id, address, mode) for command in (b"!V" + each, b"?V" + each[:2])]
+    assert commands(dialect) == [b"?M", *told]
+    dialect.receive(b"".join(encode_slip(b"!V" + each) for each in (channel, address, mode)), 0.1)
     assert dialect.next_timeout() == REPEAT_S
     dialect.handle_timeout(REPEAT_S)
     assert commands(dialect) == [b"!V\0\2\xab\xcd", b"?V\0\2"]

@@ -17,6 +17,7 @@ from tumpline.drivers.capture_files import PIPE_OCTETS_MOST, Bounds
 from tumpline.errors import ConfigError
 from tumpline.machines.packets import PacketBatch, PacketKind, batch_of, batch_of_records
 from tumpline.node.overlay.dump import Dump, DumpConfig
+from tumpline.testing.lowpan import GET, Coap, encode_coap
 from tumpline.wire.dot15d4 import fcs
 from tumpline.wire.pcapng import Direction
 from tumpline.wire.radio import RadioFacts, encode_facts
@@ -57,6 +58,20 @@ def test_ip_is_raw_or_by_version(tmp_path: Path) -> None:
     assert rows == [["0", "raw:ipv6:icmpv6"], ["0", "raw:ip:udp"]]
     path = dumped(tmp_path / "each.pcapng", batch, by_version=True)
     assert tshark(path, *fields) == [["0", "ipv6:icmpv6"], ["1", "ip:udp"]]
+
+
+@pytest.mark.parametrize("by_version", [False, True])
+def test_coap_over_both_versions(tmp_path: Path, by_version: bool) -> None:
+    """Link types 101, 228 and 229."""
+    coap = encode_coap(Coap(False, GET, 7, b"to", "hello"))
+    udp = struct.pack(">HHHH", 40_000, 5683, 8 + len(coap), 0) + coap
+    six = struct.pack(">IHBB", 6 << 28, len(udp), 17, 64) + ECHO[8:40] + udp
+    four = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0) + UDP4[12:20] + udp
+    path = dumped(tmp_path / "coap.pcapng", batch_of(PacketKind.IP, [six, four]), by_version=by_version)
+    assert tshark(path, "frame.interface_id", "frame.protocols", "coap.opt.uri_path") == [
+        ["0", f"{'' if by_version else 'raw:'}ipv6:udp:coap", "hello"],
+        ["1" if by_version else "0", f"{'' if by_version else 'raw:'}ip:udp:coap", "hello"],
+    ]
 
 
 def test_super_packets_are_captured_as_the_packets_that_they_stand_for(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import msgspec
 
 from tumpline.drivers.ports.serial import SerialConfig
 from tumpline.drivers.ports.tun import TunConfig
+from tumpline.wire.overlay import name_problem
 
 Octets = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
@@ -42,6 +44,15 @@ class AmqpConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A TUN device in the same session, so that IP packets travel beside the bundles."""
     serial: SerialConfig | None = None
     """A radio probe in the same session."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if (problem := name_problem(self.member)) is not None:
+            problems.append(f"member: {problem}")
+        if not self.url and "AMQP_URL" not in os.environ:
+            problems.append('url: where is the broker? write such as "amqp://user:password@host/" (or set AMQP_URL)')
+        if problems:
+            raise ValueError("; ".join(problems))  # msgspec adds where it stands
 
     @property
     def wanted(self) -> list[str]:

@@ -29,7 +29,8 @@ from tumpline.errors import MalformedError, StorageError, TumplineError
 from tumpline.machines.effects import PathInfo, RefuseReason, Unit
 from tumpline.machines.overlay import BundleMessage, Departure, KeyMismatch, MemberConfig, MemberJoined, MemberLeft
 from tumpline.machines.overlay.bundle_events import SessionLowered, SessionRaised
-from tumpline.machines.overlay.bundles import Conversation
+from tumpline.machines.overlay.bundles import Conversation, Phase
+from tumpline.machines.overlay.directory import MEMBERS_MOST
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.eid import Eid
 from tumpline.wire.overlay import INSTANCE_OCTETS, Claim, Format, Role
@@ -62,6 +63,9 @@ class AmqpLink:
         self._by_path: dict[int, _Peer] = {}
         self._wanted: dict[str, Eid | None] = {}  # members to have a session with, and who they are to be
         self._declined: set[str] = set()  # members that we do not ask, until `connect`
+        self._unwilling: dict[
+            str, bytes
+        ] = {}  # members (and their lives) that ended a session: they ask when they want one
         self._present: set[str] = set()  # members that are nodes
         self._is_congested = False
         self._is_stopping = False
@@ -175,9 +179,13 @@ class AmqpLink:
             peer.conversation.drop("the member started anew", now)
         peer.instance = hello.instance
         peer.conversation.resume(now)
-        if name in self._wanted or (self._config.discover and name not in self._declined):
+        if name in self._wanted or (self._config.discover and not self._is_left_alone(name, hello.instance)):
             peer.conversation.open(now)
         self._ask_turn()
+
+    def _is_left_alone(self, name: str, instance: bytes) -> bool:
+        """Whether we do not ask a member for a session, because one of us wanted none."""
+        return name in self._declined or self._unwilling.get(name) == instance
 
     def _on_left(self, event: MemberLeft) -> None:
         self._present.discard(event.name)
@@ -203,6 +211,7 @@ class AmqpLink:
         """Have a session with this member whenever it is there."""
         self._wanted[address] = peer
         self._declined.discard(address)
+        self._unwilling.pop(address, None)
         if address in self._present:
             self._peer(address).conversation.open(self._now())
             self._ask_turn()
@@ -222,17 +231,19 @@ class AmqpLink:
 
     def _on_message(self, event: BundleMessage) -> None:
         """Its octets die with this call: what it causes is done at once, answers go with the turn."""
-        if self._is_stopping and event.source not in self._peers:
-            return
+        if event.source not in self._present:
+            return  # no node, or we are stopping
         peer = self._peer(event.source)
         peer.conversation.received((event.octets,), self._now())
         self._handle_events(peer)
         self._ask_turn()
 
     def _congested(self, is_congested: bool) -> None:
-        self._is_congested = is_congested
-        if not is_congested:
+        if is_congested < self._is_congested:
+            for peer in self._peers.values():
+                peer.conversation.wait_anew(self._now())
             self._ask_turn()
+        self._is_congested = is_congested
 
     def _ask_turn(self) -> None:
         """Once for everything that happens in this turn of the loop."""
@@ -247,8 +258,8 @@ class AmqpLink:
         for peer in list(self._peers.values()):
             self._handle_events(peer)
             self._send(peer)
-            if peer.conversation.is_gone and peer.name not in self._present:
-                del self._peers[peer.name]
+            if peer.conversation.phase is not Phase.UP and peer.name not in self._present:
+                del self._peers[peer.name]  # nothing is under way, and nobody is there
         self._arm()
 
     def _send(self, peer: _Peer) -> None:
@@ -282,6 +293,7 @@ class AmqpLink:
             node_id = Eid.parse(event.node_id) if event.node_id else None
         except MalformedError:
             node_id = None
+        self._unwilling.pop(peer.name, None)
         peer.transfers.path = path = self.host.new_path()
         self._by_path[path] = peer
         proved = self._is_proved(peer.name) and expected in (None, node_id)
@@ -299,6 +311,10 @@ class AmqpLink:
     def _lowered(self, peer: _Peer, event: SessionLowered) -> None:
         path, peer.transfers.path = peer.transfers.path, NO_PATH
         del self._by_path[path]
+        if event.by_peer:
+            while len(self._unwilling) >= MEMBERS_MOST:
+                del self._unwilling[next(iter(self._unwilling))]
+            self._unwilling[peer.name] = peer.instance
         self._changed.set()
         self.host.path_down(path, event.reason)
 
@@ -306,15 +322,16 @@ class AmqpLink:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._is_congested:
+            return  # what waits is with us, and not with the peers
         due = [at for peer in self._peers.values() if (at := peer.conversation.next_timeout()) is not None]
         if due:
             self._timer = asyncio.get_running_loop().call_at(min(due), self._time_came)
 
     def _time_came(self) -> None:
         now = self._now()
-        if not self._is_congested:  # else what waits is with us, and not with the peer
-            for peer in self._peers.values():
-                peer.conversation.handle_timeout(now)
+        for peer in self._peers.values():
+            peer.conversation.handle_timeout(now)
         self._turn()
 
     # ---- bundles -----------------------------------------------------------------------------------------------------
@@ -378,5 +395,5 @@ def attachment_config(config: AmqpConfig, node_id: str) -> AttachmentConfig:
         formats=tuple(Format) if kinds else (Format.BINARY,),
         node_id=node_id,
     )
-    url = AmqpUrl.parse(config.url or os.environ.get("AMQP_URL", ""))
+    url = AmqpUrl.parse(config.url or os.environ["AMQP_URL"])
     return AttachmentConfig(url, member, config.exchange)

@@ -42,6 +42,8 @@ class SerialConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Channel to tune the probe to (11 to 26 at 2.4 GHz), where the dialect can; it stands in captures too."""
     pan_id: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)] | None = None
     """PAN that the probe is to filter by, where the dialect can."""
+    short_address: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)] | None = None
+    """Address of the device that the probe stands for, and acknowledges for, where the dialect can set it."""
     flow_control: bool = False
     """By RTS and CTS."""
     frame_octets_most: Annotated[int, msgspec.Meta(ge=5, le=2047)] = FRAME_OCTETS_MOST
@@ -209,7 +211,14 @@ class SerialPort:
 def _line_of(config: SerialConfig) -> SerialLine:
     spec = DIALECTS[config.dialect]
     trailer = Trailer(config.trailer) if config.trailer else spec.trailer
-    line = LineConfig(trailer, config.mode == "passive", config.channel, config.pan_id, config.frame_octets_most)
+    line = LineConfig(
+        trailer,
+        config.mode == "passive",
+        config.channel,
+        config.pan_id,
+        config.short_address,
+        config.frame_octets_most,
+    )
     return SerialLine(line, spec.open(line))
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from tumpline.errors import MalformedError
 from tumpline.machines.amqp_broker.errors import Fault, Reply
+from tumpline.machines.amqp_broker.exchanges import ExchangeOptions, Kind
 from tumpline.machines.amqp_broker.queue import Entry, Message, Queue, QueueOptions
 from tumpline.machines.amqp_broker.virtual_host import VirtualHost
 from tumpline.wire.amqp import decode_content_header_untrusted
@@ -100,6 +101,7 @@ class Channel:
             m.ChannelFlow: self._flow,
             m.ExchangeDeclare: self._exchange_declare,
             m.ExchangeDelete: self._exchange_delete,
+            m.ExchangeBind: self._exchange_bind,
             m.QueueDeclare: self._queue_declare,
             m.QueueBind: self._queue_bind,
             m.QueueUnbind: self._queue_unbind,
@@ -351,12 +353,17 @@ class Channel:
         if method.passive or method.exchange == "":
             self._wire.virtual_host.exchange(method.exchange)
         else:
-            self._wire.virtual_host.declare_exchange(method.exchange, method.type)
+            self._wire.virtual_host.declare_exchange(method.exchange, _exchange_options(method))
         self._answer(method, m.ExchangeDeclareOk())
 
     def _exchange_delete(self, method: m.ExchangeDelete, _now: float) -> None:
         self._wire.virtual_host.delete_exchange(method.exchange, if_unused=method.if_unused)
         self._answer(method, m.ExchangeDeleteOk())
+
+    def _exchange_bind(self, method: m.ExchangeBind, _now: float) -> None:
+        host = self._wire.virtual_host
+        host.bind(host.exchange(method.destination), method.source, method.routing_key)
+        self._answer(method, m.ExchangeBindOk())
 
     def _queue_declare(self, method: m.QueueDeclare, now: float) -> None:
         host = self._wire.virtual_host
@@ -403,6 +410,22 @@ class Channel:
 
     def _ignore(self, _method: m.Method, _now: float) -> None:
         pass
+
+
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
+
+def _exchange_options(method: m.ExchangeDeclare) -> ExchangeOptions:
+    """Raises: Fault."""
+    name, kind = method.exchange, _KINDS.get(method.type)
+    if kind is None:
+        raise Fault(Reply.COMMAND_INVALID, f"no exchanges of type '{method.type}' here: {', '.join(_KINDS)}")
+    arguments = dict(method.arguments)
+    alternate = arguments.pop("alternate-exchange", "")
+    if arguments or not isinstance(alternate, str):
+        unknown = next(iter(arguments), "alternate-exchange")
+        raise Fault(Reply.PRECONDITION_FAILED, f"argument '{unknown}' of exchange '{name}' is not for this broker")
+    return ExchangeOptions(kind, method.durable, method.auto_delete, method.internal, alternate)
 
 
 _ARGUMENTS: Final = {

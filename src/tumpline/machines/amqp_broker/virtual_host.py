@@ -2,75 +2,15 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from tumpline.machines.amqp_broker.errors import Fault, Reply
+from tumpline.machines.amqp_broker.exchanges import Exchange, ExchangeOptions, Kind
 from tumpline.machines.amqp_broker.queue import Memory, Message, Queue, QueueOptions
-from tumpline.machines.amqp_broker.topics import Topics
 
 QUEUES_MOST: Final = 4096
 EXCHANGES_MOST: Final = 256
-BINDINGS_MOST: Final = 1024  # of one queue
-
-
-class Kind(Enum):
-    """How an exchange compares the key of a message with those of its bindings."""
-
-    DIRECT = "direct"
-    FANOUT = "fanout"
-    TOPIC = "topic"
-
-
-class Router(Protocol):
-    """What finds the queues of a key."""
-
-    def bind(self, key: str, target: Queue) -> None: ...
-
-    def unbind(self, key: str, target: Queue) -> None: ...
-
-    def find(self, key: str) -> tuple[Queue, ...]: ...
-
-
-class Direct:
-    """Keys are the same or not; for a fanout exchange all are the same."""
-
-    def __init__(self, *, any_key: bool) -> None:
-        self._any_key = any_key
-        self._targets: dict[str, dict[Queue, int]] = {}  # how many bindings lead there
-
-    def bind(self, key: str, target: Queue) -> None:
-        """Once a binding."""
-        targets = self._targets.setdefault(self._key(key), {})
-        targets[target] = targets.get(target, 0) + 1
-
-    def unbind(self, key: str, target: Queue) -> None:
-        """Once a binding."""
-        targets = self._targets[self._key(key)]
-        targets[target] -= 1
-        if not targets[target]:
-            del targets[target]
-
-    def find(self, key: str) -> tuple[Queue, ...]:
-        """In order of binding."""
-        return tuple(self._targets.get(self._key(key), ()))
-
-    def _key(self, key: str) -> str:
-        return "" if self._any_key else key
-
-
-class Exchange(NamedTuple):
-    """`is_ours`: there from the start, and not to be deleted."""
-
-    name: str
-    kind: Kind
-    is_ours: bool
-    router: Router
-
-
-def _exchange(name: str, kind: Kind, *, is_ours: bool = False) -> Exchange:
-    router: Router = Topics[Queue]() if kind is Kind.TOPIC else Direct(any_key=kind is Kind.FANOUT)
-    return Exchange(name, kind, is_ours, router)
+BINDINGS_MOST: Final = 1024  # of one queue, or of one exchange to others
 
 
 class VirtualHost:
@@ -79,8 +19,10 @@ class VirtualHost:
     def __init__(self, memory: Memory) -> None:
         self.queues: dict[str, Queue] = {}
         self._memory = memory
-        self._exchanges = {f"amq.{kind.value}": _exchange(f"amq.{kind.value}", kind, is_ours=True) for kind in Kind}
-        self._bindings: dict[Queue, dict[tuple[str, str], None]] = {}
+        self._exchanges: dict[str, Exchange] = {}
+        self._bindings: dict[Queue | Exchange, dict[tuple[Exchange, str], None]] = {}  # by where they lead
+        for kind in Kind:
+            self._add(Exchange(f"amq.{kind.value}", ExchangeOptions(kind, durable=True), is_ours=True))
 
     # ---- exchanges ---------------------------------------------------------------------------------------------------
 
@@ -91,20 +33,21 @@ class VirtualHost:
             raise Fault(Reply.NOT_FOUND, f"no exchange '{name}'")
         return found
 
-    def declare_exchange(self, name: str, kind: str) -> None:
+    def declare_exchange(self, name: str, options: ExchangeOptions) -> None:
         """Raises: Fault."""
         known = self._exchanges.get(name)
         if known is not None:
-            if known.kind.value != kind:
-                raise Fault(Reply.PRECONDITION_FAILED, f"exchange '{name}' is of type {known.kind.value}")
+            if known.options != options:
+                raise Fault(
+                    Reply.PRECONDITION_FAILED,
+                    f"exchange '{name}' was declared otherwise: it is of type {known.options.kind.value}",
+                )
             return
-        if kind not in {each.value for each in Kind}:
-            raise Fault(Reply.COMMAND_INVALID, f"no exchanges of type '{kind}' here: direct, fanout, topic")
         if name.startswith("amq."):
             raise Fault(Reply.ACCESS_REFUSED, f"exchange '{name}': names that begin with amq. are the broker's")
         if len(self._exchanges) >= EXCHANGES_MOST:
             raise Fault(Reply.RESOURCE_ERROR, f"{EXCHANGES_MOST} exchanges are there")
-        self._exchanges[name] = _exchange(name, Kind(kind))
+        self._add(Exchange(name, options))
 
     def delete_exchange(self, name: str, *, if_unused: bool) -> None:
         """Its bindings go with it. Raises: Fault."""
@@ -113,13 +56,21 @@ class VirtualHost:
             return  # as RabbitMQ has it
         if found.is_ours:
             raise Fault(Reply.ACCESS_REFUSED, f"exchange '{name}' is the broker's")
-        bound = [keys for keys in self._bindings.values() if any(exchange == name for exchange, _ in keys)]
-        if if_unused and bound:
+        if if_unused and found.bindings:
             raise Fault(Reply.PRECONDITION_FAILED, f"exchange '{name}' is used")
-        for keys in bound:
-            for binding in [each for each in keys if each[0] == name]:
-                del keys[binding]
-        del self._exchanges[name]
+        self._drop(found)
+
+    def _add(self, exchange: Exchange) -> None:
+        self._exchanges[exchange.name] = exchange
+        self._bindings[exchange] = {}
+
+    def _drop(self, exchange: Exchange) -> None:
+        """It is gone, and all bindings that lead away from it or to it."""
+        del self._exchanges[exchange.name]
+        for bindings in self._bindings.values():
+            for binding in [each for each in bindings if each[0] is exchange]:
+                del bindings[binding]
+        self._unbind_all(exchange)
 
     # ---- queues ------------------------------------------------------------------------------------------------------
 
@@ -148,9 +99,8 @@ class VirtualHost:
 
     def delete_queue(self, queue: Queue) -> int:
         """Those who consume it are told; how many messages were in it."""
-        for exchange, key in self._bindings.pop(queue):
-            self._exchanges[exchange].router.unbind(key, queue)
         del self.queues[queue.name]
+        self._unbind_all(queue)
         consumers = list(queue.consumers)
         queue.consumers.clear()
         for consumer in consumers:
@@ -183,30 +133,68 @@ class VirtualHost:
 
     # ---- bindings ----------------------------------------------------------------------------------------------------
 
-    def bind(self, queue: Queue, exchange: str, key: str) -> None:
+    def bind(self, target: Queue | Exchange, source: str, key: str) -> None:
         """Idempotent. Raises: Fault."""
-        if exchange == "":
-            raise Fault(Reply.ACCESS_REFUSED, "the default exchange binds each queue by its name, and nothing else")
-        router, bindings = self.exchange(exchange).router, self._bindings[queue]
+        exchange, bindings = self._source(source), self._bindings[target]
         if (exchange, key) in bindings:
             return
         if len(bindings) >= BINDINGS_MOST:
-            raise Fault(Reply.RESOURCE_ERROR, f"queue '{queue.name}' has {BINDINGS_MOST} bindings")
+            raise Fault(Reply.RESOURCE_ERROR, f"'{target.name}' has {BINDINGS_MOST} bindings")
         bindings[exchange, key] = None
-        router.bind(key, queue)
+        exchange.bind(key, target)
 
-    def unbind(self, queue: Queue, exchange: str, key: str) -> None:
+    def unbind(self, target: Queue | Exchange, source: str, key: str) -> None:
         """Idempotent. Raises: Fault."""
-        router = self.exchange(exchange).router
-        if self._bindings[queue].pop((exchange, key), self) is not self:
-            router.unbind(key, queue)
+        exchange, bindings = self._source(source), self._bindings[target]
+        if (exchange, key) in bindings:
+            del bindings[exchange, key]
+            self._unbind(exchange, key, target)
 
     def route(self, message: Message) -> tuple[Queue, ...]:
         """Where it goes. Raises: Fault."""
+        key = message.routing_key
         if message.exchange == "":
-            queue = self.queues.get(message.routing_key)
+            queue = self.queues.get(key)
             return (queue,) if queue is not None else ()
-        return self.exchange(message.exchange).router.find(message.routing_key)
+        first = self.exchange(message.exchange)
+        if first.options.internal:
+            raise Fault(Reply.ACCESS_REFUSED, f"exchange '{first.name}' is internal")
+        queues, onward = first.queues(key), first.onward(key)
+        if not onward and (queues or not first.options.alternate):
+            return queues
+        return self._route_on(first, key)
+
+    def _route_on(self, first: Exchange, key: str) -> tuple[Queue, ...]:
+        """Over several exchanges; in circles, too."""
+        found: dict[Queue, None] = {}
+        seen: set[Exchange] = set()
+        waiting = [first]
+        while waiting:
+            exchange = waiting.pop()
+            if exchange in seen:
+                continue
+            seen.add(exchange)
+            queues, onward = exchange.queues(key), exchange.onward(key)
+            found.update(dict.fromkeys(queues))
+            waiting += onward
+            if not queues and not onward:
+                alternate = self._exchanges.get(exchange.options.alternate)
+                waiting += [alternate] if alternate is not None else []
+        return tuple(found)
+
+    def _source(self, name: str) -> Exchange:
+        if name == "":
+            raise Fault(Reply.ACCESS_REFUSED, "the default exchange binds each queue by its name, and nothing else")
+        return self.exchange(name)
+
+    def _unbind_all(self, target: Queue | Exchange) -> None:
+        for exchange, key in self._bindings.pop(target):
+            self._unbind(exchange, key, target)
+
+    def _unbind(self, exchange: Exchange, key: str, target: Queue | Exchange) -> None:
+        exchange.unbind(key, target)
+        if exchange.options.auto_delete and not exchange.bindings and exchange.name in self._exchanges:
+            self._drop(exchange)
 
 
 def _expires(queue: Queue) -> bool:

@@ -163,6 +163,10 @@ class Conversation:
             self._flight.rewind(now)
             self._says_open = self._says_open or self.phase is Phase.OPENING
 
+    def wait_anew(self, now: float) -> None:
+        """The carrier takes messages again, after a while in which it took none: what is due was not the peer's fault."""
+        self._flight.wait_anew(now)
+
     def send(self, token: int, octets: int, data: bytes | None) -> None:
         """One more unit. Without `data` its octets are asked for by BodyRange."""
         if self.phase is not Phase.UP or self._ending:
@@ -186,11 +190,6 @@ class Conversation:
     def refuse(self, transfer: int, reason: RefuseReason) -> None:
         """This one is not kept, come whole or not."""
         self._incoming.refuse(transfer, reason)
-
-    @property
-    def is_gone(self) -> bool:
-        """Nothing is under way and nothing is wanted: it can be forgotten."""
-        return self.phase is Phase.IDLE and not self._wanted and not self._control
 
     def events(self) -> list[BundleEvent]:
         """What happened since the last call."""
@@ -356,6 +355,7 @@ class Conversation:
             return
         if head.kind is MessageKind.CLOSE:
             self._wanted = False  # it does not want us now; it asks when it does
+            self._peer_ends = True
         self._end(self._ending or f"the peer ended the session: {text}", now)
 
     def _reset(self, head: MessageHead) -> None:
@@ -400,7 +400,7 @@ class Conversation:
         self._incoming.abort_large()
         self._outgoing.lose_all()
         if was_up:
-            self._events.emit(SessionLowered(reason))
+            self._events.emit(SessionLowered(reason, self._peer_ends))
         self._fresh(None)
         self._session = Handshake()
         self._says_open = False

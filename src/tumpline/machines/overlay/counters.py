@@ -21,7 +21,7 @@ class Counters:
     hairpins: int = 0  # packets that came out of the overlay and are not flooded back into it
     copies: int = 0  # packets that came by another way already
     for_others: int = 0  # packets heard because nobody routes, that belong to another member
-    malformed: int = 0  # messages
+    malformed: int = 0  # messages, and super-packets of the port that cannot be taken apart
     broken_seals: int = 0
     replays: int = 0
     strangers: int = 0  # sealed messages of members that did not announce themselves, or of an earlier start

@@ -17,7 +17,14 @@ from tumpline.machines.overlay.outgoing import is_for_many
 from tumpline.machines.overlay.routes import Routes, generations_of
 from tumpline.machines.overlay.sealing import BrokenSealError, ReplayError
 from tumpline.machines.packets import PacketBatch, PacketKind, batch_of, batch_of_records, batch_untrusted
-from tumpline.wire.agent_json import CONTROL_OCTETS_MOST, Tun, addresses, control_kind_of, decode_control_untrusted
+from tumpline.wire.agent_json import (
+    CONTROL_OCTETS_MOST,
+    Tun,
+    addresses,
+    control_kind_of,
+    decode_control_untrusted,
+    network_behind,
+)
 from tumpline.wire.agent_keys import AgentKey, Direction, Topic, read_agent_key
 from tumpline.wire.ip_packet import decode_ip_untrusted
 from tumpline.wire.overlay import (
@@ -181,8 +188,7 @@ class Incoming:
             _, said = decode_control_untrusted(body, control_kind_of(routing_key, key.topic))
             peer = self._directory.heard_older(key.name, key.generation, now)
             if peer is not None and isinstance(said, Tun):
-                claims = [Claim(each.ip.packed, each.network.prefixlen) for each in addresses(said)]
-                self._book.claim(key.name, tuple(claims), Trust.OLDER)
+                self._book.claim(key.name, claims_of(said), Trust.OLDER)
                 self._learned()
 
     def _older_packet(self, key: AgentKey, body: bytes | memoryview, now: float) -> None:
@@ -250,3 +256,12 @@ class Incoming:
 
 def _nothing(_body: bytes | memoryview, _now: float) -> None:
     """A message that is not for us."""
+
+
+def claims_of(tun: Tun) -> tuple[Claim, ...]:
+    """What an older agent has, and what lies behind it."""
+    claims = [Claim(each.ip.packed, each.network.prefixlen) for each in addresses(tun)]
+    behind = network_behind(tun)
+    if behind is not None:
+        claims.append(Claim(behind.network_address.packed, behind.prefixlen))
+    return tuple(claims)

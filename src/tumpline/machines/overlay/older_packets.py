@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
+from tumpline.errors import MalformedError
 from tumpline.machines.overlay.config import MemberConfig
-from tumpline.machines.packets import PacketBatch, PacketKind
+from tumpline.machines.packets import PacketBatch, PacketKind, Record
 from tumpline.wire.agent_keys import Direction, Topic, packet_key
 from tumpline.wire.amqp.content import Properties
 from tumpline.wire.packet_json import Generation, Kind, Packet, encode_packet
@@ -23,19 +24,33 @@ def key_of(generation: Generation, direction: Direction, name: str, kind: Packet
     return packet_key(generation, direction, name, TOPICS[kind])
 
 
+class Counting(Protocol):
+    """A member's counters, or a router's."""
+
+    malformed: int
+
+
 class OlderPackets:
     """Writes them."""
 
-    def __init__(self, config: MemberConfig) -> None:
+    def __init__(self, config: MemberConfig, counters: Counting) -> None:
         self._started_s = config.started_ms / 1000
         self._first_at: float | None = None
         self.properties = PROPERTIES
+        self._counters = counters
 
     def packets_of(self, batch: PacketBatch) -> list[bytes]:
         """Those of a batch, super-packets taken apart. What a radio knows of a frame they cannot be told."""
         if batch.kind is PacketKind.FRAME:
             return [bytes(record.packet) for record in batch.records()]
-        return [packet for record in batch.records() for packet in split(record.offload, record.packet)]
+        return [packet for record in batch.records() for packet in self._split(record)]
+
+    def _split(self, record: Record) -> list[bytes]:
+        try:
+            return split(record.offload, record.packet)
+        except MalformedError:  # nothing that a TUN device gives; other ports may pass on what strangers made
+            self._counters.malformed += 1
+            return []
 
     def encode(
         self, packet: bytes | memoryview, kind: PacketKind, generation: Generation, direction: Direction, now: float

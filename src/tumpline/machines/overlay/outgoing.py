@@ -51,7 +51,7 @@ class Outgoing:
         self._routes: dict[bytes, Route] = {}
         self._by_peer: dict[str, Route] = {}
         self._ways = Routes(config.name, config.formats, config.via)
-        self._older = OlderPackets(config)
+        self._older = OlderPackets(config, counters)
         self.router = Router()
 
     def forget_routes(self) -> None:

@@ -37,7 +37,7 @@ class Bridge:
         self._name = config.name
         self._presence = presence
         self._counters = counters
-        self._older = OlderPackets(config)
+        self._older = OlderPackets(config, counters)
 
     def seal(self, target: str, kind: PacketKind, packet: bytes, now: float) -> Publish | None:
         """The message for that member; None: it is not there."""

@@ -34,7 +34,7 @@ class Writing:
         self._bridge = bridge
         self._counters = counters
         self._outputs = outputs
-        self._older = OlderPackets(config)
+        self._older = OlderPackets(config, counters)
 
     def message(self, source: str, target: Agent, form: Form, body: bytes, now: float) -> None:
         """An older agent's message; in its own form it goes as it is. Raises: MalformedError."""

@@ -24,6 +24,7 @@ class SerialConfig(NamedTuple):
     is_passive: bool = False  # it listens only
     channel: int | None = None  # to tune to when the line is opened; None leaves it as it is
     pan_id: int | None = None  # to filter by, likewise
+    short_address: int | None = None  # of the device that the probe stands for: to filter by, and to acknowledge for
     octets_most: int = FRAME_OCTETS_MOST  # of a frame with its FCS
 
 

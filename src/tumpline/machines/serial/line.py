@@ -1,4 +1,9 @@
-"""What stands between a serial line and the overlay: which frames cross, in which form."""
+"""What stands between a serial line and the overlay: which frames cross, in which form.
+
+Two probes may hear the same air, such as a sniffer beside an active probe. Then what one of them heard comes back to the other
+over the session, which must not send it into this air once more: the first would hear it again, and so on for ever. So a frame
+that was in the air a moment ago, as we heard it or sent it, is not sent; and what we sent is not passed on when we hear it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from typing import Any, Final
 
 from tumpline.machines.packets import OFFLOAD_OCTETS, PacketBatch, PacketKind, batch_of_records
 from tumpline.machines.serial._api import Dialect, SerialConfig, Trailer
+from tumpline.machines.serial._recent import Recent
 from tumpline.wire.dot15d4 import FCS_OCTETS, FrameType, fcs, has_valid_fcs
 from tumpline.wire.radio import RadioFacts, encode_facts
 
@@ -28,6 +34,7 @@ class Counters:
     bad_fcs: int = 0  # came altered
     malformed: int = 0  # too short or too long for a frame
     acknowledgements: int = 0  # which the probe itself answers with, in time: they do not cross
+    echoes: int = 0  # were in this air a moment ago, whether we heard or sent them
 
 
 class SerialLine:
@@ -37,6 +44,7 @@ class SerialLine:
         self.counts = Counters()
         self._config = config
         self._dialect = dialect
+        self._heard, self._sent = Recent(), Recent()
         self.can_send = dialect.can_send and not config.is_passive
 
     def opened(self, now: float) -> None:
@@ -45,7 +53,7 @@ class SerialLine:
 
     def receive(self, data: bytes, now: float) -> PacketBatch | None:
         """Frames that these octets complete, without their FCS and with what is known of them."""
-        records = [record for frame in self._dialect.receive(data, now) if (record := self._accept(frame))]
+        records = [record for frame in self._dialect.receive(data, now) if (record := self._accept(frame, now))]
         return batch_of_records(PacketKind.FRAME, records) if records else None
 
     def send(self, batch: PacketBatch, now: float) -> None:
@@ -53,7 +61,7 @@ class SerialLine:
         if not self.can_send:
             self.counts.dropped += batch.count
             return
-        frames = list(self._to_probe(batch))
+        frames = list(self._to_probe(batch, now))
         lost = self._dialect.send(frames, now)
         taken = frames[: len(frames) - lost]
         self.counts.packets_in += len(taken)
@@ -83,7 +91,7 @@ class SerialLine:
 
     # ---- from the probe ---------------------------------------------------------------------------------------------
 
-    def _accept(self, frame: bytes) -> tuple[bytes, bytes] | None:
+    def _accept(self, frame: bytes, now: float) -> tuple[bytes, bytes] | None:
         """(what is known of it, the frame without its FCS), unless it is not to cross."""
         facts = RadioFacts(channel=self._dialect.channel)
         trailer_octets = 0 if self._config.trailer is Trailer.NONE else FCS_OCTETS
@@ -99,6 +107,11 @@ class SerialLine:
         if self._is_for_the_radio_alone(frame):
             self.counts.acknowledgements += 1
             return None
+        if self.can_send:
+            if self._sent.has(frame, now):
+                self.counts.echoes += 1
+                return None
+            self._heard.add(frame, now)
         self.counts.packets_out += 1
         self.counts.octets_out += len(frame)
         return encode_facts(facts), frame
@@ -115,20 +128,23 @@ class SerialLine:
         rss_dbm = rss - 256 if rss > 127 else rss
         return frame[:-FCS_OCTETS], facts._replace(rss_dbm=rss_dbm, lqi=quality & ~_FCS_WAS_RIGHT & 0xFF)
 
-    def _is_for_the_radio_alone(self, frame: bytes | memoryview) -> bool:
+    def _is_for_the_radio_alone(self, frame: bytes) -> bool:
         """Acknowledgements answer within 0.2 ms: that of a distant radio would come late, and for another frame."""
         return self.can_send and frame[0] & 7 == FrameType.ACK
 
     # ---- to the probe -----------------------------------------------------------------------------------------------
 
-    def _to_probe(self, batch: PacketBatch) -> Iterable[bytes]:
+    def _to_probe(self, batch: PacketBatch, now: float) -> Iterable[bytes]:
         for _, packet in batch.records():
-            if not FRAME_OCTETS_LEAST <= len(packet) <= self._config.octets_most - FCS_OCTETS:
+            frame = bytes(packet)
+            if not FRAME_OCTETS_LEAST <= len(frame) <= self._config.octets_most - FCS_OCTETS:
                 self.counts.malformed += 1
-            elif self._is_for_the_radio_alone(packet):
+            elif self._is_for_the_radio_alone(frame):
                 self.counts.acknowledgements += 1
+            elif self._heard.has(frame, now) or self._sent.has(frame, now):
+                self.counts.echoes += 1
             else:
-                frame = bytes(packet)
+                self._sent.add(frame, now)
                 yield frame + fcs(frame) if self._config.trailer is Trailer.FCS else frame
 
 

@@ -55,6 +55,8 @@ class SlipRadioDialect:
         wanted: dict[int, int | None] = {Param.CHANNEL: config.channel}
         if config.pan_id is not None:
             wanted[Param.PAN_ID] = config.pan_id
+        if config.short_address is not None:
+            wanted[Param.SHORT_ADDRESS] = config.short_address
         if config.is_passive:
             wanted[Param.RX_MODE] = 0
         self._settings = Settings(wanted)

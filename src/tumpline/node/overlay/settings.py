@@ -22,6 +22,7 @@ from tumpline.node.overlay.addresses import Asked, addresses_of, link_local_of
 from tumpline.node.overlay.agent import TunnelSettings
 from tumpline.node.overlay.dump import DumpConfig
 from tumpline.node.overlay.rerouting import rerouted
+from tumpline.node.overlay.starting import Beyond, claims_of, generations_of
 from tumpline.node.registry import load_registry
 from tumpline.wire.overlay import INSTANCE_OCTETS, Format, name_problem
 
@@ -60,6 +61,7 @@ class Wish:
     trailer: str | None = None
     channel: int | None = None
     pan_id: str | None = None
+    short_address: str | None = None
     flow_control: bool = False
     dump: Path | None = None
     dump_size: str = "100 MiB"
@@ -76,11 +78,18 @@ def settings_of(wish: Wish) -> TunnelSettings:
     port = _convert({name: value for name, value in told.items() if value is not None}, spec.config)
     if wish.exchange.startswith("amq.") and wish.exchange != "amq.topic":
         raise ConfigError(f"--exchange {wish.exchange}: that is no topic exchange; write amq.topic")
+    member, beyond = _member(wish), _beyond(wish, port)
+    at_once = wish.force_bootstrap or wish.serial  # nobody ever asked probes to start
+    if not at_once and not generations_of(member.formats):
+        raise ConfigError("--wait-for-bootstrap: coordinators write in the clear; leave --key and --format binary away")
+    if at_once and not wish.serial:
+        member = member._replace(addresses=claims_of(filter(None, (*port.addresses, port.link_local)), beyond.networks))
     return TunnelSettings(
-        AttachmentConfig(_broker(wish), _member(wish), wish.exchange),
+        AttachmentConfig(_broker(wish), member, wish.exchange),
         spec,
         port,
-        opens_at_once=wish.force_bootstrap or wish.serial,  # nobody ever asked probes to start
+        opens_at_once=at_once,
+        beyond=beyond,
         dump=_dump(wish),
     )
 
@@ -98,7 +107,7 @@ def _member(wish: Wish) -> MemberConfig:
         name=wish.name,
         kinds=(PacketKind.FRAME if wish.serial else PacketKind.IP,),
         started_ms=time.time_ns() // 1_000_000,
-        formats=tuple(Format) if wish.format == "auto" else (Format(wish.format),),
+        formats=_formats(wish),
         via=Via(wish.via),
         given_key=read_key(wish.key) if wish.key is not None else None,
         identity=read_identity(wish.identity) if wish.identity is not None else new_identity(),
@@ -107,9 +116,22 @@ def _member(wish: Wish) -> MemberConfig:
     )
 
 
+def _formats(wish: Wish) -> tuple[Format, ...]:
+    """Who gave a key wants nothing of what it sends to be read: older formats only if they are asked for."""
+    if wish.format != "auto":
+        return (Format(wish.format),)
+    return (Format.BINARY,) if wish.key is not None else tuple(Format)
+
+
+def _beyond(wish: Wish, port: Any) -> Beyond:
+    behind = getattr(port, "behind", None)
+    networks = tuple(behind.networks) if behind is not None else ()
+    return Beyond(wish.re_route_packets_if, wish.re_route_packets_prefix, wish.re_route_packets_host, networks)
+
+
 def _tun(wish: Wish) -> tuple[str, dict[str, Any]]:
     # Not --serial-port and --baudrate: the environment may name a probe that this time is not wanted.
-    for option in ("dialect", "passive", "trailer", "channel", "pan_id", "flow_control"):
+    for option in ("dialect", "passive", "trailer", "channel", "pan_id", "short_address", "flow_control"):
         if getattr(wish, option) not in (None, False):
             raise ConfigError(f"--{option.replace('_', '-')} is for a radio probe: add --serial")
     asked = Asked(wish.address, wish.ipv6_prefix, wish.ipv6_host, wish.ipv4_address)
@@ -140,18 +162,21 @@ def _serial(wish: Wish) -> tuple[str, dict[str, Any]]:
         "mode": "passive" if wish.passive else "active",
         "trailer": wish.trailer,
         "channel": wish.channel,
-        "pan_id": None if wish.pan_id is None else _pan_id(wish.pan_id),
+        "pan_id": _two_octets("--pan-id", wish.pan_id),
+        "short_address": _two_octets("--short-address", wish.short_address),
         "flow_control": wish.flow_control,
     }
 
 
-def _pan_id(text: str) -> int:
+def _two_octets(option: str, text: str | None) -> int | None:
+    if text is None:
+        return None
     try:
         value = int(text, 16)
     except ValueError:
         value = -1
     if not 0 <= value <= 0xFFFF:
-        raise ConfigError(f"--pan-id {text}: write it in hexadecimal, such as abcd")
+        raise ConfigError(f"{option} {text}: write it in hexadecimal, such as abcd")
     return value
 
 

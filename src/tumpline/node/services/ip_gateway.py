@@ -72,7 +72,7 @@ class GatewayConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class IpGatewayService:
-    """The service, and the host of its port. Raises: ConfigError (the device)."""
+    """The service, and the host of its port."""
 
     name = "ip_gateway"
 
@@ -82,7 +82,7 @@ class IpGatewayService:
         self._machine = IpGateway(
             IpGatewayConfig(routes, config.gather_s, config.gather_octets, config.lifetime_s, config.check_sources)
         )
-        self._port = _port(config, routes)
+        self._port: PacketPort = memory.SPEC.open(MemoryPortConfig())  # until `start`
         self._timer: asyncio.TimerHandle | None = None
         self._unstored_octets = 0
         self._is_up = False
@@ -98,6 +98,8 @@ class IpGatewayService:
         self._ctx = ctx
         self._lifetime_ms = int(self._config.lifetime_s * 1000)
         self._demux = ctx.demux_for(self.name)
+        elsewhere = [each.to for each in self._config.routes if not ctx.is_local(Eid.parse(each.node))]
+        self._port = _port(self._config, elsewhere)
         await self._port.start(self)
 
     async def stop(self) -> None:
@@ -199,12 +201,13 @@ def _problems(routes: Iterable[RouteConfig]) -> list[str]:
     return problems
 
 
-def _port(config: GatewayConfig, routes: Iterable[IpRoute]) -> PacketPort:
+def _port(config: GatewayConfig, elsewhere: Sequence[str]) -> PacketPort:
+    """The device that is to hand us what is for these networks. Raises: ConfigError."""
     if config.memory is not None:
         return memory.SPEC.open(config.memory)
     device = config.tun or TunConfig()
-    if device.fd < 0:
-        device = msgspec.structs.replace(device, routes=[*device.routes, *(str(route.network) for route in routes)])
+    if device.fd < 0:  # else its interface is configured already
+        device = msgspec.structs.replace(device, routes=[*device.routes, *elsewhere])
     return tun.SPEC.open(device)
 
 

@@ -13,7 +13,7 @@ from tumpline.drivers.amqp import AmqpChannel, AmqpConnection, AmqpError, AmqpUr
 
 TOPIC: Final = "amq.topic"
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 403, 404, 405, 406
-NOT_ALLOWED: Final = 530
+COMMAND_INVALID, NOT_ALLOWED = 503, 530
 
 
 class Ground:
@@ -175,6 +175,73 @@ async def check_refusals_of_exchanges(ground: Ground) -> None:
     channel = await ground.channel()
     await channel.declare_queue("q", exclusive=True)
     assert await refused(channel.bind("q", "absent", "k")) == NOT_FOUND
+
+
+async def check_exchanges_of_exchanges(ground: Ground) -> None:
+    """What one has goes to another one, once, even in circles; what nobody wants goes to the alternate one."""
+    channel = await ground.channel()
+    returns = channel.on_return = _Returns()
+    await channel.declare_exchange("rest", "fanout")
+    await channel.declare_exchange("second", "topic", arguments={"alternate-exchange": "rest"})
+    for key in ("a.*", "b.#"):
+        await channel.bind_exchange("second", TOPIC, key)
+    await channel.bind_exchange(TOPIC, "second", "a.circle")
+    for queue, exchange, key in (("q", "second", "a.#"), ("q", TOPIC, "a.1"), ("others", "rest", "")):
+        await channel.declare_queue(queue, exclusive=True)
+        await channel.bind(queue, exchange, key)
+    for key in ("a.1", "a.circle", "b.1.2", "a.1.2", "c"):
+        await channel.publish_confirmed(TOPIC, key, key.encode(), mandatory=True)
+    assert await in_queue(channel, "q") == [b"a.1", b"a.circle"]
+    assert await in_queue(channel, "others") == [b"b.1.2"]
+    assert [each.routing_key for each in returns.returned] == ["a.1.2", "c"]
+    for exchange in ("second", "rest"):
+        await channel.delete_exchange(exchange)
+    await channel.publish_confirmed(TOPIC, "a.1", b"directly")
+    assert await in_queue(channel, "q") == [b"directly"]
+
+
+async def check_auto_delete_of_exchanges(ground: Ground) -> None:
+    """With the last binding that leads away from it, by whatever way that goes."""
+    client = await ground.client()
+    channel = await client.channel()
+    for ends in ("unbind", "queue", "exchange"):
+        await channel.declare_exchange("short", "topic", auto_delete=True)
+        await channel.declare_exchange("short", passive=True)
+        await channel.bind_exchange("short", TOPIC, "leads to it")
+        await channel.declare_queue("q")
+        await channel.declare_exchange("target", "fanout")
+        if ends == "exchange":
+            await channel.bind_exchange("target", "short", "k")
+            await channel.delete_exchange("target")
+        else:
+            await channel.bind("q", "short", "k")
+            await (channel.unbind("q", "short", "k") if ends == "unbind" else channel.delete_queue("q"))
+        assert await refused((await client.channel()).declare_exchange("short", passive=True)) == NOT_FOUND
+        await channel.delete_queue("q")
+        await channel.delete_exchange("target")
+    assert await refused(channel.declare_exchange("odd", "headers-of-mine")) == COMMAND_INVALID
+    await client.closed()
+
+
+async def check_declarations_of_exchanges(ground: Ground) -> None:
+    """The same again, and otherwise."""
+    client = await ground.client()
+    channel = await client.channel()
+    await channel.declare_exchange("e", "topic", auto_delete=True, arguments={"alternate-exchange": "other"})
+    await channel.declare_exchange("e", "topic", auto_delete=True, arguments={"alternate-exchange": "other"})
+    others: list[dict[str, Any]] = [
+        {"kind": "fanout", "auto_delete": True, "arguments": {"alternate-exchange": "other"}},
+        {"auto_delete": True, "durable": True, "arguments": {"alternate-exchange": "other"}},
+        {"arguments": {"alternate-exchange": "other"}},
+        {"auto_delete": True, "arguments": {"alternate-exchange": "another"}},
+    ]
+    for other in others:
+        assert await refused((await client.channel()).declare_exchange("e", **other)) == PRECONDITION_FAILED
+    queue = (await channel.declare_queue(exclusive=True)).name
+    await channel.bind(queue, "e", "k")
+    assert await refused((await client.channel()).delete_exchange("e", if_unused=True)) == PRECONDITION_FAILED
+    await channel.delete_exchange("e")
+    assert await refused((await client.channel()).bind_exchange("e", TOPIC, "k")) == NOT_FOUND
 
 
 # ---- queues ----------------------------------------------------------------------------------------------------------
@@ -632,6 +699,9 @@ CHECKS: Final[list[Check]] = [
     check_unbind,
     check_kinds_of_exchanges,
     check_refusals_of_exchanges,
+    check_exchanges_of_exchanges,
+    check_auto_delete_of_exchanges,
+    check_declarations_of_exchanges,
     check_declarations,
     check_purge_and_delete,
     check_exclusive_queues,

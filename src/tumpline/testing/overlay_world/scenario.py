@@ -109,12 +109,13 @@ class Churn:
         chance = self._chance
         site = chance.choice(self.sites)
         if not site.is_running:
-            site.start(None if chance.random() < 0.7 else chance.randbytes(32))
+            if chance.random() < 0.2:  # else it stays away for longer
+                site.start(None if chance.random() < 0.7 else chance.randbytes(32))
             return
         end = chance.choice([site.stop, site.crash, site.crash, site.vanish, None, None, None])
         if end is not None:
             end()
-            self.world.after(chance.choice([0.1, 3.0, 40.0]), site.start)
+            self.world.after(chance.choice([0.1, 3.0, 60.0]), site.start)
         elif chance.random() < 0.3:
             site.set_addresses((claim(self._address(int(site.name[1:]), chance.randint(0, 3))),))
         elif site.line is not None:

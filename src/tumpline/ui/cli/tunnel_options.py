@@ -87,6 +87,8 @@ class RadioOptions:
     "Tune it to this channel, where the dialect can; captures name it."
     pan_id: str | None = None
     "Let it filter by this PAN, where the dialect can: abcd."
+    short_address: str | None = None
+    "Let it stand and acknowledge for the device that has this address, where the dialect can: 0001."
     flow_control: Flag = False
     "By RTS and CTS."
 
