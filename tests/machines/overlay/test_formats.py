@@ -228,6 +228,24 @@ def test_a_router_of_ours_is_given_json_and_nobody_else_listens_to_it() -> None:
     ]
 
 
+def test_a_router_that_does_not_take_what_we_say_is_done_without_for_a_while() -> None:
+    exchange, one, _ = two("auto", "auto")
+    exchange.add(member_config(7, role=Role.ROUTER, formats=(Format.BINARY,), addresses=(), kinds=()))
+    old = OlderAgent(exchange)
+    old.start()
+    packet = ipv6("bbbb::1", "bbbb::9")
+    one.send(packet)
+    exchange.run()
+    assert old.packets == [], "nobody passed it on"
+    for second in range(40):
+        one.send(packet)
+        exchange.run(1.0)
+        if second == 25:
+            assert len(old.packets) == 26
+    assert 36 <= len(old.packets) <= 39, "it was tried again"
+    assert [event.why for event in one.events if isinstance(event, MemberLeft)] == []
+
+
 def test_a_member_that_seals_reaches_one_that_reads_json_through_a_router_that_opens() -> None:
     exchange, one, _ = two("binary", "v1")
     translator = member_config(7, role=Role.ROUTER, formats=(Format.BINARY,), addresses=(), is_translator=True)
