@@ -227,10 +227,13 @@ async def test_a_name_is_one_agents_or_one_routers(rabbitmq: Vhost) -> None:
 
 async def test_on_the_broker_for_newcomers_one_works_and_another_one_takes_over() -> None:
     async with newcomers() as uri, routed_at(uri, name="second") as second:
-        async with routed_at(uri, name="first"), memory_agent(uri, "a", 1, format="v1") as a:
-            async with memory_agent(uri, "b", 2, format="v0") as b:
-                await meet(a, b)
-                await a.ping("bbbb::2", 1)
+        async with (
+            routed_at(uri, name="first"),
+            memory_agent(uri, "a", 1, format="v1") as a,
+            memory_agent(uri, "b", 2, format="v0") as b,
+        ):
+            await meet(a, b)
+            await a.ping("bbbb::2", 1)
                 await knows(second, "a", "b")
         assert second.machine.passing.counters.malformed == 0
 
