@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from tumpline.machines.overlay.addresses import AddressBook
 from tumpline.machines.overlay.announcer import Announcer
@@ -20,8 +20,22 @@ from tumpline.machines.overlay.sealing import Secrets
 from tumpline.machines.packets import PacketBatch
 from tumpline.wire.agent_keys import Direction, read_agent_key
 from tumpline.wire.ip_packet import address_of
-from tumpline.wire.overlay import Claim, Purpose, decode_key_untrusted
+from tumpline.wire.overlay import Claim, Purpose, Role, decode_key_untrusted
 from tumpline.wire.packet_json import Generation
+
+# So long we do without routers when nobody took what we said to them: one has gone, has not bound us yet, or never will.
+UNSERVED_S: Final = 30.0
+# An older agent's parts come up one by one, in processes of their own; on a busy machine that takes seconds.
+OLDER_STARTS_S: Final = 10.0
+
+
+def addressee_of(routing_key: str) -> str | None:
+    """Whom a message was for that was published under this key; None: for the router."""
+    older = read_agent_key(routing_key)
+    if older is not None:
+        return older.name if older.direction is Direction.TO_AGENT else None
+    key = decode_key_untrusted(routing_key)
+    return key.destination if key.purpose in (Purpose.PACKET, Purpose.BUNDLE) else None
 
 
 class Member:
@@ -31,6 +45,7 @@ class Member:
         self.config = config.check()
         self.counters = Counters()
         self._out: list[Output] = []
+        self._unserved_until: float | None = None  # no router takes what we say, though one may announce itself
         self._secrets = Secrets(config)
         self._book = AddressBook()
         self._book.claim(config.name, config.addresses, Trust.OURSELVES)
@@ -80,7 +95,13 @@ class Member:
     def returned(self, routing_key: str, now: float) -> None:
         """A message that was published as mandatory was taken by no queue."""
         self.counters.returned += 1
-        for peer in self._addressees(routing_key):
+        name = addressee_of(routing_key)
+        peer = self._directory.peers.get(name or "")
+        if name is None:
+            self._unserved_until = now + UNSERVED_S
+            self._look_for_router()
+        elif peer is not None and (peer.hello is not None or now >= peer.heard_at + OLDER_STARTS_S):
+            # Not an older agent that has just said that it has started: it does so before it has a queue.
             self._directory.remove(peer, Departure.RETURNED)
             self._announcer.ask(now)
 
@@ -123,7 +144,8 @@ class Member:
     def next_timeout(self) -> float | None:
         """See `contract.Machine`."""
         parts = (self._announcer, self._directory, self._book, self._incoming.copies)
-        return min((at for part in parts if (at := part.next_timeout()) is not None), default=None)
+        times = [part.next_timeout() for part in parts] + [self._unserved_until]
+        return min((at for at in times if at is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
         """See `contract.Machine`."""
@@ -132,6 +154,9 @@ class Member:
         self._incoming.copies.handle_timeout(now)
         if self._book.handle_timeout(now):
             self._owners_changed()
+        if self._unserved_until is not None and self._unserved_until <= now:
+            self._unserved_until = None
+            self._look_for_router()
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """For people: plain values."""
@@ -147,12 +172,19 @@ class Member:
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     def _peer_changed(self, peer: Peer) -> None:
+        if peer.hello is not None and peer.hello.role is Role.ROUTER:
+            self._unserved_until = None  # it came, or changed: it may serve us now
         if self._directory.peers.get(peer.name) is not peer:
             self._book.forget(peer.name)
         elif peer.hello is not None:
             self._book.claim(peer.name, peer.hello.addresses, peer.trust)
         self._owners_changed()
-        self._set_router(self._outgoing.router._replace(ours=next(iter(self._directory.routers.values()), None)))
+        self._look_for_router()
+
+    def _look_for_router(self) -> None:
+        """Which of ours serves us."""
+        ours = None if self._unserved_until is not None else next(iter(self._directory.routers.values()), None)
+        self._set_router(self._outgoing.router._replace(ours=ours))
 
     def _owners_changed(self) -> None:
         self._outgoing.forget_routes()
@@ -168,19 +200,6 @@ class Member:
             had, has = bindings_of(self.config, was_there), bindings_of(self.config, is_there)
             add, remove = (tuple(one for one in a if one not in b) for a, b in ((has, had), (had, has)))
             self._out.append(BindingsChanged(add, remove))
-
-    def _addressees(self, routing_key: str) -> list[Peer]:
-        """Who is gone if nobody's queue took this."""
-        older = read_agent_key(routing_key)
-        if older is not None:
-            is_to_one, name = older.direction is Direction.TO_AGENT, older.name
-        else:
-            key = decode_key_untrusted(routing_key)
-            is_to_one, name = key.purpose in (Purpose.PACKET, Purpose.BUNDLE), key.destination
-        if not is_to_one:
-            return list(self._directory.routers.values())
-        peer = self._directory.peers.get(name)
-        return [] if peer is None else [peer]
 
     def _describe(self, peer: Peer, now: float) -> dict[str, Any]:
         known = self._book.describe(peer.name)
