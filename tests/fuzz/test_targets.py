@@ -17,6 +17,7 @@ EXAMPLES = {
     "amqp_broker": 1_000,
     "dbus_bus": 200,
     "dbus_client": 400,
+    "packet_router": 500,
     "node": 600,
     "overlay_bundles": 600,
     "describe": 700,

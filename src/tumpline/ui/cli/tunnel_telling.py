@@ -90,5 +90,8 @@ _SENTENCES = {
         "" if each["why"] is Departure.DISCONNECTED else f"{each['name']} left: {each['why'].value}"
     ),
     "PortFailed": lambda each: f"a coordinator asked in vain: {each['reason']}",
+    "Disagreed": lambda each: (
+        f"router {each['router']} divides the work otherwise ({each['theirs']}): end one of the two"
+    ),
     "KeyMismatch": lambda each: f"{each['name']} is not believed: {each['reason']}",
 }
