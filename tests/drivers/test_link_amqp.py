@@ -26,7 +26,7 @@ from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Unit
 from tumpline.testing.conformance.links import Check, Pair, checks_of, run_with
 from tumpline.testing.rabbitmq import Vhost
-from tumpline.testing.recording import RecordingHost
+from tumpline.testing.recording import HANG_S, RecordingHost
 from tumpline.wire.eid import Eid
 
 pytestmark = pytest.mark.timeout(60)
@@ -101,6 +101,13 @@ async def nodes() -> AsyncIterator[Nodes]:
 
 def has_neighbours(host: RecordingHost, count: int) -> bool:
     return len(host.live) == count
+
+
+async def meet_again(link: BundleLink, member: str) -> None:
+    """Until the link sees that member."""
+    async with asyncio.timeout(HANG_S):
+        while member not in [each["name"] for each in link.describe()["overlay"]["member"]["members"]]:
+            await asyncio.sleep(0.01)
 
 
 async def offered(link: BundleLink, host: RecordingHost, data: bytes) -> int:
@@ -194,6 +201,29 @@ async def test_who_leaves_takes_its_path_along(embedded: str, nodes: Nodes) -> N
     again, _ = await nodes.join("b", embedded)
     await a.until(lambda: bool(a.live), "another path")
     assert len(link_a.describe()["sessions"]) == len(again.describe()["sessions"]) == 1
+
+
+async def test_who_ended_the_session_is_left_alone_until_it_asks(nodes: Nodes) -> None:
+    async with broker_on(0) as server:
+        port = server.port
+        url = f"amqp://guest:guest@127.0.0.1:{port}/"
+        (link_a, a), (link_b, b), (_, c) = [await nodes.join(name, url) for name in ("a", "b", "c")]
+        await a.until(lambda: len(a.live) == 2, "both paths")
+        path = next(path for path, info in a.up.items() if str(info.peer) == "dtn://b/")
+        link_a.disconnect(None, path, "the contact is over")
+        await b.until(lambda: len(b.down) == 1, "the end of the path")
+        assert a.down == {path: "the contact is over"}
+    await a.until(lambda: "broker_lost" in a.notice_text(), "the loss")
+    await b.until(lambda: "broker_lost" in b.notice_text(), "the loss")
+    async with broker_on(port):
+        await meet_again(link_a, "b")
+        await meet_again(link_b, "a")
+        seq = await offered(link_a, a, b"to c, which is there again")
+        await a.until(lambda: seq in a.ended, "its end")
+        assert (len(a.up), len(b.up), len(c.up)) == (2, 2, 2)
+        link_a.connect("b")
+        await a.until(lambda: len(a.live) == 2, "another path")
+        await nodes.stop()
 
 
 async def test_members_of_other_keys_are_no_neighbours(embedded: str, nodes: Nodes, tmp_path: Path) -> None:

@@ -452,7 +452,9 @@ def test_an_interrupted_carrier_ends_nothing_if_it_comes_back() -> None:
     for end in (net.a, net.b):
         end.conversation.handle_timeout(net.now)
         end.conversation.resume(net.now)
+    resumed_at = net.now
     net.run(lambda: bool(net.a.ended))
+    assert net.now - resumed_at < 2.0, "it waited"
     assert net.a.ended == {1: "acked"}
     assert (len(net.a.sessions), len(net.b.sessions)) == (1, 1)
 
@@ -641,3 +643,96 @@ def test_malformed_messages_are_counted_and_dropped(octets: bytes) -> None:
     net.run(lambda: bool(net.a.ended))
     assert net.a.is_up
     assert net.b.came == [b"still"]
+
+
+# ---- anything at any time --------------------------------------------------------------------------------------------
+
+
+class Node:
+    """What a node does with an end: what was not acknowledged is offered again in the next session."""
+
+    def __init__(self, net: Net, end: End) -> None:
+        self.net = net
+        self.end = end
+        self.pending: list[bytes] = []
+        self.offers: dict[bytes, int] = {}
+        self._tokens: dict[int, bytes] = {}
+
+    def turn(self) -> None:
+        """Note what ended; offer what is not under way."""
+        for token in [token for token in self._tokens if token in self.end.ended]:
+            data = self._tokens.pop(token)
+            if self.end.ended[token] == "acked":
+                self.pending.remove(data)
+        if self.end.is_up:
+            for data in self.pending:
+                if data not in self._tokens.values():
+                    self._tokens[self.end.offer(data)] = data
+                    self.offers[data] = self.offers.get(data, 0) + 1
+
+    def forget(self) -> None:
+        """It starts anew, with what it has stored."""
+        self.end.conversation.drop("killed", self.net.now)
+        self.end.handle()
+        self.end.begin()
+        self.end.conversation.open(self.net.now)
+        other = self.net.other(self.end)
+        other.conversation.drop("the member started anew", self.net.now)
+        other.conversation.open(self.net.now)
+
+
+def trouble(net: Net, nodes: tuple[Node, Node], chance: random.Random) -> None:
+    """One thing of those that happen to members and brokers."""
+    both = [node.end.conversation for node in nodes]
+    match chance.randrange(6):
+        case 0:  # the broker was killed
+            net.way.clear()
+            for conversation in both:
+                conversation.pause(net.now)
+            net.now += chance.uniform(1, 1.2 * PATIENCE_S)
+            for conversation in both:
+                conversation.handle_timeout(net.now)
+                conversation.resume(net.now)
+        case 1:
+            chance.choice(nodes).forget()
+        case 2:
+            conversation = chance.choice(both)
+            conversation.close("over", net.now)
+            net.pass_time(chance.uniform(0, 3))
+            conversation.open(net.now)
+        case 3:  # a queue was full
+            del net.way[: chance.randrange(1 + len(net.way))]
+        case 4:  # what lay in a queue comes late, in its order
+            net.way = [(at + 2.0, number, end, octets) for at, number, end, octets in net.way]
+        case _:
+            net.loss = chance.choice([0.0, 0.05, 0.3])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_all_is_stored_and_what_is_acknowledged_is(seed: int) -> None:
+    chance = random.Random(seed)
+    net = Net(seed)
+    nodes = Node(net, net.a), Node(net, net.b)
+    for node in nodes:
+        sizes = [20, 500, FILE_PAYLOAD_OCTETS, 3 * FILE_PAYLOAD_OCTETS]
+        node.pending = [chance.randbytes(chance.choice(sizes)) for _ in range(25)]
+        node.end.conversation.open(net.now)
+    for _ in range(12):
+        for _ in range(chance.randrange(60)):
+            net.step()
+            for node in nodes:
+                node.turn()
+        trouble(net, nodes, chance)
+    net.loss = 0.0
+    for conversation in (net.a.conversation, net.b.conversation):
+        conversation.open(net.now)
+    quiet_at = net.now + 1000
+    while any(node.pending for node in nodes):
+        assert net.step(), "nothing happens any more"
+        assert net.now < quiet_at, "it does not converge"
+        for node in nodes:
+            node.turn()
+    for node in nodes:
+        came = net.other(node.end).came
+        assert set(came) == set(node.offers)
+        assert all(came.count(data) <= times for data, times in node.offers.items()), "one offer came twice"

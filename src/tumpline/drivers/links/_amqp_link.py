@@ -30,6 +30,7 @@ from tumpline.machines.effects import PathInfo, RefuseReason, Unit
 from tumpline.machines.overlay import BundleMessage, Departure, KeyMismatch, MemberConfig, MemberJoined, MemberLeft
 from tumpline.machines.overlay.bundle_events import SessionLowered, SessionRaised
 from tumpline.machines.overlay.bundles import Conversation, Phase
+from tumpline.machines.overlay.directory import MEMBERS_MOST
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.eid import Eid
 from tumpline.wire.overlay import INSTANCE_OCTETS, Claim, Format, Role
@@ -62,6 +63,9 @@ class AmqpLink:
         self._by_path: dict[int, _Peer] = {}
         self._wanted: dict[str, Eid | None] = {}  # members to have a session with, and who they are to be
         self._declined: set[str] = set()  # members that we do not ask, until `connect`
+        self._unwilling: dict[
+            str, bytes
+        ] = {}  # members (and their lives) that ended a session: they ask when they want one
         self._present: set[str] = set()  # members that are nodes
         self._is_congested = False
         self._is_stopping = False
@@ -175,9 +179,13 @@ class AmqpLink:
             peer.conversation.drop("the member started anew", now)
         peer.instance = hello.instance
         peer.conversation.resume(now)
-        if name in self._wanted or (self._config.discover and name not in self._declined):
+        if name in self._wanted or (self._config.discover and not self._is_left_alone(name, hello.instance)):
             peer.conversation.open(now)
         self._ask_turn()
+
+    def _is_left_alone(self, name: str, instance: bytes) -> bool:
+        """Whether we do not ask a member for a session, because one of us wanted none."""
+        return name in self._declined or self._unwilling.get(name) == instance
 
     def _on_left(self, event: MemberLeft) -> None:
         self._present.discard(event.name)
@@ -203,6 +211,7 @@ class AmqpLink:
         """Have a session with this member whenever it is there."""
         self._wanted[address] = peer
         self._declined.discard(address)
+        self._unwilling.pop(address, None)
         if address in self._present:
             self._peer(address).conversation.open(self._now())
             self._ask_turn()
@@ -284,6 +293,7 @@ class AmqpLink:
             node_id = Eid.parse(event.node_id) if event.node_id else None
         except MalformedError:
             node_id = None
+        self._unwilling.pop(peer.name, None)
         peer.transfers.path = path = self.host.new_path()
         self._by_path[path] = peer
         proved = self._is_proved(peer.name) and expected in (None, node_id)
@@ -301,6 +311,10 @@ class AmqpLink:
     def _lowered(self, peer: _Peer, event: SessionLowered) -> None:
         path, peer.transfers.path = peer.transfers.path, NO_PATH
         del self._by_path[path]
+        if event.by_peer:
+            while len(self._unwilling) >= MEMBERS_MOST:
+                del self._unwilling[next(iter(self._unwilling))]
+            self._unwilling[peer.name] = peer.instance
         self._changed.set()
         self.host.path_down(path, event.reason)
 

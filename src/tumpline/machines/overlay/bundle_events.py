@@ -19,6 +19,7 @@ class SessionLowered(NamedTuple):
     """It is over. Every unit and every large transfer had its last event before."""
 
     reason: str
+    by_peer: bool = False  # in order, and the peer wanted it: it asks when it wants another
 
 
 class TransfersReceived(NamedTuple):

@@ -355,6 +355,7 @@ class Conversation:
             return
         if head.kind is MessageKind.CLOSE:
             self._wanted = False  # it does not want us now; it asks when it does
+            self._peer_ends = True
         self._end(self._ending or f"the peer ended the session: {text}", now)
 
     def _reset(self, head: MessageHead) -> None:
@@ -399,7 +400,7 @@ class Conversation:
         self._incoming.abort_large()
         self._outgoing.lose_all()
         if was_up:
-            self._events.emit(SessionLowered(reason))
+            self._events.emit(SessionLowered(reason, self._peer_ends))
         self._fresh(None)
         self._session = Handshake()
         self._says_open = False
