@@ -276,3 +276,8 @@ def test_it_needs_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AMQP_URL", raising=False)
     with pytest.raises(msgspec.ValidationError, match=r"url: where is the broker\?"):
         msgspec.convert({"member": "a"}, SPEC.config)
+
+
+def test_mistakes_of_its_port_are_told() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"^tun.addresses: 'nonsense'"):
+        msgspec.convert({"member": "a", "url": "amqp://broker/", "tun": {"addresses": ["nonsense"]}}, SPEC.config)

@@ -187,3 +187,8 @@ async def test_packets_that_gather_go_when_their_time_has_come(tmp_path: Path) -
 def test_mistakes_are_told_before_anything_starts(routes: list[dict[str, str]], sentence: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=sentence):
         msgspec.convert({"routes": routes}, GatewayConfig)
+
+
+def test_mistakes_of_the_device_are_told_before_anything_starts() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"^tun.addresses: 'nonsense'"):
+        msgspec.convert({"routes": [], "tun": {"addresses": ["nonsense"]}}, GatewayConfig)

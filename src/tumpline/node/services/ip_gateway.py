@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from tumpline.drivers.ports import tun
-from tumpline.drivers.ports._api import PacketPort
+from tumpline.drivers.ports._api import PacketPort, port_problems
 from tumpline.drivers.ports.tun import TunConfig
 from tumpline.errors import MalformedError, NoRoomError, StorageError
 from tumpline.machines.contract import Octets
@@ -61,7 +61,10 @@ class GatewayConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The device. Its routes are those of the gateway, besides what is written here."""
 
     def __post_init__(self) -> None:
-        if problems := _problems(self.routes):
+        problems = _problems(self.routes)
+        if self.tun is not None:
+            problems += port_problems(tun.SPEC, self.tun)
+        if problems:
             raise ValueError("; ".join(problems))  # msgspec adds where it stands
 
 
@@ -69,7 +72,6 @@ class IpGatewayService:
     """The service, and the host of its port."""
 
     name = "ip_gateway"
-    port: PacketPort  # from `start` on
 
     def __init__(self, config: GatewayConfig, open_port: Callable[[TunConfig], PacketPort] = tun.SPEC.open) -> None:
         """`open_port` is for programs that embed the node and are the machine behind its port."""
@@ -79,9 +81,16 @@ class IpGatewayService:
             IpGatewayConfig(routes, config.gather_s, config.gather_octets, config.lifetime_s, config.check_sources)
         )
         self._open_port = open_port
+        self._port: PacketPort | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._unstored_octets = 0
         self._is_up = False
+
+    @property
+    def port(self) -> PacketPort:
+        """Once it was started."""
+        assert self._port is not None
+        return self._port
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -89,8 +98,8 @@ class IpGatewayService:
         self._ctx = ctx
         self._lifetime_ms = int(self._config.lifetime_s * 1000)
         self._demux = ctx.demux_for(self.name)
-        self.port = self._open_port(self._device())
-        await self.port.start(self)
+        self._port = self._open_port(self._device())
+        await self._port.start(self)
 
     def _device(self) -> TunConfig:
         """One that is handed what is for networks of other nodes."""
@@ -103,7 +112,8 @@ class IpGatewayService:
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        await self.port.stop()
+        if self._port is not None:
+            await self._port.stop()
 
     def port_up(self, **facts: Any) -> None:
         """See PortHost."""
