@@ -15,6 +15,7 @@ EXAMPLES = {
     "session": 400,
     "dbus_bus": 200,
     "dbus_client": 400,
+    "packet_router": 500,
     "node": 600,
     "overlay_bundles": 600,
     "describe": 700,

@@ -268,6 +268,13 @@ def test_messages_that_are_too_long_are_passed_over(frame_octets: int) -> None:
     assert [each.body for each in fits.deliveries] == [b"y" * 1000]
 
 
+def test_a_message_that_was_asked_for_and_is_too_long() -> None:
+    client = Client(ClientConfig(message_octets_most=10)).with_channel()
+    client.machine.ask(1, m.BasicGet(queue="q"))
+    got = m.BasicGetOk(4, False, "", "q", 0)
+    assert client.hear(said(got) + content(b"x" * 11)) == [Answered(1, got, None)]
+
+
 def test_a_great_many_keys_and_properties() -> None:
     client = Client().with_channel()
     for number in range(3000):

@@ -39,6 +39,7 @@ async def test_it_tells_its_clients_that_it_ends() -> None:
         process.send_signal(signal.SIGINT)
         assert await client.closed() == "CONNECTION_FORCED - the broker ends"
         await client.close()
+        await process.wait()
 
 
 async def test_users_of_a_file(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Verbs, options, environment, help: what happens before anything is done."""
 
+import dataclasses
 import inspect
+import re
 import resource
 import subprocess
 import sys
@@ -39,8 +41,18 @@ def test_every_parameter_is_described(verb: tuple[str, ...]) -> None:
     function = app.default_command
     assert function is not None
     text = inspect.getdoc(function) or ""
-    for name in inspect.signature(function).parameters:
-        assert name == "common" or f"\n{name}\n" in text, f"{' '.join(verb)}: {name}"
+    for name, parameter in inspect.signature(function).parameters.items():
+        if dataclasses.is_dataclass(parameter.default):
+            assert _undescribed(type(parameter.default)) == [], f"{' '.join(verb)}: {name}"
+        else:
+            assert f"\n{name}\n" in text, f"{' '.join(verb)}: {name}"
+
+
+def _undescribed(group: type[Any]) -> list[str]:
+    """Options of a group without a sentence below them."""
+    source = inspect.getsource(group)
+    names = [field.name for field in dataclasses.fields(group)]
+    return [name for name in names if not re.search(rf'^    {name}: (?:(?!^    \w).)*?^    "', source, re.M | re.S)]
 
 
 @pytest.mark.parametrize(

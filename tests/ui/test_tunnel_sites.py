@@ -115,6 +115,25 @@ def test_a_broker_that_is_away_at_first_is_waited_for_and_one_that_goes_comes_ba
     end_inside(pinging)
 
 
+def test_an_interface_that_somebody_removes_ends_the_agent_with_a_sentence(session: Sites) -> None:
+    alice, _ = two(session)
+    assert session.lab.exec("alice", ["ip", "link", "delete", "tumpline0"]).returncode == 0
+    assert alice.wait() == 1
+    assert "interface tumpline0 is gone" in alice.said()
+    assert "start the agent again" in alice.said()
+
+
+def test_under_a_key_nothing_is_sent_or_taken_in_the_clear(session: Sites, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a passphrase that all members have\n")
+    two(session, "--key", str(tmp_path / "key"))
+    stranger = session.connect("carol", "--ipv6-host", "3")
+    stranger.await_event("ready")
+    stranger.await_event("key_mismatch", name="alice")
+    assert not session.ping("carol", "bbbb::1", wait_s=1.0)
+    session.await_ping("alice", "bbbb::2")
+    assert stranger.events("member_joined") == []
+
+
 def test_a_password_is_said_by_nobody(session: Sites) -> None:
     agent = session.connect("alice", url=session.url(password="wr0ng-s3cret"))
     assert agent.wait() == 5

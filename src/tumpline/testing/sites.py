@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ from urllib.parse import quote
 from tumpline.drivers.amqp import AmqpUrl
 from tumpline.lab import Lab
 from tumpline.lab.api import unique
-from tumpline.lab.processes import end_inside
+from tumpline.lab.processes import end_inside, only_child
 
 HUB: Final = "hub"
 HUB_ADDRESS: Final = "10.99.0.1"
@@ -189,17 +189,24 @@ class SiteAgent:
 
 
 def _innermost(pid: int) -> int:
-    """nsenter waits for its child only where a pid namespace is entered; follow to the last."""
-    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        pid = int(children[0])
+    """Where a pid namespace is entered, nsenter waits for its child: follow to the program itself, not to its children."""
+    while Path(f"/proc/{pid}/comm").read_text() == "nsenter\n" and (child := only_child(pid)):
+        pid = child
     return pid
 
 
 @contextmanager
-def sites(names: Sequence[str], directory: Path) -> Iterator[Sites]:
-    """A laboratory as long as the block lasts: a hub, and these, on one net."""
-    nodes = {name: {"nets": ["wan"]} for name in (HUB, *names)}
-    file = {"nets": {"wan": {"subnet4": "10.99.0.0/24"}}, "nodes": nodes}
+def sites(names: Sequence[str], directory: Path, behind: Mapping[str, str] | None = None) -> Iterator[Sites]:
+    """A laboratory as long as the block lasts: a hub, and these, on one net. `behind`: of some sites the IPv6 network that
+    lies behind them; the site is the first there, and SITE-iut the second."""
+    nets: dict[str, Any] = {"wan": {"subnet4": "10.99.0.0/24"}}
+    nodes: dict[str, Any] = {name: {"nets": ["wan"]} for name in (HUB, *names)}
+    for number, (name, network) in enumerate((behind or {}).items()):
+        net = f"lan{number}"
+        nets[net] = {"subnet6": network}
+        nodes[name] = {"nets": ["wan", net], "forward": True}
+        nodes[f"{name}-iut"] = {"nets": [net], "gateway": name}
+    file = {"nets": nets, "nodes": nodes}
     with Lab.of(json.dumps(file), name=unique("sites")) as lab:
         made = Sites(lab, directory)
         try:

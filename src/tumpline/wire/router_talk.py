@@ -50,6 +50,7 @@ class Talk(NamedTuple):
     said: Said
     router: str
     instance: str
+    plan: str = ""  # how the work is divided: the same for all
     shares: tuple[str, ...] = ()  # it is subscribed to
     share: str = ""  # that is spoken of
     learned: tuple[Learned, ...] = ()
@@ -61,7 +62,7 @@ class Talk(NamedTuple):
         agents = [(each.name, each.generation.value, list(each.kinds)) for each in self.agents]
         said = self.said.value
         return msgspec.json.encode(
-            _Body(VERSION, said, self.router, self.instance, list(self.shares), self.share, learned, agents)
+            _Body(VERSION, said, self.router, self.instance, self.plan, list(self.shares), self.share, learned, agents)
         )
 
 
@@ -74,6 +75,7 @@ class _Body(msgspec.Struct):
     said: _Text
     router: _Text
     instance: _Text
+    plan: _Text = ""
     shares: Annotated[list[_Text], msgspec.Meta(max_length=SHARES_MOST)] = []
     share: _Text = ""
     learned: Annotated[list[tuple[_Text, _Text, bool]], msgspec.Meta(max_length=LEARNED_MOST)] = []
@@ -96,7 +98,9 @@ def decode_talk_untrusted(body: bytes | memoryview) -> Talk:
         said = Said(decoded.said)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise MalformedError(f"router: a message of another router: {error}") from error
-    return Talk(said, decoded.router, decoded.instance, tuple(decoded.shares), decoded.share, learned, agents)
+    return Talk(
+        said, decoded.router, decoded.instance, decoded.plan, tuple(decoded.shares), decoded.share, learned, agents
+    )
 
 
 def _address_of(text: str) -> bytes:

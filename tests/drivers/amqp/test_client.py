@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -101,9 +102,26 @@ async def test_a_handler_that_fails_ends_the_connection() -> None:
     await server.stop()
 
 
+async def test_what_is_confirmed_while_it_closes(rabbitmq: Vhost) -> None:
+    """Neither waits for ever nor is said to have gone."""
+    connection = await AmqpConnection.open(rabbitmq.url, name="x")
+    channels = [await connection.channel() for _ in range(2)]
+    for channel in channels:
+        await channel.publish_confirmed("amq.topic", "k", b"")
+    closing = asyncio.gather(channels[0].close(), connection.close())
+    await asyncio.sleep(0)
+    for channel in channels:
+        with pytest.raises(AmqpError, match=r"is being closed|was not sent"):
+            await channel.publish_confirmed("amq.topic", "k", b"")
+    await closing
+    for channel in channels:
+        with pytest.raises(AmqpError, match="is over"):
+            await channel.publish_confirmed("amq.topic", "k", b"")
+
+
 async def test_a_broker_that_does_not_read_is_congestion(rabbitmq: Vhost) -> None:
     """What waits to be written is bounded; who can wait is told to."""
-    release = asyncio.Event()
+    release, ended = asyncio.Event(), asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Passes on what the client says, and from the second MiB on only when it is told to."""
@@ -111,6 +129,7 @@ async def test_a_broker_that_does_not_read_is_congestion(rabbitmq: Vhost) -> Non
         async with asyncio.TaskGroup() as group:
             group.create_task(_copy(there, writer, None), name="answers")
             group.create_task(_copy(reader, back, release), name="slow")
+        ended.set()
 
     relay = await asyncio.start_server(slow, "127.0.0.1", 0)
     port = relay.sockets[0].getsockname()[1]
@@ -134,6 +153,7 @@ async def test_a_broker_that_does_not_read_is_congestion(rabbitmq: Vhost) -> Non
     assert told == ["congested", "drained"]
     await channel.publish_confirmed("", queue, b"last")
     await connection.close()
+    await ended.wait()
     relay.close()
     await relay.wait_closed()
 
@@ -147,3 +167,5 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rele
         if release is not None and octets > 1 << 20:
             await release.wait()
     writer.close()
+    with suppress(OSError):  # the other side may have been first
+        await writer.wait_closed()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, KeptConnection
+from tumpline.errors import TumplineError
 from tumpline.testing.rabbitmq import Vhost
 
 
@@ -103,3 +105,9 @@ async def test_a_broker_that_is_not_there_is_waited_for() -> None:
     async with watch.running():
         for _ in range(3):
             await watch.until("waiting")
+
+
+async def test_a_file_that_is_not_there_ends_a_first_start(tmp_path: Path) -> None:
+    url = AmqpUrl.parse(f"amqps://localhost/?ca={tmp_path / 'absent'}")
+    with pytest.raises(TumplineError, match="is no usable PEM file"):
+        await Watch(url).kept.run()

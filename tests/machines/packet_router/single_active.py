@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import cache
 from random import Random
 
 from tests.machines.packet_router.packets import at, body, config, ip
@@ -187,6 +188,7 @@ class Bus:
         client.down(lambda: client.machine.packets(share, [message], self.now))
 
 
+@cache
 def _matches(pattern: str, key: str) -> bool:
     theirs, words = pattern.split("."), key.split(".")
     return len(theirs) == len(words) and all(one in ("*", word) for one, word in zip(theirs, words, strict=True))

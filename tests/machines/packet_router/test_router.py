@@ -118,6 +118,23 @@ def test_what_is_for_many_or_for_nobody_known_goes_to_all_others_once(destinatio
     assert sorted(key.split(".")[1] for key, _ in found) == ["agent2", "agent3"]
 
 
+def test_the_address_of_one_who_has_none_yet_is_not_learned() -> None:
+    machine = router()
+    started(machine, "agent1", 1)
+    packet(machine, "fromAgent.agent2.ip.tun.packet.raw", body(ip("::", "ff02::1")))
+    packet(machine, "fromAgent.agent2.ip.tun.packet.raw", body(ip("0.0.0.0", "255.255.255.255")))
+    assert [agent["addresses"] for agent in machine.snapshot(2.0)["agents"] if agent["name"] == "agent2"] == [[]]
+
+
+def test_an_older_agent_that_says_nothing_for_an_hour_is_forgotten() -> None:
+    machine = router()
+    started(machine, "agent1", 1, 1.0)
+    started(machine, "agent2", 2, 3000.0)
+    machine.handle_timeout(3700.0)
+    assert list(machine.directory.agents) == ["agent2"]
+    assert all(route.agent.name == "agent2" for route in machine.directory.routes.values())
+
+
 def test_a_claimed_address_is_not_taken_by_whoever_sends_from_it() -> None:
     machine = router()
     member(machine, "owner", "bbbb::1/64")

@@ -44,7 +44,7 @@ def lost(bus: Bus) -> dict[str, list[int]]:
     return {source: sorted(set(range(1, bus.given[source] + 1)) - set(bus.arrived[source])) for source in SOURCES}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_several_routers_share_the_sources_and_lose_nothing(seed: int) -> None:
     bus, clients = session(seed, 3)
     traffic(bus, 3.0)
@@ -55,7 +55,7 @@ def test_several_routers_share_the_sources_and_lose_nothing(seed: int) -> None:
     assert all(passed), f"each has its shares: {passed}"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_broker_feeds_whom_hashing_prefers(seed: int) -> None:
     bus, clients = session(seed, 3)
     names = [client.machine.config.name for client in clients]
@@ -63,7 +63,7 @@ def test_the_broker_feeds_whom_hashing_prefers(seed: int) -> None:
         assert consumers[0].machine.config.name == preferred(share, names)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_killed_router_costs_what_it_had_fetched_and_no_more(seed: int) -> None:
     bus, clients = session(seed, 3)
     traffic(bus, 4.0)
@@ -77,7 +77,7 @@ def test_a_killed_router_costs_what_it_had_fetched_and_no_more(seed: int) -> Non
         assert bus.arrived[source][-1] == bus.given[source], "it flows to the end"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_successor_waits_for_a_killed_one_no_longer_than_it_must(seed: int) -> None:
     bus, clients = session(seed, 2)
     traffic(bus, 4.0)
@@ -89,7 +89,7 @@ def test_a_successor_waits_for_a_killed_one_no_longer_than_it_must(seed: int) ->
     assert all(len(bus.arrived[source]) > before[source] for source in SOURCES)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_routers_that_come_and_leave_in_order_lose_nothing(seed: int) -> None:
     bus, _ = session(seed, 2)
     traffic(bus, 8.0)

@@ -12,6 +12,7 @@ import pytest
 
 from tumpline.drivers.amqp_broker import BrokerServer
 from tumpline.drivers.dial import Address
+from tumpline.drivers.overlay import SessionFailed
 from tumpline.drivers.overlay.router import RouterAttachment
 from tumpline.errors import TumplineError
 from tumpline.machines.amqp_broker import BrokerConfig
@@ -218,6 +219,27 @@ async def test_routers_that_disagree_are_told_so(rabbitmq: Vhost) -> None:
                 pass
 
 
+async def test_one_that_divides_the_work_otherwise_goes_again(rabbitmq: Vhost) -> None:
+    failed = asyncio.Event()
+    told: list[Any] = []
+
+    def hear(event: Any) -> None:
+        told.append(event)
+        if type(event) is SessionFailed:
+            failed.set()
+
+    async with routed(rabbitmq, name="first", shards=2):
+        other = RouterAttachment(router_settings_of(RouterWish(url=rabbitmq.uri, name="late", shards=4)), hear)
+        try:
+            await other.start()
+            async with asyncio.timeout(10):
+                await failed.wait()
+        finally:
+            await other.stop()
+    said = next(str(event.error) for event in told if type(event) is SessionFailed)
+    assert said.startswith("router first works on this session with another plan (2 shares, not 4 shares)")
+
+
 async def test_a_name_is_one_agents_or_one_routers(rabbitmq: Vhost) -> None:
     async with memory_agent(rabbitmq.uri, "alice", 1):
         with pytest.raises(TumplineError, match="an agent named alice is in this session already"):
@@ -226,13 +248,21 @@ async def test_a_name_is_one_agents_or_one_routers(rabbitmq: Vhost) -> None:
 
 
 async def test_on_the_broker_for_newcomers_one_works_and_another_one_takes_over() -> None:
-    async with newcomers() as uri, routed_at(uri, name="second") as second:
-        async with routed_at(uri, name="first"), memory_agent(uri, "a", 1, format="v1") as a:
-            async with memory_agent(uri, "b", 2, format="v0") as b:
-                await meet(a, b)
-                await a.ping("bbbb::2", 1)
-                await knows(second, "a", "b")
-        assert second.machine.passing.counters.malformed == 0
+    async with (
+        newcomers() as uri,
+        routed_at(uri, name="first") as first,
+        routed_at(uri, name="second") as second,
+        memory_agent(uri, "a", 1, format="v1") as a,
+        memory_agent(uri, "b", 2, format="v0") as b,
+    ):
+        await meet(a, b)
+        await knows(first, "a", "b")
+        await a.ping("bbbb::2", 1)
+        assert (first.machine.passing.counters.passed, second.machine.passing.counters.passed) == (2, 0)
+        await first.stop()
+        await knows(second, "a", "b")
+        await a.ping("bbbb::2", 2)
+        assert second.machine.passing.counters.passed == 2
 
 
 async def test_the_broker_for_newcomers_cannot_divide_agents() -> None:

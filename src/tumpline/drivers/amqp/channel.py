@@ -167,8 +167,13 @@ class AmqpChannel:
         await self._ask("qos", m.BasicQos(0, prefetch, of_channel))
 
     async def get(self, queue: str, *, no_ack: bool = False) -> Delivery | None:
-        """One message, None where there is none; its body is bytes."""
-        return (await self._ask(f"queue {queue}", m.BasicGet(0, queue, no_ack))).delivery
+        """One message, None where there is none; its body is bytes. 311 for one that is too long for us."""
+        answer = await self._ask(f"queue {queue}", m.BasicGet(0, queue, no_ack))
+        if answer.delivery is None and isinstance(answer.method, m.BasicGetOk):
+            if not no_ack:
+                self.nack(answer.method.delivery_tag, requeue=False)
+            raise AmqpError(311, f"{self._where}: queue {queue}: a message was longer than we take; it was dropped")
+        return answer.delivery
 
     def ack(self, tag: int, *, multiple: bool = False) -> None:
         """It was dealt with. On a channel that is closed: nothing."""
@@ -211,10 +216,13 @@ class AmqpChannel:
             self._confirms = True
             await self._ask("confirms", m.ConfirmSelect())
         number = self._wire.publish(self.number, exchange, routing_key, body, properties, mandatory)
-        while number is None:
-            self._check()
+        if number is None:
             await self._wire.drained()
             number = self._wire.publish(self.number, exchange, routing_key, body, properties, mandatory)
+        if number is None:
+            raise AmqpError(
+                0, f"{self._where}: a message for {routing_key} was not sent: the channel is closed, or full"
+            )
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._unconfirmed[number] = future
         try:

@@ -159,8 +159,8 @@ class AmqpConnection:
         """Wait until all that was published has been given to the kernel. Raises: AmqpError."""
         self._flush_now()
         await self._drained.wait()
-        if self._ended.done():
-            raise over(self.url, self._ended.result())
+        if not self.is_open:
+            raise over(self.url, self._ended.result() if self._ended.done() else "it is being closed")
 
     def _look_at_congestion(self) -> None:
         if self.is_congested is self._was_congested:

@@ -12,6 +12,7 @@ from tumpline.drivers.amqp.connection import OPEN_S, AmqpConnection
 from tumpline.drivers.amqp.errors import CONNECTION_FORCED, AmqpError
 from tumpline.drivers.amqp.url import AmqpUrl
 from tumpline.drivers.dial import DialError
+from tumpline.errors import TumplineError
 
 RETRY_LEAST_S: Final = 0.5
 RETRY_MOST_S: Final = 15.0
@@ -59,10 +60,8 @@ class KeptConnection:
             try:
                 reason = await self._once()
                 pause_s = self._least_s
-            except DialError as error:
-                reason = str(error)
-            except AmqpError as error:
-                if not self.was_set_up and self._is_hopeless(error):
+            except TumplineError as error:
+                if not self.was_set_up and _is_hopeless(error):
                     raise
                 reason = str(error)
             # Not all at the same moment after a restart of the broker: half of the pause is drawn.
@@ -87,6 +86,10 @@ class KeptConnection:
             self._lost(reason)
         return reason
 
-    def _is_hopeless(self, error: AmqpError) -> bool:
-        """Of a first start: what the broker says no to. A connection that broke has no code, and a broker that ends says so."""
+
+def _is_hopeless(error: TumplineError) -> bool:
+    """Of a first start: what is wrong here, and what the broker says no to. That nobody answers, a connection that broke (it
+    has no code) and a broker that ends will pass."""
+    if isinstance(error, AmqpError):
         return error.code not in (0, CONNECTION_FORCED)
+    return not isinstance(error, DialError)

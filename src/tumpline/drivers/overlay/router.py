@@ -25,10 +25,12 @@ from tumpline.drivers.overlay._session import RESOURCE_LOCKED, NameTakenError, S
 from tumpline.drivers.overlay.events import SessionAway, SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.overlay.share_queues import QueueOptions, ShareQueues, consume
 from tumpline.drivers.tasks import TaskOwner
+from tumpline.errors import RefusedError
 from tumpline.machines.overlay import Publish
 from tumpline.machines.packet_router import (
     Bind,
     Cancel,
+    Disagreed,
     PacketRouter,
     RouterConfig,
     Subscribe,
@@ -37,6 +39,9 @@ from tumpline.machines.packet_router import (
 
 RETRY_MOST_S: Final = 5.0
 _KEPT: Final = "session"  # the task whose end is the router's
+_DISAGREED: Final = (
+    "router {0} works on this session with another plan ({1}, not {2}): give all the same --shards and --config"
+)
 _Chore = Subscribe | Cancel | Bind | Unbind
 
 
@@ -203,6 +208,8 @@ class RouterAttachment:
                         joined.wake.set()
                 else:
                     self._tell(output)
+                    if type(output) is Disagreed and output.is_ours_to_go:
+                        self._tell(SessionFailed(RefusedError(_DISAGREED.format(*output))))
         self._arm()
 
     def _arm(self) -> None:

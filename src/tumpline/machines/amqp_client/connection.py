@@ -369,6 +369,9 @@ class ClientConnection:
             self._events.append(Returned(channel.number, returned))
             return
         assert isinstance(method, m.BasicGetOk)
+        if content.is_too_long:
+            self._events.append(Answered(channel.number, method))
+            return
         tag, redelivered, exchange, key, _ = method
         got = Delivery("", tag, redelivered, exchange, key, content.properties, body)
         self._events.append(Answered(channel.number, method, got))

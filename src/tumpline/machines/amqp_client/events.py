@@ -21,7 +21,7 @@ class Delivery(NamedTuple):
 
 
 class ReturnedMessage(NamedTuple):
-    """A mandatory message for which the broker found no queue. `body` as in `Delivery`."""
+    """A mandatory message for which the broker found no queue. `body` as in `Delivery`; empty if it was too long for us."""
 
     reply_code: int
     reply_text: str
@@ -54,7 +54,7 @@ class Unblocked(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """The oldest request on this channel has its answer. `delivery`: of a `BasicGetOk`."""
+    """The oldest request on this channel has its answer. `delivery`: of a `BasicGetOk`; None if that was too long for us."""
 
     channel: int
     method: Method

@@ -1,7 +1,7 @@
 """A packet router without I/O: what `tumpline router` decides."""
 
 from tumpline.machines.packet_router.keys import CONTROL_PATTERNS, packet_patterns
-from tumpline.machines.packet_router.outputs import Bind, Cancel, Output, Subscribe, Unbind
+from tumpline.machines.packet_router.outputs import Bind, Cancel, Disagreed, Output, Subscribe, Unbind
 from tumpline.machines.packet_router.router import SHARDS_MOST, PacketRouter, RouterConfig, share_names
 from tumpline.machines.packet_router.topology import Topology, topology_of
 
@@ -10,6 +10,7 @@ __all__ = [
     "SHARDS_MOST",
     "Bind",
     "Cancel",
+    "Disagreed",
     "Output",
     "PacketRouter",
     "RouterConfig",

@@ -17,6 +17,9 @@ LEARNED_MOST: Final = 16_384  # addresses that nobody claimed, of all agents
 CLAIMS_MOST: Final = 256  # of one agent
 LEARNED_S: Final = 300.0  # without a packet from it: as long as bridges remember (IEEE 802.1D §7.9.2)
 _GENERATIONS: Final = {Format.V1: Generation.V1, Format.V0: Generation.V0}  # the better one first
+SILENT_S: Final = (
+    3600.0  # an older agent that was not heard for so long is gone; most are found out when a message returns
+)
 REFRESH_S: Final = 30.0  # how exactly that is kept
 
 
@@ -180,7 +183,10 @@ class Directory:
         return True
 
     def expire(self, now: float) -> None:
-        """Forget what was learned and has not been seen for long."""
+        """Forget what was learned and has not been seen for long, and older agents that say nothing at all."""
+        silent = [each.name for each in self if not each.is_member and now - each.heard_s > SILENT_S]
+        for name in silent:
+            self.forget(name)
         old = [
             address
             for address, route in self.routes.items()

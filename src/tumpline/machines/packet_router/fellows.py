@@ -9,7 +9,7 @@ from typing import Final
 from tumpline.machines.overlay import MemberConfig, Publish
 from tumpline.machines.packet_router.directory import Agent, Directory, Rank
 from tumpline.machines.packet_router.keys import FORM_OF
-from tumpline.machines.packet_router.outputs import JSON, Output
+from tumpline.machines.packet_router.outputs import JSON, Disagreed, Output
 from tumpline.machines.packet_router.shares import Message, Shares
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.agent_keys import is_agent_name
@@ -30,18 +30,22 @@ class _Fellow:
 class Fellows:
     """Talks to the others; their shares are `Shares`'."""
 
-    def __init__(self, config: MemberConfig, shares: Shares, directory: Directory, outputs: list[Output]) -> None:
+    def __init__(
+        self, config: MemberConfig, plan: str, shares: Shares, directory: Directory, outputs: list[Output]
+    ) -> None:
         self._name, self._instance = config.name, config.instance.hex()
+        self._plan = plan
         self._shares = shares
         self._directory = directory
         self._outputs = outputs
         self._fellows: dict[str, _Fellow] = {}
         self._say_at: float | None = None
+        self._joined_at = 0.0
 
     def joined(self, now: float) -> None:
         """Ask who is there."""
         self.say(Said.WHO)
-        self._say_at = now + INTERVAL_S
+        self._say_at, self._joined_at = now + INTERVAL_S, now
 
     def left(self) -> None:
         """Nobody can be heard."""
@@ -52,7 +56,7 @@ class Fellows:
         self, said: Said, share: str = "", learned: tuple[Learned, ...] = (), agents: tuple[Older, ...] = ()
     ) -> None:
         """To all others; they hear it behind all packets that were passed on before."""
-        talk = Talk(said, self._name, self._instance, self._shares.subscriptions(), share, learned, agents)
+        talk = Talk(said, self._name, self._instance, self._plan, self._shares.subscriptions(), share, learned, agents)
         self._outputs.append(Publish(f"tumpline.router.{self._name}", (talk.encode(),), JSON))
 
     def tell_learned(self, learned: Sequence[Learned], names: Iterable[str]) -> None:
@@ -105,6 +109,8 @@ class Fellows:
         released: Sequence[Message] = ()
         if known is not None and known.instance != talk.instance:
             released = self._gone(router, now)  # it was started anew: what the earlier one held, it holds no more
+        if talk.plan != self._plan and (known is None or known.instance != talk.instance):
+            self._outputs.append(Disagreed(router, talk.plan, self._plan, now - self._joined_at < INTERVAL_S))
         self._fellows[router] = _Fellow(talk.instance, now)
         self._shares.router_heard(router, talk.shares, now)
         return released

@@ -24,10 +24,19 @@ class Addresses(NamedTuple):
     @property
     def is_for_many(self) -> bool:
         """Multicast, or IPv4's limited broadcast."""
-        first = self.destination[0]
-        if len(self.destination) == 16:
-            return first == 0xFF
-        return first >> 4 == 14 or self.destination == b"\xff\xff\xff\xff"
+        return is_of_many(self.destination)
+
+    @property
+    def is_from_one(self) -> bool:
+        """From an address that somebody has: not from one who looks for an address (RFC 4862 §5.4.2, RFC 2131 §4.1)."""
+        return any(self.source) and not is_of_many(self.source)
+
+
+def is_of_many(address: bytes) -> bool:
+    """Multicast, or IPv4's limited broadcast."""
+    if len(address) == 16:
+        return address[0] == 0xFF
+    return address[0] >> 4 == 14 or address == b"\xff\xff\xff\xff"
 
 
 def glance_untrusted(body: bytes | memoryview) -> Addresses:

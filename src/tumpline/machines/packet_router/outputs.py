@@ -39,5 +39,14 @@ class Unbind(NamedTuple):
     patterns: tuple[str, ...]
 
 
+class Disagreed(NamedTuple):
+    """Another router divides the work otherwise, so that packets would go twice. The one that has just come is to go again."""
+
+    router: str
+    theirs: str
+    ours: str
+    is_ours_to_go: bool
+
+
 # Beside messages: what the overlay's directory of members tells (who came, who went).
-Output = overlay.Output | Subscribe | Cancel | Bind | Unbind
+Output = overlay.Output | Subscribe | Cancel | Bind | Unbind | Disagreed

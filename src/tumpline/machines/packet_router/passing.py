@@ -106,7 +106,7 @@ class Passing:
         addresses = None
         if form.kind is PacketKind.IP:
             addresses = glance_untrusted(body)
-            if self.directory.learn(addresses.source, source, now):
+            if addresses.is_from_one and self.directory.learn(addresses.source, source, now):
                 self.learned.append(Learned(addresses.source, source.name))
         for target in self._targets(source, form.kind, addresses):
             self.writing.message(source.name, target, form, body, now)

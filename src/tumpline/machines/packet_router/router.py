@@ -54,6 +54,13 @@ class RouterConfig(NamedTuple):
         """Of this router in the session."""
         return self.member.name
 
+    @property
+    def plan(self) -> str:
+        """How the work is divided, in words."""
+        if self.topology is not None:
+            return f"topology {self.topology.configuration_id}"
+        return f"{self.shards} {'share' if self.shards == 1 else 'shares'}"
+
 
 def shard_of(source: str, shards: int) -> int:
     """Which share a source belongs to: the same for all routers."""
@@ -88,7 +95,7 @@ class PacketRouter:
         self.passing = Passing(
             self.directory, config.topology, config.guesses, writing, counters, self._presence.is_router
         )
-        self._fellows = Fellows(config.member, self._shares, self.directory, self._outputs)
+        self._fellows = Fellows(config.member, config.plan, self._shares, self.directory, self._outputs)
         self._news = News(self.directory, self.passing)
         self._bound: set[str] = set()  # sources that have a share
         self._bound_version = 0

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tumpline import __version__
-from tumpline.drivers.overlay import Attachment, AttachmentConfig, SessionFailed
+from tumpline.drivers.overlay import Attachment, AttachmentConfig, PortDown, SessionFailed
 from tumpline.drivers.ports._api import PortSpec
 from tumpline.drivers.tasks import TaskOwner
+from tumpline.errors import TumplineError
 from tumpline.machines.overlay.older import Bootstrap
 from tumpline.node.overlay.dump import Dump, DumpConfig
-from tumpline.node.overlay.starting import Starter, generations_of
+from tumpline.node.overlay.starting import Beyond, Starter, generations_of
 from tumpline.node.overlay.status import StatusSocket, socket_path
-from tumpline.wire.agent_json import Tun
 
 
 class TunnelSettings(NamedTuple):
@@ -29,7 +29,7 @@ class TunnelSettings(NamedTuple):
     port: PortSpec
     port_config: Any  # of the class that the port's SPEC names
     opens_at_once: bool = True  # or when a coordinator says so
-    behind: Tun = Tun()  # of a second network, what is told to coordinators: re_route_...
+    beyond: Beyond = Beyond()
     dump: DumpConfig | None = None  # every packet goes there, for Wireshark
 
 
@@ -45,7 +45,8 @@ class OverlayAgent:
         self._dump: Dump | None = None
         self._tasks = TaskOwner(self._task_failed)
         bootstrap = Bootstrap(settings.attachment.member.name, generations_of(settings.attachment.member.formats))
-        self._starter = Starter(self.attachment, bootstrap, self._open_tun, self.spawn, tell, settings.behind)
+        self._starter = Starter(self.attachment, bootstrap, settings.beyond, self._open_tun, self.spawn, tell)
+        self._opening = asyncio.Lock()
         self._started_at = time.monotonic()
 
     async def start(self) -> None:
@@ -61,7 +62,10 @@ class OverlayAgent:
             await self._open_port(self.settings.port_config)
 
     async def _open_port(self, config: Any) -> None:
-        await self.attachment.add_port(self.settings.port.open(config))
+        """Once: a coordinator may ask while we open it by ourselves."""
+        async with self._opening:
+            if not self.attachment.ports:
+                await self.attachment.add_port(self.settings.port.open(config))
 
     async def _open_tun(self, addresses: list[str]) -> None:
         """As a coordinator asked; what else the user wrote of the interface holds."""
@@ -90,6 +94,12 @@ class OverlayAgent:
         self._starter.heard(event)
         if type(event) is SessionFailed:
             self._end(event.error)
+        elif type(event) is PortDown and self._is_for_good():
+            self._end(TumplineError(f"{event.reason}; somebody removed it: start the agent again"))
+
+    def _is_for_good(self) -> bool:
+        """A probe that was unplugged comes back, an interface does not. Who gave us an open device knows when it ends."""
+        return self.settings.port.scheme == "tun" and self.settings.port_config.fd < 0
 
     def _task_failed(self, _: str, error: BaseException) -> None:
         self._end(error)

@@ -22,8 +22,8 @@ from tumpline.node.overlay.addresses import Asked, addresses_of, link_local_of
 from tumpline.node.overlay.agent import TunnelSettings
 from tumpline.node.overlay.dump import DumpConfig
 from tumpline.node.overlay.rerouting import rerouted
+from tumpline.node.overlay.starting import Beyond, claims_of, generations_of
 from tumpline.node.registry import load_registry
-from tumpline.wire.agent_json import Tun
 from tumpline.wire.overlay import INSTANCE_OCTETS, Format, name_problem
 
 DUMP_OCTETS_LEAST: Final = 1 << 20  # less would be a file for each few packets
@@ -78,17 +78,19 @@ def settings_of(wish: Wish) -> TunnelSettings:
     port = _convert({name: value for name, value in told.items() if value is not None}, spec.config)
     if wish.exchange.startswith("amq.") and wish.exchange != "amq.topic":
         raise ConfigError(f"--exchange {wish.exchange}: that is no topic exchange; write amq.topic")
+    member, beyond = _member(wish), _beyond(wish, port)
+    at_once = wish.force_bootstrap or wish.serial  # nobody ever asked probes to start
+    if not at_once and not generations_of(member.formats):
+        raise ConfigError("--wait-for-bootstrap: coordinators write in the clear; leave --key and --format binary away")
+    if at_once and not wish.serial:
+        member = member._replace(addresses=claims_of(filter(None, (*port.addresses, port.link_local)), beyond.networks))
     return TunnelSettings(
-        AttachmentConfig(_broker(wish), _member(wish), wish.exchange),
+        AttachmentConfig(_broker(wish), member, wish.exchange),
         spec,
         port,
-        opens_at_once=wish.force_bootstrap or wish.serial,  # nobody ever asked probes to start
+        opens_at_once=at_once,
+        beyond=beyond,
         dump=_dump(wish),
-        behind=Tun(
-            re_route_packets_if=wish.re_route_packets_if,
-            re_route_packets_prefix=wish.re_route_packets_prefix,
-            re_route_packets_host=wish.re_route_packets_host,
-        ),
     )
 
 
@@ -105,13 +107,26 @@ def _member(wish: Wish) -> MemberConfig:
         name=wish.name,
         kinds=(PacketKind.FRAME if wish.serial else PacketKind.IP,),
         started_ms=time.time_ns() // 1_000_000,
-        formats=tuple(Format) if wish.format == "auto" else (Format(wish.format),),
+        formats=_formats(wish),
         via=Via(wish.via),
         given_key=read_key(wish.key) if wish.key is not None else None,
         identity=read_identity(wish.identity) if wish.identity is not None else new_identity(),
         pins=read_pins(wish.peer),
         instance=secrets.token_bytes(INSTANCE_OCTETS),
     )
+
+
+def _formats(wish: Wish) -> tuple[Format, ...]:
+    """Who gave a key wants nothing of what it sends to be read: older formats only if they are asked for."""
+    if wish.format != "auto":
+        return (Format(wish.format),)
+    return (Format.BINARY,) if wish.key is not None else tuple(Format)
+
+
+def _beyond(wish: Wish, port: Any) -> Beyond:
+    behind = getattr(port, "behind", None)
+    networks = tuple(behind.networks) if behind is not None else ()
+    return Beyond(wish.re_route_packets_if, wish.re_route_packets_prefix, wish.re_route_packets_host, networks)
 
 
 def _tun(wish: Wish) -> tuple[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from typing import Any, Final, NamedTuple
 
 from tumpline.drivers.overlay import Attachment, PortDown, PortUp, SessionJoined
@@ -14,7 +14,6 @@ from tumpline.wire.agent_json import (
     Serial,
     Tun,
     addresses,
-    network_behind,
     tun_of,
 )
 from tumpline.wire.agent_keys import COMPONENT_READY, SESSION_CONTROL
@@ -32,22 +31,30 @@ class PortFailed(NamedTuple):
     reason: str
 
 
+class Beyond(NamedTuple):
+    """What is tested lies behind this further interface; coordinators are told so."""
+
+    interface: str | None = None
+    prefix: str | None = None
+    host: str | None = None
+    networks: tuple[str, ...] = ()
+
+
 class Starter:
-    """Between an attachment, its port, and coordinators. `open_tun` opens a port with these addresses; of `behind` what is
-    said of a second network holds."""
+    """Between an attachment, its port, and coordinators. `open_tun` opens a port with these addresses."""
 
     def __init__(
         self,
         attachment: Attachment,
         bootstrap: Bootstrap,
+        beyond: Beyond,
         open_tun: Callable[[list[str]], Coroutine[Any, Any, None]],
         spawn: Callable[[Coroutine[Any, Any, None], str], Any],
         tell: Callable[[Any], None],
-        behind: Tun,
     ) -> None:
         self._attachment = attachment
-        self._behind = behind._asdict()
         self._bootstrap = bootstrap
+        self._beyond = beyond
         self._open_tun = open_tun
         self._spawn = spawn
         self._tell = tell
@@ -74,14 +81,14 @@ class Starter:
         if found is None:
             told: Tun | Serial = Serial(name, event.name, str(event.facts.get("baudrate", "")))
         else:
-            told = self._told(tun_of(name, map(ip_interface, found)))
-            behind = network_behind(told)
-            self._attachment.set_addresses(claims_of([*found, *([str(behind)] if behind is not None else [])]))
+            beyond = self._beyond
+            told = tun_of(name, map(ip_interface, found))._replace(
+                re_route_packets_if=beyond.interface,
+                re_route_packets_prefix=beyond.prefix,
+                re_route_packets_host=beyond.host,
+            )
+            self._attachment.set_addresses(claims_of(found, beyond.networks))
         self._bootstrap.opened(told)
-
-    def _told(self, tun: Tun) -> Tun:
-        """With the second network: coordinators find there what is tested."""
-        return tun._replace(**{name: value for name, value in self._behind.items() if name.startswith("re_route")})
 
     def _perform(self) -> None:
         for output in self._bootstrap.outputs():
@@ -107,8 +114,10 @@ def generations_of(formats: Iterable[Format]) -> list[Generation]:
     return [known[each] for each in formats if each in known]
 
 
-def claims_of(found: Iterable[str]) -> tuple[Claim, ...]:
-    """What a member says of its addresses. Those of the link are everybody's own, and said nevertheless: members reach
-    each other by them."""
+def claims_of(found: Iterable[str], networks: Iterable[str] = ()) -> tuple[Claim, ...]:
+    """What a member says of its addresses, and of the networks behind it. Link-local ones are everybody's own, and said
+    nevertheless: members reach each other by them."""
     interfaces = [ip_interface(address) for address in found]
-    return tuple(Claim(each.ip.packed, each.network.prefixlen) for each in interfaces)
+    own = [Claim(each.ip.packed, each.network.prefixlen) for each in interfaces]
+    behind = [Claim(each.network_address.packed, each.prefixlen) for each in map(ip_network, networks)]
+    return (*own, *behind)

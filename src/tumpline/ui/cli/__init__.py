@@ -9,7 +9,10 @@ from typing import NoReturn
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and end the process with its exit code."""
-    from tumpline.ui.cli.app import run
+    try:
+        from tumpline.ui.cli.app import run
+    except KeyboardInterrupt:  # before anything could be begun
+        sys.exit(130)
 
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 

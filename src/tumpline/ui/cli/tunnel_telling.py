@@ -6,6 +6,7 @@ import ipaddress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from tumpline.machines.overlay import Departure
 from tumpline.ui.cli.detach import told_ready
 from tumpline.ui.cli.output import Output
 
@@ -19,6 +20,7 @@ class Teller:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._last = ""
+        self._joins = 0
 
     def ready(self, agent: OverlayAgent) -> None:
         """It is up."""
@@ -26,7 +28,9 @@ class Teller:
         port = shown["ports"][0] if shown["ports"] else {}
         where = f"{shown['session']['url']}"
         line = f"{shown['name']} is in the session {where}"
-        if port:
+        if not port:
+            line += "; waiting until a coordinator says tun.start"
+        else:
             addresses = ", ".join(port.get("addresses", ()))
             line += f"; {port['name']}{f' has {addresses}' if addresses else ''}"
         told_ready(line)
@@ -35,6 +39,9 @@ class Teller:
     def tell(self, event: Any) -> None:
         """Something happened."""
         value, text = sentence_of(event)
+        if type(event).__name__ == "SessionJoined":
+            self._joins += 1
+            text = "in the session again" if self._joins > 1 else ""
         if self._output.json:
             self._output.event(value)
         elif text and text != self._last:
@@ -66,7 +73,8 @@ def _plain(value: Any) -> Any:
 
 
 def _addresses(hello: Any) -> str:
-    texts = [str(ipaddress.ip_address(claim.address)) for claim in hello.addresses] if hello is not None else []
+    found = [ipaddress.ip_address(claim.address) for claim in hello.addresses] if hello is not None else []
+    texts = [str(address) for address in found if not address.is_link_local]
     return f" with {', '.join(texts)}" if texts else ""
 
 
@@ -76,6 +84,14 @@ _SENTENCES = {
     "PortUp": lambda each: f"{each['name']} is there again" if each["facts"].get("unplugged") else "",
     "PortDown": lambda each: f"{each['name']} is gone: {each['reason']}",
     "MemberJoined": lambda each: f"{each['name']} is there{_addresses(each['hello'])}",
-    "MemberLeft": lambda each: f"{each['name']} has left: {each['why'].value}",
+    "MemberChanged": lambda each: f"{each['name']} is there{_addresses(each['hello'])}",
+    # That we know nobody any more while we are away ourselves is no news of them.
+    "MemberLeft": lambda each: (
+        "" if each["why"] is Departure.DISCONNECTED else f"{each['name']} left: {each['why'].value}"
+    ),
+    "PortFailed": lambda each: f"a coordinator asked in vain: {each['reason']}",
+    "Disagreed": lambda each: (
+        f"router {each['router']} divides the work otherwise ({each['theirs']}): end one of the two"
+    ),
     "KeyMismatch": lambda each: f"{each['name']} is not believed: {each['reason']}",
 }
