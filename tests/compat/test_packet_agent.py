@@ -105,6 +105,10 @@ def test_older_agents_and_the_dumper(session: Sites, rabbitmq: Vhost, tmp_path: 
         older.ping("bbbb::1", 7)
         assert older.next_echo().sequence == 7
         assert session.ping("alice", "10.2.0.5")
-        older.publish("testingtool.terminate", {})
+        if generation == 1:
+            older.publish("testingtool.terminate", {})
+        else:
+            older.publish("control.session", {"_type": "chat"})  # nothing that ends it
+            older.publish("control.session", {"_type": "testingtool.terminate"})
         assert dumper.process.wait(20) == 0
     assert ["bbbb::5", "128", "7"] in fields(path, "ipv6.src", "icmpv6.type", "icmpv6.echo.sequence_number")

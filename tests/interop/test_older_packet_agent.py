@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tumpline.testing.interop.older_packet_agent import OlderPacketAgent
-from tumpline.testing.older_members import OlderRouter
+from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.rabbitmq import Vhost
 from tumpline.testing.sites import STEP_S, Sites, sites
 from tumpline.wire.agent_json import ControlKind, Tun, addresses, decode_control_untrusted, encode_control, tun_of
@@ -98,6 +99,38 @@ def test_two_of_them_and_we_with_our_router(session: Sites, tmp_path: Path) -> N
             pinged(session, "bob", "10.2.0.1", octets)
             pinged(session, "carol", "bbbb::2", octets)
             pinged(session, "alice", "10.2.0.3", octets)
+
+
+def test_a_session_of_all_generations_without_a_router(session: Sites, rabbitmq: Vhost, tmp_path: Path) -> None:
+    ours(session, "bob", "agent_2")
+    ours(session, "carol", "agent_3")
+    with OlderPacketAgent(session, "alice", "agent_1", tmp_path), OlderMember(rabbitmq.uri, Plan("agent_5", 5, 0)):
+        session.await_ping("alice", "bbbb::2")
+        session.await_ping("bob", "bbbb::5")
+        for number in (1, 3, 5):
+            pinged(session, "bob", f"bbbb::{number}")
+        for number in (1, 2, 5):
+            pinged(session, "carol", f"10.2.0.{number}", 1400)
+        for number in (2, 3):
+            pinged(session, "alice", f"bbbb::{number}", 1400)
+
+
+def test_coap_between_it_and_us(session: Sites, tmp_path: Path) -> None:
+    ours(session, "bob", "agent_2")
+    with OlderPacketAgent(session, "alice", "agent_1", tmp_path):
+        session.await_ping("bob", "bbbb::1")
+        for server, client, address in (("alice", "bob", "bbbb::1"), ("bob", "alice", "bbbb::2")):
+            with session.program(server, ["coap-server-notls", "-A", address]):
+                assert "clock" in fetched(session, client, f"coap://[{address}]/.well-known/core")
+
+
+def fetched(session: Sites, site: str, url: str) -> str:
+    """What is there; asked again until the server listens."""
+    deadline = time.monotonic() + STEP_S
+    command = ["coap-client-notls", "-B", "3", "-v", "0", "-m", "get", url]
+    while not (answer := session.lab.exec(site, command).stdout):
+        assert time.monotonic() < deadline, url
+    return str(answer)
 
 
 def test_it_answers_our_coordinator(session: Sites, tmp_path: Path) -> None:

@@ -109,3 +109,11 @@ def test_altered_octets(data: st.DataObject) -> None:
     except MalformedError:
         return
     assert packet.data
+
+
+@pytest.mark.parametrize("stamp", ['"nan"', '"inf"', "1e300", '"-1e40"', '"soon"', "null"])
+def test_times_that_are_none_say_nothing(stamp: str) -> None:
+    """They could not be written again, in the other version or for a capture."""
+    packet, _, _ = decode_packet_untrusted(f'{{"data": [96], "timestamp": {stamp}}}'.encode())
+    assert packet.time_s is None
+    encode_packet(packet, Generation.V1)

@@ -20,6 +20,7 @@ API_VERSION: Final = "1.2.15"
 PACKET_OCTETS_MOST: Final = 65_535
 BODY_OCTETS_MOST: Final = 2 * 5 * PACKET_OCTETS_MOST + 4096  # "255, " for each octet, of `data` and of `data_slip`
 TEXT_OCTETS_MOST: Final = 256
+TIME_S_MOST: Final = 1 << 53  # beyond, a float counts no single seconds
 
 
 class Generation(Enum):
@@ -136,8 +137,9 @@ def check_packet_untrusted(body: bytes | memoryview) -> None:
 
 
 def _time_of(value: float | str | None) -> float | None:
-    """Version 0 writes a text; what is no number says nothing."""
+    """Version 0 writes a text; what is no number, or no time that could be written again, says nothing."""
     try:
-        return None if value is None else float(value)
+        time_s = None if value is None else float(value)
     except ValueError:
         return None
+    return time_s if time_s is not None and abs(time_s) <= TIME_S_MOST else None

@@ -124,6 +124,7 @@ def test_an_older_agent_that_is_gone_leaves_nothing_behind() -> None:
     old = OlderAgent(exchange)
     old.start()
     old.go()
+    exchange.run(10.0)  # that it has just started would be a reason to wait for its queue
     one.send(ipv6("bbbb::1", "bbbb::9"))
     exchange.run()
     assert "old" in [event.name for event in one.events if isinstance(event, MemberLeft)]
@@ -131,6 +132,21 @@ def test_an_older_agent_that_is_gone_leaves_nothing_behind() -> None:
     one.send(ipv6("bbbb::1", "bbbb::9"))
     exchange.run()
     assert not any("old" in key for key in exchange.keys_since(mark))
+
+
+def test_an_older_agent_says_that_it_has_started_before_it_has_a_queue() -> None:
+    exchange, one, _ = two("auto", "auto")
+    old = OlderAgent(exchange)
+    old.start()
+    old.go()
+    one.send(ipv6("bbbb::1", "bbbb::9", b"too early"))
+    exchange.run()
+    old = OlderAgent(exchange)
+    packet = ipv6("bbbb::1", "bbbb::9", b"in time")
+    one.send(packet)
+    exchange.run()
+    assert old.packets == [packet]
+    assert not [event for event in one.events if isinstance(event, MemberLeft)]
 
 
 def test_what_an_older_agent_says_of_a_members_address_is_not_believed() -> None:

@@ -25,6 +25,8 @@ from tumpline.wire.packet_json import Generation
 
 # So long we do without routers when nobody took what we said to them: one has gone, has not bound us yet, or never will.
 UNSERVED_S: Final = 30.0
+# An older agent's parts come up one by one, in processes of their own; on a busy machine that takes seconds.
+OLDER_STARTS_S: Final = 10.0
 
 
 def addressee_of(routing_key: str) -> str | None:
@@ -98,7 +100,8 @@ class Member:
         if name is None:
             self._unserved_until = now + UNSERVED_S
             self._look_for_router()
-        elif peer is not None:
+        elif peer is not None and (peer.hello is not None or now >= peer.heard_at + OLDER_STARTS_S):
+            # Not an older agent that has just said that it has started: it does so before it has a queue.
             self._directory.remove(peer, Departure.RETURNED)
             self._announcer.ask(now)
 

@@ -16,11 +16,12 @@ from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import MalformedError
 from tumpline.machines.packets import PacketKind, batch_of
 from tumpline.node.overlay.dump import Dump, DumpConfig
-from tumpline.wire.agent_keys import TERMINATE, Direction, Topic, read_agent_key
+from tumpline.wire.agent_json import ControlKind, control_kind_of, decode_control_untrusted
+from tumpline.wire.agent_keys import SESSION_CONTROL, TERMINATE, Direction, Topic, read_agent_key
 from tumpline.wire.packet_json import decode_packet_untrusted
 from tumpline.wire.pcapng import Direction as Way
 
-BINDINGS: Final = ("#.fromAgent.#", TERMINATE)
+BINDINGS: Final = ("#.fromAgent.#", TERMINATE, SESSION_CONTROL)
 # What waits while the disk is slow; the oldest go first.
 QUEUE_ARGUMENTS: Final = {"x-max-length": 1000, "x-max-length-bytes": 32 << 20, "x-overflow": "drop-head"}
 NAMES_MOST: Final = 256  # of agents, each an interface of the capture; the others share one
@@ -77,10 +78,20 @@ class SessionDump:
 
     def _received(self, deliveries: Sequence[Delivery]) -> None:
         for each in deliveries:
-            if each.routing_key == TERMINATE:
-                self._terminated.set()
+            if each.routing_key in (TERMINATE, SESSION_CONTROL):
+                self._control(each)
             else:
                 self._capture(each)
+
+    def _control(self, delivery: Delivery) -> None:
+        """Version 0 says many things under one key."""
+        try:
+            kind, _ = decode_control_untrusted(delivery.body, control_kind_of(delivery.routing_key, None))
+        except MalformedError:
+            self.counts.malformed += 1
+            return
+        if kind is ControlKind.TERMINATE:
+            self.stop()
 
     def _capture(self, delivery: Delivery) -> None:
         key = read_agent_key(delivery.routing_key)

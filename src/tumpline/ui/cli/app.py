@@ -171,7 +171,6 @@ TREE: tuple[Verb | Family, ...] = (
     Verb("broker", "broker:broker", "An AMQP broker for newcomers, no replacement for RabbitMQ."),
     Verb("router", "router:router", "Pass packets on between the agents of an overlay's session."),
     Verb("run", "run:run", "Run a command inside the packet overlay only, without root."),
-    Verb("broker", "broker:broker", "Host an AMQP broker for the packet overlay, to try it out."),
     Verb("bus", "bus:bus", "Host a D-Bus message bus."),
     Verb("bench", "bench:bench", "Figures beside the plainest program's."),
 )
