@@ -30,6 +30,11 @@ class Impairments:
         self._random = random
         self._links: dict[Way, ImpairedLink] = {}
 
+    @property
+    def is_used(self) -> bool:
+        """Whether packets are under way, or were."""
+        return bool(self._links)
+
     def between(self, source: str, target: str) -> Impairment | None:
         """None: nothing befalls packets from here to there."""
         own = self._reach[source].get(target) if source in self._reach else None
