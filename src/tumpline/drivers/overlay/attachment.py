@@ -333,11 +333,16 @@ class Attachment:
         return any(each is not Format.BINARY for each in self.config.member.formats)
 
     async def _watch_for_router(self, joined: _Joined) -> None:
-        """Ask now and then whether an older router serves us; and once who is there and says nothing."""
-        tried = [name for name in USUAL_NAMES if name != self.config.member.name]
-        for name, generation in await older_agents(joined.connection, tried if self._speaks_older else ()):
-            self.member.older_found(name, generation, self._now())
+        """Ask now and then whether an older router serves us, and which older agents are there: they say nothing of either."""
+        tried = {name for name in USUAL_NAMES if name != self.config.member.name} if self._speaks_older else set()
+        with_queues: set[str] = set()  # under their usual names: when there are none any more, the agent is gone
         while self._joined is joined:
+            found = await older_agents(joined.connection, tried)
+            for name, generation in found:
+                self.member.older_found(name, generation, self._now())
+            for name in with_queues - {name for name, _ in found}:
+                self.member.older_gone(name, self._now())
+            with_queues = {name for name, _ in found}
             there = await router_is_there(joined.connection, self.config.member.name)
             self.member.older_router(there, self._now())
             self.turn()
@@ -347,6 +352,7 @@ class Attachment:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(joined.look.wait(), ROUTER_LOOK_S)
             joined.look.clear()
+            tried = {*self.member.older_names(), *with_queues}
 
     def describe(self) -> dict[str, Any]:
         """Snapshot for people."""

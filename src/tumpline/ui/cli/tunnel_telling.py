@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from tumpline.machines.overlay import Departure
+from tumpline.node.collector import set_aside
 from tumpline.ui.cli.detach import told_ready
 from tumpline.ui.cli.output import Output
 
@@ -35,6 +36,7 @@ class Teller:
             line += f"; {port['name']}{f' has {addresses}' if addresses else ''}"
         told_ready(line)
         self._output.event({"event": "ready", **shown}, line)
+        set_aside()
 
     def tell(self, event: Any) -> None:
         """Something happened."""
