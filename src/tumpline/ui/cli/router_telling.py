@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tumpline.node.collector import set_aside
 from tumpline.ui.cli.detach import told_ready
 from tumpline.ui.cli.output import Output, duration, octets, table
 from tumpline.ui.cli.tunnel_telling import sentence_of
@@ -31,6 +32,7 @@ class Teller:
         line = f"{shown['name']} routes{plan} in the session {shown['session']['url']}"
         told_ready(line)
         self._output.event({"event": "ready", **shown}, line)
+        set_aside()
 
     def tell(self, event: Any) -> None:
         """Something happened."""
