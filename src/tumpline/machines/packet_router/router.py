@@ -194,11 +194,6 @@ class PacketRouter:
             self.directory.forget(name)
         self._settle()
 
-    def impair(self, impairment: Impairment | None, now: float) -> None:
-        """From now on this befalls packets everywhere where the topology says nothing else."""
-        self.passing.writing.impairments.change(impairment, now)
-        self._settle()
-
     # ---- time and results --------------------------------------------------------------------------------------------
 
     def outputs(self) -> list[Output]:
