@@ -13,9 +13,9 @@ from tumpline.machines.overlay.sealing import Opener
 from tumpline.testing.overlay_world import Churn, ChurnShape
 from tumpline.testing.world import BrokenPromiseError
 
-SEEDS = 24
+SEEDS = 16
 SLICES = 4
-TOWN = ChurnShape(sites=24, trouble_s=30.0, faults_per_s=0.5, is_given=True, broker_deaths=1)
+TOWN = ChurnShape(sites=24, trouble_s=20.0, faults_per_s=0.5, is_given=True, broker_deaths=1)
 CITY = ChurnShape(sites=24, trouble_s=1200.0, faults_per_s=0.5, is_given=False, broker_deaths=8)
 
 
@@ -26,7 +26,7 @@ def test_sessions_drawn_from_seeds(part: int) -> None:
         churn = Churn(seed)
         churn.run()
         delivered += len(churn.delivered)
-    assert delivered > 1000
+    assert delivered > 500
 
 
 def test_a_seed_repeats_itself() -> None:
@@ -36,7 +36,7 @@ def test_a_seed_repeats_itself() -> None:
 def test_two_dozen_members_come_and_go() -> None:
     churn = Churn(1, TOWN)
     churn.run()
-    assert len(churn.delivered) > 5000
+    assert len(churn.delivered) > 2000
 
 
 @pytest.mark.soak
@@ -51,14 +51,10 @@ def test_two_dozen_members_come_and_go_for_twenty_minutes(seed: int) -> None:
 VILLAGE = ChurnShape(sites=7, trouble_s=60.0, faults_per_s=0.3, broker_deaths=0)
 
 
-# Long enough for somebody to be away for more than three intervals.
-HAMLET = ChurnShape(sites=3, trouble_s=200.0, faults_per_s=0.2, broker_deaths=0)
-
-
-def first_broken_promise(seeds: int = 4, shape: ChurnShape = VILLAGE) -> str:
+def first_broken_promise(seeds: int = 4) -> str:
     for seed in range(seeds):
         try:
-            Churn(seed, shape).run()
+            Churn(seed, VILLAGE).run()
         except BrokenPromiseError as error:
             return str(error)
     return "none"
@@ -76,7 +72,10 @@ def test_members_that_are_never_forgotten_are_found(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Directory, "handle_timeout", never)
     monkeypatch.setattr(Member, "returned", lambda *_: None)
-    assert "still knows" in first_broken_promise(shape=HAMLET)
+    churn = Churn(0, ChurnShape(sites=3, trouble_s=80.0, faults_per_s=0.0, broker_deaths=0, older=0))
+    churn.world.at(20.0, churn.sites[0].crash)
+    with pytest.raises(BrokenPromiseError, match="still knows s1"):
+        churn.run()
 
 
 def test_addresses_that_stay_behind_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 from tumpline.bench.framework.api import BenchSpec, Effort, Figure, latency, throughput
-from tumpline.bench.framework.tunnel_load import Load, best_rate
+from tumpline.bench.framework.tunnel_load import Load, Sent, best_rate
 from tumpline.bench.framework.tunnel_net import SITES, TunnelNet
 from tumpline.bench.framework.tunnel_peers import start_openvpn, start_tinc
 
@@ -100,11 +100,12 @@ class Times(NamedTuple):
     seconds: float  # of each stream, and of each trial at a rate
     pings: int
     runs: int
+    steps_up: int  # of the search for a rate
 
     @classmethod
     def of(cls, effort: Effort) -> Times:
         """A rough figure is one of a second."""
-        return cls(1.0, 100, 1) if effort.quick else cls(4.0, 500, effort.runs)
+        return cls(1.0, 100, 1, 0) if effort.quick else cls(4.0, 500, effort.runs, 1000)
 
 
 def run(effort: Effort) -> Mapping[str, Figure]:
@@ -153,7 +154,10 @@ def _routed(load: Load, openvpn: str, times: Times) -> dict[str, Figure]:
 
 
 def _pps(load: Load, address: str, octets: int, times: Times) -> float:
-    return best_rate(lambda per_s: load.datagrams(address, octets, per_s, times.seconds / 2), FIRST_PER_S[octets])
+    def trial(per_s: float) -> Sent:
+        return load.datagrams(address, octets, per_s, times.seconds / 2)
+
+    return best_rate(trial, FIRST_PER_S[octets], times.steps_up)
 
 
 def medians(measure: Callable[[str], float], addresses: Mapping[str, str], runs: int) -> dict[str, float]:

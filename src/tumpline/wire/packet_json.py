@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from enum import Enum
 from operator import itemgetter
-from struct import unpack
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -46,17 +45,14 @@ class Packet(NamedTuple):
     slip: bytes | None = None
 
 
-# Numbers by the pair: half as many look-ups, and each pair of octets is a native 16-bit integer.
-_PAIRS: Final = [f"{pair[0]}, {pair[1]}" for pair in (number.to_bytes(2, "big") for number in range(1 << 16))]
+_NUMBERS: Final = [str(octet) for octet in range(256)]
 
 
 def _numbers(octets: bytes) -> str:
-    """All look-ups in one call: 1400 octets take 25 us, one by one 80 us."""
-    if len(octets) < 4:  # one look-up would give a text in place of texts
+    """All look-ups in one call: that takes half as long as one by one."""
+    if len(octets) < 2:  # one look-up would give a text in place of texts
         return f"[{', '.join(map(str, octets))}]"
-    pairs = itemgetter(*unpack(f">{len(octets) // 2}H", octets[: len(octets) & ~1]))(_PAIRS)
-    last = f", {octets[-1]}" if len(octets) & 1 else ""
-    return f"[{', '.join(pairs)}{last}]"
+    return f"[{', '.join(itemgetter(*octets)(_NUMBERS))}]"
 
 
 def encode_packet(packet: Packet, generation: Generation, kind: Kind = Kind.SNIFFED) -> bytes:

@@ -134,6 +134,16 @@ def test_an_older_agent_that_is_gone_leaves_nothing_behind() -> None:
     assert not any("old" in key for key in exchange.keys_since(mark))
 
 
+def test_an_older_agent_whose_queues_are_gone_is_gone() -> None:
+    exchange, one, _ = two("auto", "auto")
+    OlderAgent(exchange).start()
+    assert one.member.older_names() == ("old",)
+    for name in ("m2", "nobody", "old"):
+        one.member.older_gone(name, exchange.now)
+    assert one.member.older_names() == ()
+    assert [member["name"] for member in one.member.snapshot(exchange.now)["members"]] == ["m2"]
+
+
 def test_an_older_agent_says_that_it_has_started_before_it_has_a_queue() -> None:
     exchange, one, _ = two("auto", "auto")
     old = OlderAgent(exchange)

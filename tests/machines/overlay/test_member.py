@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tumpline.machines.overlay import BundleMessage, MemberConfig, MemberJoined, MemberLeft
-from tumpline.testing.overlay_exchange import Exchange, Station, ipv6
+from tumpline.errors import ConfigError
+from tumpline.machines.overlay import BundleMessage, Member, MemberConfig, MemberJoined, MemberLeft
+from tumpline.testing.overlay_exchange import Exchange, Station, claim, ipv6
 from tumpline.testing.overlay_exchange import member_config as config
 from tumpline.wire.overlay import Format
 
@@ -42,6 +43,20 @@ def test_what_is_for_many_reaches_all_once(given: bytes | None) -> None:
     assert one.packets == []
 
 
+@pytest.mark.parametrize("given", [KEY, None], ids=["given", "identities"])
+def test_who_takes_bundles_only_hears_of_no_packets(given: bytes | None) -> None:
+    exchange = Exchange()
+    node = config(3, given_key=given, kinds=(), formats=(Format.BINARY,), addresses=(), node_id="dtn://three/")
+    one, two, three = joined(exchange, config(1, given_key=given), config(2, given_key=given), node)
+    mark = len(exchange.published)
+    one.send(ipv6("bbbb::1", "ff02::1"))
+    exchange.run()
+    assert (len(two.packets), three.packets) == (1, [])
+    assert not [key for key in exchange.keys_since(mark) if "m3" in key]
+    assert "m3" in [peer["name"] for peer in one.member.snapshot(exchange.now)["members"]]
+    assert one.member.send_bundle_message("m3", b"still there", exchange.now)
+
+
 @pytest.mark.parametrize("spoken", [Format.V1, Format.V0])
 def test_the_older_formats_both_ways(spoken: Format) -> None:
     exchange = Exchange()
@@ -75,6 +90,27 @@ def test_who_is_there_and_who_has_gone_is_told() -> None:
     assert [event.name for event in one.events if isinstance(event, MemberLeft)] == ["m2"]
     one.send(ipv6("bbbb::1", "bbbb::2"))
     assert one.member.snapshot(exchange.now)["members"] == []
+
+
+def test_secrets_are_not_shown() -> None:
+    shown = repr(config(1, given_key=b"s3cret" * 6)) + str(config(1, identity=b"s3cret" * 6))
+    assert shown == "MemberConfig('m1')" * 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"name": "a.b"}, "cannot stand in a name"),
+        ({"given_key": b"short"}, "openssl rand"),
+        ({"identity": b""}, "needs 32 octets"),
+        ({"pins": {"m2": b"short"}}, "peer m2"),
+        ({"formats": ()}, "write auto"),
+        ({"addresses": (claim("bbbb::1/64"),) * 65}, "too many"),
+    ],
+)
+def test_what_cannot_be_is_said(wrong: dict[str, object], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        Member(config(1, **wrong))
 
 
 def test_a_piece_of_a_bundle_goes_sealed_to_one_member() -> None:

@@ -96,11 +96,14 @@ class Load:
         return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=_HANG_S, check=False)
 
 
-def best_rate(trial: Callable[[float], Sent], first_per_s: float) -> float:
-    """What comes at the highest rate at which nearly everything does."""
+def best_rate(trial: Callable[[float], Sent], first_per_s: float, steps_up: int = 1000) -> float:
+    """What comes at the highest rate at which nearly everything does; no more than so many steps above the first."""
     rate, best = first_per_s, 0.0
+    highest = first_per_s * STEP_UP ** (steps_up + 0.5)
     while True:
         sent = _tried(trial, rate)
+        if sent.is_good and sent.came_per_s > best and rate * STEP_UP > highest:
+            return sent.came_per_s
         if sent.is_good and sent.came_per_s > best:
             best, rate = sent.came_per_s, rate * STEP_UP
         elif best:

@@ -39,7 +39,7 @@ class TunConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Such as fe80::1/64."""
     mtu: Annotated[int, msgspec.Meta(ge=1280, le=PACKET_OCTETS_MOST)] = 1500
     """Longest packet, in octets; those of other members should be the same."""
-    queue_packets: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
+    queue_packets: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
     """That wait in the kernel while we are busy or the link is congested; more are dropped."""
     routes: list[str] = msgspec.field(default_factory=list)
     """Further networks that lie beyond the overlay."""

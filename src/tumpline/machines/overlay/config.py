@@ -39,6 +39,9 @@ class MemberConfig(NamedTuple):
     role: Role = Role.MEMBER
     is_translator: bool = False  # a router to which packets are sealed (`ToPort` says whose), to be written as JSON
 
+    def __repr__(self) -> str:  # secrets are in no log and no traceback
+        return f"MemberConfig({self.name!r})"
+
     def check(self) -> MemberConfig:
         """Itself. Raises: ConfigError."""
         problems = [f"name: {problem}"] if (problem := name_problem(self.name)) else []

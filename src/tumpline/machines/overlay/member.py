@@ -114,6 +114,16 @@ class Member:
         if self._directory.heard_older(name, generation, now) is not None:
             self._owners_changed()
 
+    def older_names(self) -> tuple[str, ...]:
+        """Older agents that count as there."""
+        return tuple(self._directory.older)
+
+    def older_gone(self, name: str, _now: float) -> None:
+        """The queues of an older agent that had some are gone."""
+        peer = self._directory.older.get(name)
+        if peer is not None:
+            self._directory.remove(peer, Departure.RETURNED)
+
     # ---- the port ----------------------------------------------------------------------------------------------------
 
     def from_port(self, batch: PacketBatch, now: float) -> None:

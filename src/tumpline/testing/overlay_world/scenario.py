@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Final
 
 from tumpline.machines.overlay import MemberConfig
 from tumpline.machines.overlay.member import Member
 from tumpline.testing.overlay_exchange import claim, ipv6
 from tumpline.testing.overlay_world.line import LineSpec, SimBroker
+from tumpline.testing.overlay_world.older import SimOlder
 from tumpline.testing.overlay_world.site import SimSite
 from tumpline.testing.world import World
 from tumpline.wire.overlay import Format
+from tumpline.wire.packet_json import Generation
 
 GIVEN: Final = bytes(range(32))
 SPOKEN: Final = (tuple(Format),) * 5 + ((Format.BINARY,), (Format.V1,), (Format.V0,), (Format.BINARY, Format.V1))
@@ -38,6 +41,7 @@ class ChurnShape:
     faults_per_s: float = 0.5
     is_given: bool = True
     broker_deaths: int = 1
+    older: int = 2  # agents that announce nothing and read JSON
 
     @classmethod
     def draw(cls, chance: random.Random) -> ChurnShape:
@@ -47,6 +51,7 @@ class ChurnShape:
             faults_per_s=chance.choice([0.05, 0.3]),
             is_given=chance.random() < 0.5,
             broker_deaths=chance.choice([0, 0, 1]),
+            older=chance.choice([0, 1, 2]),
         )
 
 
@@ -59,9 +64,11 @@ class Churn:
         self.shape = shape or ChurnShape.draw(self._chance)
         self.broker = SimBroker(self.world)
         self.sites = [self._site(number) for number in range(1, self.shape.sites + 1)]
+        self.older = [self._older(number) for number in range(1, self.shape.older + 1)]
+        self.everybody: list[SimSite | SimOlder] = [*self.sites, *self.older]
         self.sent = 0
         self.delivered: dict[tuple[str, int], float] = {}
-        self._looked_at = [0] * len(self.sites)  # how many of its arrivals were looked at
+        self._looked_at = dict.fromkeys((each.name for each in self.everybody), 0)  # arrivals that were looked at
 
     def run(self) -> World:
         """The whole life of it."""
@@ -86,8 +93,15 @@ class Churn:
             addresses=(claim(self._address(number)),),
             formats=chance.choice(SPOKEN),
         )
-        line = LineSpec(chance.choice([0.001, 0.02, 0.3]), chance.choice([0.0, 0.1]), chance.choice([500, 1 << 16]))
-        return SimSite(self.world, self.broker, config, line)
+        return SimSite(self.world, self.broker, config, self._line())
+
+    def _older(self, number: int) -> SimOlder:
+        generation = self._chance.choice(list(Generation))
+        return SimOlder(self.world, self.broker, f"old{number}", self._line(), generation, f"{0xF00 + number:x}")
+
+    def _line(self) -> LineSpec:
+        chance = self._chance
+        return LineSpec(chance.choice([0.001, 0.02, 0.3]), chance.choice([0.0, 0.1]), chance.choice([500, 1 << 16]))
 
     @staticmethod
     def _address(number: int, generation: int = 0) -> str:
@@ -95,9 +109,9 @@ class Churn:
 
     def _schedule(self) -> None:
         world, chance, until = self.world, self._chance, self.shape.trouble_s
-        for site in self.sites:
-            world.at(chance.random() * 10.0, site.start)
-            self._send_from(site)
+        for each in self.everybody:
+            world.at(chance.random() * 10.0, each.start)
+            self._send_from(each)
         for _ in range(int(self.shape.faults_per_s * until)):
             world.at(chance.uniform(5.0, until), self._fault)
         for _ in range(self.shape.broker_deaths):
@@ -107,61 +121,65 @@ class Churn:
 
     def _fault(self) -> None:
         chance = self._chance
-        site = chance.choice(self.sites)
+        site = chance.choice(self.everybody)
         if not site.is_running:
             if chance.random() < 0.2:  # else it stays away for longer
-                site.start(None if chance.random() < 0.7 else chance.randbytes(32))
+                site.start()
             return
         end = chance.choice([site.stop, site.crash, site.crash, site.vanish, None, None, None])
         if end is not None:
             end()
             self.world.after(chance.choice([0.1, 3.0, 60.0]), site.start)
-        elif chance.random() < 0.3:
+        elif chance.random() < 0.3 and isinstance(site, SimSite):
             site.set_addresses((claim(self._address(int(site.name[1:]), chance.randint(0, 3))),))
         elif site.line is not None:
             site.line.reset() if chance.random() < 0.5 else site.line.stall(chance.uniform(0.1, 6.0))
 
     def _make_peace(self) -> None:
-        for site in self.sites:
-            site.start()
+        for each in self.everybody:
+            each.start()
 
     # ---- packets -----------------------------------------------------------------------------------------------------
 
-    def _send_from(self, site: SimSite) -> None:
+    def _send_from(self, site: SimSite | SimOlder) -> None:
         if self.world.now > self.shape.trouble_s:
             return
-        others = [self._packet(site, self._chance.choice(self.sites)) for _ in range(self._chance.choice([1, 1, 5]))]
+        others = [
+            self._packet(site, self._chance.choice(self.everybody)) for _ in range(self._chance.choice([1, 1, 5]))
+        ]
         site.send(*others, *([self._packet(site, None)] if self._chance.random() < 0.2 else []))
         self.world.after(self._chance.expovariate(1 / SENDING_S), lambda: self._send_from(site))
 
-    def _packet(self, site: SimSite, to: SimSite | None) -> bytes:
+    def _packet(self, site: SimSite | SimOlder, to: SimSite | SimOlder | None) -> bytes:
         self.sent += 1
         source = self._text(site)
         return ipv6(source, "ff02::1" if to is None else self._text(to), self.sent.to_bytes(8, "big"))
 
     @staticmethod
-    def _text(site: SimSite) -> str:
+    def _text(site: SimSite | SimOlder) -> str:
+        if isinstance(site, SimOlder):
+            return site.address
         return ":".join(site.config.addresses[0].address.hex(":", 2).split(":"))
 
     # ---- what must hold all the time ---------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        for index, site in enumerate(self.sites):
-            for arrived in site.arrived[self._looked_at[index] :]:
+        for site in self.everybody:
+            for arrived in site.arrived[self._looked_at[site.name] :]:
                 number = int.from_bytes(arrived.packet[40:48], "big")
                 if (site.name, number) in self.delivered:
                     raise self.world.broken(f"packet {number} was delivered twice at {site.name}")
                 self.delivered[site.name, number] = arrived.at
-            self._looked_at[index] = len(site.arrived)
-            if site.is_joined and site.member is not None:
+            self._looked_at[site.name] = len(site.arrived)
+            if isinstance(site, SimSite) and site.is_joined and site.member is not None:
                 self._check_directory(site, site.member)
 
     def _check_directory(self, site: SimSite, member: Member) -> None:
-        now, known = self.world.now, {other.name: other for other in self.sites}
+        now, known = self.world.now, {other.name: other for other in self.everybody}
         for peer in member._directory.peers.values():
             other = known[peer.name]
-            if peer.hello is None:
-                if other.config.formats == (Format.BINARY,):
+            if peer.hello is None or isinstance(other, SimOlder):
+                if peer.hello is not None or (isinstance(other, SimSite) and other.config.formats == (Format.BINARY,)):
                     raise self.world.broken(f"{site.name} takes {peer.name} for an older agent")
                 continue
             is_gone = not other.is_joined
@@ -191,23 +209,25 @@ class Churn:
                 raise self.world.broken(f"{site.name} knows {sorted(found)}, there are {sorted(wanted)}")
 
     def _check_all_reach_all(self) -> None:
-        marks = {site.name: len(site.arrived) for site in self.sites}
-        wanted: dict[str, list[bytes]] = {site.name: [] for site in self.sites}
-        for site in self.sites:
-            for other in self.sites:
-                if other is not site and set(site.config.formats) & set(other.config.formats):
-                    wanted[other.name].append(self._packet(site, other))
-                    site.send(wanted[other.name][-1])
+        for older in self.older:
+            older.send(self._packet(older, None))  # who has said nothing since one joined is not known to that one
         self.world.run(self.world.now + 5.0)
-        for site in self.sites:
-            found = [arrived.packet for arrived in site.arrived[marks[site.name] :]]
-            if sorted(found) != sorted(wanted[site.name]):
-                raise self.world.broken(f"{site.name} has {len(found)} of {len(wanted[site.name])} packets")
+        marks = {each.name: len(each.arrived) for each in self.everybody}
+        wanted: dict[str, list[bytes]] = {each.name: [] for each in self.everybody}
+        for one, other in permutations(self.everybody, 2):
+            if _formats(one) & _formats(other) and isinstance(one, SimSite) | isinstance(other, SimSite):
+                wanted[other.name].append(self._packet(one, other))
+                one.send(wanted[other.name][-1])
+        self.world.run(self.world.now + 5.0)
+        for each in self.everybody:
+            found = [arrived.packet for arrived in each.arrived[marks[each.name] :]]
+            if sorted(found) != sorted(wanted[each.name]):
+                raise self.world.broken(f"{each.name} has {len(found)} of {len(wanted[each.name])} packets")
 
     def _check_nothing_is_left(self) -> None:
         last, *others = self.sites
-        for site in others:
-            site.stop()
+        for each in (*others, *self.older):
+            each.stop()
         self.world.run(self.world.now + 310.0)
         assert last.member is not None
         sizes = sizes_of(last.member)
@@ -218,6 +238,12 @@ class Churn:
             raise self.world.broken(
                 f"the broker still has {queues} and {len(self.broker.machine.connections)} connections"
             )
+
+
+def _formats(each: SimSite | SimOlder) -> set[Format]:
+    if isinstance(each, SimSite):
+        return set(each.config.formats)
+    return {Format.V1 if each.generation is Generation.V1 else Format.V0}
 
 
 def sizes_of(member: Member) -> dict[str, int]:

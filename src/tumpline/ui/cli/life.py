@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +46,7 @@ def up(*, config: Path | None = None, detach: Flag = False, common: Common = DEF
 
 async def _serve(configuration: Configuration, output: Output, detached: Detached | None) -> int:
     from tumpline.node.agent import serve
+    from tumpline.node.collector import set_aside
 
     def ready() -> None:
         line = f"{configuration.node.id} is up"
@@ -55,10 +55,7 @@ async def _serve(configuration: Configuration, output: Output, detached: Detache
             detached.ready(line, configuration.state_dir / LOG)
         else:
             output.event({"event": "ready", "node_id": str(configuration.node.id)}, line)
-        # What was made until now, modules above all, stays to the end. Walking through it took the collector some 20 ms
-        # again and again, in which no bundle moved.
-        gc.collect()
-        gc.freeze()
+        set_aside()
 
     return await serve(configuration, ready=ready, adapters=list(_adapters(configuration)))
 
