@@ -27,8 +27,6 @@ from tumpline.wire.packet_json import Generation
 UNSERVED_S: Final = 30.0
 # An older agent's parts come up one by one, in processes of their own; on a busy machine that takes seconds.
 OLDER_STARTS_S: Final = 10.0
-
-
 CONFLICTS_MOST: Final = 256  # strangers could claim any number of addresses; then people know
 
 
