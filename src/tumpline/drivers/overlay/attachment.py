@@ -223,8 +223,13 @@ class Attachment:
         if self._joined is None:
             self.counts.unjoined_packets += batch.count
             return
-        self.member.from_port(batch, self._now())
-        self.turn()
+        connection = self._joined.connection
+        connection.hold()
+        try:
+            self.member.from_port(batch, self._now())
+            self.turn()
+        finally:
+            connection.release()
 
     def _received(self, deliveries: Sequence[Delivery]) -> None:
         self.member.received(deliveries, self._now())
