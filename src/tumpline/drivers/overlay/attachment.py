@@ -195,7 +195,7 @@ class Attachment:
 
     def _start_over(self, reason: str) -> None:
         """The session is of no use any more although the connection is there: another connection mends it."""
-        if self._joined is not None:
+        if self._joined is not None and self._joined.connection.is_open:
             self._why = self._why or reason
             self._tasks.start(self._joined.connection.close(), "closing")
 
