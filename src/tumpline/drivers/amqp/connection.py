@@ -305,7 +305,8 @@ class AmqpConnection:
     def _turn(self) -> None:
         """Act on what the machine says, write, and set the timer."""
         self._perform()
-        self._write()
+        if self._machine.octets_to_send or self._unwritten:  # after most reads there is nothing
+            self._write()
         self._arm()
 
     def _perform(self) -> None:
