@@ -27,6 +27,7 @@ from tumpline.machines.effects import Unit
 from tumpline.testing.conformance.links import Check, Pair, checks_of, run_with
 from tumpline.testing.rabbitmq import Vhost
 from tumpline.testing.recording import HANG_S, RecordingHost
+from tumpline.ui.cli.reach import unreachable
 from tumpline.wire.eid import Eid
 
 pytestmark = pytest.mark.timeout(60)
@@ -144,9 +145,13 @@ async def test_without_a_broker_it_waits(nodes: Nodes) -> None:
     assert "connection_failed" in a.notice_text()
     assert "guest:guest" not in a.notice_text()
     assert link.describe()["listening"] == []
+    (why,) = unreachable([{"name": "amqp", **link.describe()}])
+    assert why.startswith("amqp: no session with ")
+    assert "attempt 2 in " in why
     async with broker_on(port):
         await nodes.join("b", url)
         await a.until(lambda: len(a.live) == 1, "b")
+        assert link.describe()["dialling"] == []
         await nodes.stop()
 
 
@@ -276,3 +281,8 @@ def test_it_needs_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AMQP_URL", raising=False)
     with pytest.raises(msgspec.ValidationError, match=r"url: where is the broker\?"):
         msgspec.convert({"member": "a"}, SPEC.config)
+
+
+def test_mistakes_of_its_port_are_told() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"^tun.addresses: 'nonsense'"):
+        msgspec.convert({"member": "a", "url": "amqp://broker/", "tun": {"addresses": ["nonsense"]}}, SPEC.config)

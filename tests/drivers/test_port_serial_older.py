@@ -15,7 +15,7 @@ from tumpline.testing.lowpan import data_frame
 from tumpline.testing.radio import Air, Probe
 from tumpline.testing.recording_port import RecordingPortHost
 
-FRAME = data_frame(1, bytes(7) + b"\x01", bytes(7) + b"\x02", b"payload")
+HERE, THERE = bytes(7) + b"\x01", bytes(7) + b"\x02"
 TURNS = 2000
 
 
@@ -41,8 +41,8 @@ async def test_a_silent_line_costs_nothing_and_is_opened_once(tmp_path: Path, mo
         for _ in range(TURNS):
             await asyncio.sleep(0)
         assert calls == {"open": 0, "read": 0}
-        for _ in range(10):
-            port.write(batch_of(PacketKind.FRAME, [FRAME]))
+        for number in range(10):
+            port.write(batch_of(PacketKind.FRAME, [data_frame(number, HERE, THERE, b"payload")]))
         async with asyncio.timeout(20):
             while len(probe.sent) < 10:
                 await asyncio.sleep(0.002)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tumpline.drivers.ports._tun_linux import make_device
 from tumpline.drivers.ports.tun import BehindConfig, TunConfig, TunPort
 from tumpline.errors import ConfigError, TumplineError
 from tumpline.machines.packets import PacketBatch, PacketKind, batch_of
+from tumpline.testing.nobody import NOBODY, as_nobody
 from tumpline.testing.own_network import OwnNetwork, ip, own_network
 from tumpline.testing.recording_port import RecordingPortHost
 from tumpline.wire import pcapng
@@ -313,6 +315,57 @@ async def test_what_cannot_be_opened_leaves_nothing(config: dict[str, Any], erro
 async def test_no_descriptor_of_a_tun() -> None:
     with open("/dev/null") as null, pytest.raises(TumplineError, match="is no TUN device"):
         await started(fd=null.fileno())
+
+
+async def test_where_ipv6_is_off_the_kernel_says_so() -> None:
+    Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+    with pytest.raises(TumplineError, match=r"interface tumpline0 cannot be configured: .*IPv6 is disabled"):
+        await started(addresses=A)
+    port, _ = await started(addresses=["10.2.0.1/24"])
+    await port.stop()
+
+
+# As an ordinary user: what is open to users as udev has it, and what root has made for this user.
+USERS = """
+mount -t tmpfs tmpfs /mnt && mknod -m 666 /mnt/tun c 10 200 && mount --bind /mnt/tun /dev/net/tun && umount -l /mnt
+exec "$@"
+"""
+USER = """
+import asyncio, sys
+from tumpline.drivers.ports.tun import TunConfig, TunPort
+from tumpline.errors import TumplineError
+from tumpline.testing.recording_port import RecordingPortHost
+
+async def main():
+    for device in (sys.argv[1], ""):
+        host, port = RecordingPortHost(), TunPort(TunConfig(device=device, addresses=["10.2.0.1/24"]))
+        try:
+            await port.start(host)
+        except TumplineError as error:
+            print(error)
+        else:
+            print(host.up[0]["addresses"])
+            await port.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_an_ordinary_user_needs_a_device_that_root_made() -> None:
+    ip("tuntap", "add", "dev", "mine", "mode", "tun", "user", f"{NOBODY}", "vnet_hdr")
+    command = ["unshare", "--mount", "sh", "-c", USERS, "sh", *as_nobody([sys.executable, "-c", USER, "mine"])]
+
+    def said() -> list[str]:
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout.splitlines()
+
+    unconfigured, none = said()
+    assert unconfigured.startswith("this user may not configure interface mine; let root do it: ip tuntap add dev mine")
+    assert "ip address add 10.2.0.1/24 dev mine" in unconfigured
+    assert "needs the right to make it" in none
+    assert "tumpline run -- COMMAND" in none
+    ip("link", "set", "mine", "up")
+    ip("address", "add", "10.2.0.1/24", "dev", "mine")
+    assert said()[0].startswith("['10.2.0.1/24'")
 
 
 def test_every_mistake_is_named() -> None:

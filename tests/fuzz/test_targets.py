@@ -13,6 +13,8 @@ from fuzz import targets
 # One to two seconds each under tracemalloc; `./dev fuzz` and the soak go on.
 EXAMPLES = {
     "session": 400,
+    "amqp_client": 1_000,
+    "amqp_broker": 1_000,
     "dbus_bus": 200,
     "dbus_client": 400,
     "packet_router": 500,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tumpline.drivers.amqp import AmqpUrl
 from tumpline.testing.interop.older_packet_agent import OlderPacketAgent
 from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.rabbitmq import Vhost
@@ -131,6 +133,21 @@ def fetched(session: Sites, site: str, url: str) -> str:
     while not (answer := session.lab.exec(site, command).stdout):
         assert time.monotonic() < deadline, url
     return str(answer)
+
+
+def test_it_and_we_over_the_broker_for_newcomers(laboratory: Sites, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tumpline", "broker", "--json", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as broker:
+        assert broker.stdout is not None
+        laboratory.connect_broker(AmqpUrl.parse(json.loads(broker.stdout.readline())["url"]))
+        try:
+            ours(laboratory, "bob", "agent_2")
+            with OlderPacketAgent(laboratory, "alice", "agent_1", tmp_path):
+                laboratory.await_ping("bob", "bbbb::1")
+                pinged(laboratory, "alice", "10.2.0.2", 1400)
+        finally:
+            laboratory.end_agents()
+            broker.terminate()
 
 
 def test_it_answers_our_coordinator(session: Sites, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_packets_wait_for_contacts_and_not_for_ever(lab: Lab) -> None:
     assert gateway(lab, "rover")["packets_in"] == 6
 
     until(lambda: is_apart(lab), "the end of the contact")
-    late = ping(lab, "rover", "bbbb:1::1", "-W", "15")
+    late = ping(lab, "rover", "bbbb:1::1", "-W", "4")
     until(lambda: gateway(lab, "rover")["packets_out"] == 9, "three more requests")
     until(lambda: get(lab, "rover", "/v1/status")["store"]["bundles"] == 0, "the end of their lifetime")
     contact(lab, "20s")
@@ -107,5 +107,5 @@ def test_packets_wait_for_contacts_and_not_for_ever(lab: Lab) -> None:
     output, _ = during.communicate(timeout=HANG_S)
     assert "3 received" in output
     assert gateway(lab, "ground")["packets_in"] == 6 + 3
-    late.kill()
-    late.communicate()
+    output, _ = late.communicate(timeout=HANG_S)
+    assert "0 received" in output

@@ -283,8 +283,8 @@ def test_a_great_many_keys_and_properties() -> None:
         (event,) = client.hear(said(method) + content(b"x", properties))
         (delivery,) = event.deliveries
         assert (delivery.routing_key, delivery.properties) == (f"key.{number}", properties)
-    assert len(client.machine._memo._routes) <= 1024
-    assert len(client.machine._memo._properties) <= 1024
+    assert len(client.machine._receiver._memo._routes) <= 1024
+    assert len(client.machine._receiver._memo._properties) <= 1024
 
 
 @pytest.mark.parametrize(
@@ -296,6 +296,13 @@ def test_a_great_many_keys_and_properties() -> None:
         (content(b"x"), "a content header where none was to come"),
         (encode_frame(FrameKind.BODY, 1, b"x"), "a body where none was to come"),
         (said(m.BasicDeliver("1")) + content(b"x")[:-9] + encode_frame(FrameKind.BODY, 1, b"xy"), "a body where none"),
+        (
+            said(m.BasicDeliver("1"))
+            + encode_frame(FrameKind.HEADER, 1, encode_content_header(2, Properties()))
+            + encode_frame(FrameKind.BODY, 1, b"x")
+            + encode_frame(FrameKind.BODY, 1, b"xy"),
+            "a body where none was to come",
+        ),
         (said(m.QueueDeclareOk("q", 0, 0)), "QueueDeclareOk on channel 1, where nobody asked for it"),
         (said(m.BasicGetOk()), "BasicGetOk on channel 1, where nobody asked for it"),
         (encode_frame(FrameKind.METHOD, 1, b"\x00\x3c\x00\x3c"), "a delivery that is cut off"),

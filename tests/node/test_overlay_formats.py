@@ -12,7 +12,7 @@ import pytest
 from tumpline.drivers.overlay.router import RouterAttachment
 from tumpline.node.overlay.router import RouterWish, router_settings_of
 from tumpline.testing.memory_agents import meet, memory_agent
-from tumpline.testing.older_members import OlderMember, Plan
+from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.rabbitmq import Vhost
 
 FORMATS = ("auto", "binary", "v1", "v0")
@@ -115,3 +115,28 @@ async def test_in_a_mixed_session_nobody_has_an_answer_twice(rabbitmq: Vhost) ->
             for place in (2, 3, 4, 11, 12):
                 await auto.ping(f"bbbb::{place:x}", 100 * place + sequence)
         assert set(auto.replies.values()) == {1}
+
+
+@pytest.mark.parametrize("format", ["auto", "v1"])
+async def test_beside_an_older_router_nobody_has_an_answer_twice(rabbitmq: Vhost, format: str) -> None:
+    """It floods what agents say to all others of its table, whoever they are."""
+    with ExitStack() as held:
+        links = [["alice", "bob", "older"]]
+        await asyncio.to_thread(held.enter_context, OlderRouter(rabbitmq.uri, links))
+        async with (
+            memory_agent(rabbitmq.uri, "alice", 1, format=format) as alice,
+            memory_agent(rabbitmq.uri, "bob", 2, format=format) as bob,
+        ):
+            older = OlderMember(rabbitmq.uri, Plan("older", 3))
+            await asyncio.to_thread(held.enter_context, older)
+            await meet(alice, bob)
+            await alice.until(lambda: "older" in alice.members and bool(alice.agent.snapshot()["member"]["routers"]))
+            await bob.until(lambda: "older" in bob.members and bool(bob.agent.snapshot()["member"]["routers"]))
+            for sequence in range(PINGS):
+                await alice.ping("bbbb::2", sequence)
+                await alice.ping("10.2.0.3", 100 + sequence)
+                await bob.ping("bbbb::3", sequence)
+                await asyncio.to_thread(older.ping, "bbbb::1", sequence)
+                assert (await asyncio.to_thread(older.next_echo)).sequence == sequence
+            assert set(alice.replies.values()) == set(bob.replies.values()) == {1}
+            assert older.echoes.empty()

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tumpline.drivers.ports.memory import MemoryPort, MemoryPortConfig
+from tumpline.drivers.ports.tun import TunConfig
 from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Adu
 from tumpline.node.services import ip_gateway
@@ -33,12 +34,16 @@ class Site:
     def __init__(self, name: str, directory: Path, network: dict[Eid, MemoryNode]) -> None:
         self.node = MemoryNode(f"dtn://{name}/", directory / name, network)
         self.node.held_back = lambda _adu: True
-        config = GatewayConfig(routes=ROUTES, gather_s=0.0, memory=MemoryPortConfig())
-        self.service = IpGatewayService(config)
+        self.asked: list[TunConfig] = []
+        self.service = IpGatewayService(GatewayConfig(routes=ROUTES, gather_s=0.0), self.open_port)
         self.context: MemoryContext
 
     async def start(self) -> None:
         self.context = await self.node.add(ip_gateway.SPEC, self.service)
+
+    def open_port(self, config: TunConfig) -> MemoryPort:
+        self.asked.append(config)
+        return MemoryPort(MemoryPortConfig())
 
     @property
     def port(self) -> MemoryPort:
@@ -93,6 +98,10 @@ async def test_packets_wait_for_a_contact_and_go_on(sites: tuple[Site, Site]) ->
     assert len(a.port.taken) == 1
     assert not b.node.waiting, "delivered once"
     assert (a.counter("packets_out"), b.counter("packets_in")) == (3, 3)
+
+
+async def test_the_device_leads_to_the_networks_of_others(sites: tuple[Site, Site]) -> None:
+    assert [site.asked[0].routes for site in sites] == [["bbbb:2::/64"], ["bbbb:1::/64"]]
 
 
 async def test_what_came_too_late_is_not_delivered(sites: tuple[Site, Site]) -> None:
@@ -156,7 +165,7 @@ async def test_what_is_none_of_ours_is_counted(sites: tuple[Site, Site]) -> None
 
 async def test_packets_that_gather_go_when_their_time_has_come(tmp_path: Path) -> None:
     site = Site("a", tmp_path, {})
-    site.service = IpGatewayService(GatewayConfig(routes=ROUTES, gather_s=0.01, memory=MemoryPortConfig()))
+    site.service = IpGatewayService(GatewayConfig(routes=ROUTES, gather_s=0.01), site.open_port)
     await site.start()
     for _ in range(3):
         site.port.put([packet("bbbb:1::1", "bbbb:2::1")])
@@ -180,6 +189,6 @@ def test_mistakes_are_told_before_anything_starts(routes: list[dict[str, str]], 
         msgspec.convert({"routes": routes}, GatewayConfig)
 
 
-def test_it_has_one_device() -> None:
-    with pytest.raises(ValueError, match="there is a tun already"):
-        msgspec.convert({"routes": [], "tun": {}, "memory": {}}, GatewayConfig)
+def test_mistakes_of_the_device_are_told_before_anything_starts() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"^tun.addresses: 'nonsense'"):
+        msgspec.convert({"routes": [], "tun": {"addresses": ["nonsense"]}}, GatewayConfig)

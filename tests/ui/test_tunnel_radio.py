@@ -17,8 +17,13 @@ import pytest
 
 from tumpline.errors import ConfigError
 from tumpline.node.overlay.settings import Wish, settings_of
+from tumpline.testing.lowpan import data_frame
 from tumpline.testing.rabbitmq import Vhost
-from tumpline.testing.radio import Air, Mote, Probe
+from tumpline.testing.radio import Air, Mote, Probe, ProbeKind
+from tumpline.testing.radio_agents import radio_agent
+from tumpline.ui.cli.common import DEFAULT
+from tumpline.ui.cli.output import Output
+from tumpline.ui.cli.tunnel_status import status_lines
 
 NEAR, FAR = bytes.fromhex("00124b0000000001"), bytes.fromhex("00124b0000000002")
 HANG_S = 30.0
@@ -109,3 +114,12 @@ def test_what_is_wrong_is_said(wishes: dict[str, Any], sentence: str) -> None:
 def test_a_probe_named_by_the_environment_is_not_in_the_way() -> None:
     wish = Wish(name="agent_1", url="amqp://localhost/", serial_port="/dev/ttyUSB0", baudrate=460800)
     assert settings_of(wish).port.scheme == "tun"
+
+
+async def test_status_says_what_is_wrong_with_a_probe(rabbitmq: Vhost, tmp_path: Path) -> None:
+    async with radio_agent(rabbitmq.uri, "near", tmp_path / "ttyNEAR", ProbeKind(has_fcs=True)) as near:
+        for number in range(5):
+            near.probe.hear(data_frame(number, FAR, NEAR, b"hello"))
+        await near.until(lambda: near.port["packets_out"] == 5)
+        lines = status_lines([near.agent.snapshot()], Output(DEFAULT))
+    assert any(line.endswith("write --trailer fcs") for line in lines), lines

@@ -88,8 +88,10 @@ def test_what_is_killed_leaves_nothing_and_may_come_back_at_once(session: Sites)
     _, bob = two(session)
     bob.end(signal.SIGKILL)
     assert "bob" not in interfaces(session)
+    assert len(list(session.runtime_dir.rglob("bob.*.sock"))) == 1, "as it was killed"
     session.connect("bob", "--ipv6-host", "2").await_event("ready")
     session.await_ping("alice", "bbbb::2")
+    assert len(list(session.runtime_dir.rglob("bob.*.sock"))) == 1
 
 
 def test_a_broker_that_is_away_at_first_is_waited_for_and_one_that_goes_comes_back(

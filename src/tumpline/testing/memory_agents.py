@@ -126,11 +126,14 @@ async def memory_agent(url: str, name: str, number: int, **wishes: Any) -> Async
 
 
 async def meet(*agents: MemoryAgent) -> None:
-    """Until each knows all others and their addresses. Raises: TimeoutError."""
+    """Until each knows all others (and none from before it started anew), and their addresses. Raises: TimeoutError."""
     for agent in agents:
-        others = {other.name: str(other.addresses[0]) for other in agents if other is not agent}
-        await agent.until(lambda: all(_claims(agent, name, address) for name, address in others.items()))  # noqa: B023
+        others = [other for other in agents if other is not agent]
+        await agent.until(lambda: all(_knows(agent, other) for other in others))  # noqa: B023
 
 
-def _claims(agent: MemoryAgent, name: str, address: str) -> bool:
-    return any(claim.startswith(address) for claim in agent.members.get(name, {}).get("claims", ()))
+def _knows(agent: MemoryAgent, other: MemoryAgent) -> bool:
+    known = agent.members.get(other.name)
+    if known is None or known["identity"] != other.agent.attachment.member.identity.hex():
+        return False
+    return any(claim.startswith(str(other.addresses[0])) for claim in known["claims"])

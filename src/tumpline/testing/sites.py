@@ -42,7 +42,8 @@ class Sites:
     def __init__(self, lab: Lab, directory: Path) -> None:
         self.lab = lab
         self._directory = directory
-        (directory / "run").mkdir()
+        self.runtime_dir = directory / "run"  # of all sites
+        self.runtime_dir.mkdir()
         self._relay: subprocess.Popen[bytes] | None = None
         self._broker = AmqpUrl()
         self._agents: list[SiteAgent] = []

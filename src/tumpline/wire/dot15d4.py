@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from fastcrc.crc16 import kermit as _crc16
+
 from tumpline.errors import MalformedError
 
 FRAME_OCTETS_MOST: Final = 127  # aMaxPhyPacketSize, with the FCS
@@ -41,24 +43,9 @@ class Head(NamedTuple):
     head_octets: int
 
 
-def _table() -> tuple[int, ...]:
-    values = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x8408 if value & 1 else 0)
-        values.append(value)
-    return tuple(values)
-
-
-_TABLE: Final = _table()
-
-
 def fcs(frame: bytes) -> bytes:
     """The check sequence that stands behind the frame (clause 7.2.11: ITU-T CRC-16, from zero, low octet first)."""
-    value = 0
-    for octet in frame:
-        value = value >> 8 ^ _TABLE[(value ^ octet) & 0xFF]
-    return value.to_bytes(2, "little")
+    return _crc16(frame).to_bytes(2, "little")
 
 
 def has_valid_fcs(frame: bytes) -> bool:

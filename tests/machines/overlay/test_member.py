@@ -43,6 +43,20 @@ def test_what_is_for_many_reaches_all_once(given: bytes | None) -> None:
     assert one.packets == []
 
 
+@pytest.mark.parametrize("given", [KEY, None], ids=["given", "identities"])
+def test_who_takes_bundles_only_hears_of_no_packets(given: bytes | None) -> None:
+    exchange = Exchange()
+    node = config(3, given_key=given, kinds=(), formats=(Format.BINARY,), addresses=(), node_id="dtn://three/")
+    one, two, three = joined(exchange, config(1, given_key=given), config(2, given_key=given), node)
+    mark = len(exchange.published)
+    one.send(ipv6("bbbb::1", "ff02::1"))
+    exchange.run()
+    assert (len(two.packets), three.packets) == (1, [])
+    assert not [key for key in exchange.keys_since(mark) if "m3" in key]
+    assert "m3" in [peer["name"] for peer in one.member.snapshot(exchange.now)["members"]]
+    assert one.member.send_bundle_message("m3", b"still there", exchange.now)
+
+
 @pytest.mark.parametrize("spoken", [Format.V1, Format.V0])
 def test_the_older_formats_both_ways(spoken: Format) -> None:
     exchange = Exchange()

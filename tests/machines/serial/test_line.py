@@ -140,3 +140,11 @@ def test_memory_of_frames_is_bounded() -> None:
     assert len(recent) == RECENT_MOST
     recent.add(b"late", 1.0 + RECENT_S)
     assert len(recent) == 1
+
+
+def test_a_probe_that_leaves_the_fcs_unexpectedly_is_told_of() -> None:
+    line = opened()
+    heard(line, *(OTHER[:2] + bytes([number]) + OTHER[3:] for number in range(9)))
+    assert line.problem == ""
+    heard(line, *(each + fcs(each) for each in (OTHER[:2] + bytes([number]) + OTHER[3:] for number in range(3))))
+    assert "write --trailer fcs" in line.problem

@@ -265,11 +265,22 @@ async def test_on_the_broker_for_newcomers_one_works_and_another_one_takes_over(
         assert second.machine.passing.counters.passed == 2
 
 
-async def test_the_broker_for_newcomers_cannot_divide_agents() -> None:
-    async with newcomers() as uri:
-        with pytest.raises(TumplineError, match="cannot divide agents among routers: use RabbitMQ, or --shards 1"):
-            async with routed_at(uri, shards=2):
-                pass
+async def test_the_broker_for_newcomers_divides_agents_as_rabbitmq_does() -> None:
+    async with (
+        newcomers() as uri,
+        routed_at(uri, name="east", shards=8) as east,
+        routed_at(uri, name="west", shards=8) as west,
+        memory_agent(uri, "a", 1, format="v1") as a,
+        memory_agent(uri, "b", 2, format="v0") as b,
+    ):
+        await meet(a, b)
+        for router in (east, west):
+            await knows(router, "a", "b")
+        await gave_way(east, [share for share in SHARES if preferred(share, ("east", "west")) == "west"])
+        for sequence in range(1, 4):
+            await a.ping("bbbb::2", sequence)
+            await b.ping("bbbb::1", sequence)
+        assert (set(a.replies.values()), set(b.replies.values())) == ({1}, {1})
 
 
 async def test_members_of_all_formats_ping_each_other(rabbitmq: Vhost) -> None:

@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import IO
 
 import pytest
@@ -30,6 +32,7 @@ SHARDS = 8
 EXCHANGE = "amq.topic"
 PAUSE_S = 0.01  # between two packets of one source
 PATIENCE_S = 40.0
+SOAK_S = 600.0
 
 
 class RouterProcess:
@@ -115,6 +118,21 @@ class Traffic:
                 self._came.clear()
                 await self._came.wait()
 
+    async def while_killed(self, victim: RouterProcess, vhost: Vhost, number: signal.Signals = signal.SIGKILL) -> int:
+        """Go on while a router is killed, until the broker knows. Returns: how many were under way in that time."""
+
+        def kill() -> None:
+            victim.end(number)
+            while f"tumpline router {victim.name}" in vhost.broker.connection_names(vhost.name):
+                pass  # each question is one to the broker
+
+        behind = sum(max(self.arrived[source], default=0) for source in SOURCES)
+        killed = asyncio.get_running_loop().run_in_executor(None, kill)
+        while not killed.done():
+            await self.flow(PAUSE_S)
+        await killed
+        return self.given.total() - behind
+
     def lost(self) -> int:
         """Of all sources; each of them in order and without repetition."""
         for source, numbers in self.arrived.items():
@@ -159,12 +177,13 @@ async def test_a_router_is_killed_under_traffic_and_the_others_go_on(rabbitmq: V
         async with traffic(rabbitmq) as flowing:
             await flowing.known()
             await flowing.flow(1.0)
+            under_way = 0
             for victim in processes[:2]:
-                await asyncio.to_thread(victim.end, signal.SIGKILL)
+                under_way += await flowing.while_killed(victim, rabbitmq)
                 await flowing.flows()
                 await flowing.flow(1.0)
             await flowing.settled()
-            assert flowing.lost() <= 200, "what two routers had fetched when they were killed"
+            assert flowing.lost() <= under_way, "more than what was under way until the broker noticed"
         assert await asyncio.to_thread(processes[2].end, signal.SIGTERM) == 0
     assert rabbitmq.queues() == set()
 
@@ -181,6 +200,35 @@ async def test_routers_that_come_and_end_in_order_lose_nothing(rabbitmq: Vhost, 
                 await flowing.settled()
                 assert flowing.lost() == 0
                 assert await asyncio.to_thread(west.end, signal.SIGINT) == 0
+    assert rabbitmq.queues() == set()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(SOAK_S + 120)
+async def test_ten_minutes_of_routers_that_come_and_go(rabbitmq: Vhost, tmp_path: Path) -> None:
+    random = Random(6)
+    alive = [RouterProcess(rabbitmq, f"router_{number}", tmp_path) for number in range(3)]
+    try:
+        for each in alive:
+            await asyncio.to_thread(each.ready)
+        async with traffic(rabbitmq) as flowing:
+            await flowing.known()
+            under_way, turn, ends_at = 0, len(alive), time.monotonic() + SOAK_S
+            while time.monotonic() < ends_at:
+                victim = alive.pop(random.randrange(len(alive)))
+                under_way += await flowing.while_killed(
+                    victim, rabbitmq, random.choice((signal.SIGKILL, signal.SIGTERM))
+                )
+                await flowing.flows()
+                alive.append(RouterProcess(rabbitmq, f"router_{turn}", tmp_path))
+                await asyncio.to_thread(alive[-1].ready)
+                turn += 1
+                await flowing.flow(random.uniform(0.5, 3.0))
+            await flowing.settled()
+            assert flowing.lost() <= under_way
+    finally:
+        for each in alive:
+            await asyncio.to_thread(each.end, signal.SIGTERM)
     assert rabbitmq.queues() == set()
 
 

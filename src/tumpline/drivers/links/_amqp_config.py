@@ -7,6 +7,8 @@ from typing import Annotated
 
 import msgspec
 
+from tumpline.drivers.ports import serial, tun
+from tumpline.drivers.ports._api import port_problems
 from tumpline.drivers.ports.serial import SerialConfig
 from tumpline.drivers.ports.tun import TunConfig
 from tumpline.wire.overlay import name_problem
@@ -51,6 +53,10 @@ class AmqpConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             problems.append(f"member: {problem}")
         if not self.url and "AMQP_URL" not in os.environ:
             problems.append('url: where is the broker? write such as "amqp://user:password@host/" (or set AMQP_URL)')
+        if self.tun is not None:
+            problems += port_problems(tun.SPEC, self.tun)
+        if self.serial is not None:
+            problems += port_problems(serial.SPEC, self.serial)
         if problems:
             raise ValueError("; ".join(problems))  # msgspec adds where it stands
 

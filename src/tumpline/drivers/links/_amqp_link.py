@@ -12,14 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tumpline.drivers.amqp import AmqpUrl
 from tumpline.drivers.links._amqp_config import AmqpConfig
 from tumpline.drivers.links._amqp_transfers import NO_PATH, Transfers
 from tumpline.drivers.links._api import LinkContext, LinkHost
 from tumpline.drivers.links._units import release
-from tumpline.drivers.overlay import Attachment, AttachmentConfig, SessionAway, SessionFailed, SessionLost
+from tumpline.drivers.overlay import (
+    Attachment,
+    AttachmentConfig,
+    SessionAway,
+    SessionFailed,
+    SessionJoined,
+    SessionLost,
+)
 from tumpline.drivers.overlay.events import Congested, Drained, PortUp
 from tumpline.drivers.overlay.keys import new_identity, read_identity, read_key, read_pins
 from tumpline.drivers.ports import serial, tun
@@ -48,6 +55,14 @@ class _Peer:
         self.outbound = False
 
 
+class _Away(NamedTuple):
+    """The broker cannot be reached."""
+
+    reason: str
+    failures: int
+    retry_at: float
+
+
 class AmqpLink:
     """BundleLink over a session of the overlay. Made by SPEC.open. Raises: ConfigError (a key file is none)."""
 
@@ -67,6 +82,7 @@ class AmqpLink:
             str, bytes
         ] = {}  # members (and their lives) that ended a session: they ask when they want one
         self._present: set[str] = set()  # members that are nodes
+        self._away: _Away | None = None
         self._is_congested = False
         self._is_stopping = False
         self._turn_asked: asyncio.Handle | None = None
@@ -81,6 +97,7 @@ class AmqpLink:
             KeyMismatch: lambda event: self._notice("peer_refused", member=event.name, reason=event.reason),
             SessionLost: lambda event: self._notice("broker_lost", reason=event.reason),
             SessionAway: self._on_away,
+            SessionJoined: self._on_session,
             SessionFailed: lambda event: self._notice("session_failed", reason=str(event.error)),
             Congested: lambda _: self._congested(True),
             Drained: lambda _: self._congested(False),
@@ -160,8 +177,13 @@ class AmqpLink:
             handler(event)
 
     def _on_away(self, event: SessionAway) -> None:
+        failures = self._away.failures if self._away is not None else 0
+        self._away = _Away(event.reason, failures + 1, self._now() + event.retry_s)
         self._begun.set()
         self._notice("connection_failed", address=str(self._attachment_config.url), reason=event.reason)
+
+    def _on_session(self, _: SessionJoined) -> None:
+        self._away = None
 
     def _on_port_up(self, event: PortUp) -> None:
         """The session shall know where its packets belong."""
@@ -376,9 +398,34 @@ class AmqpLink:
             "kind": "amqp",
             "listening": [self._config.member] if joined else [],
             "sessions": sessions,
-            "dialling": list(self._wanted),
+            "dialling": self._dialling(),
             "overlay": self._attachment.describe() if self._attachment is not None else {},
         }
+
+    def _dialling(self) -> list[dict[str, Any]]:
+        """Whom we try to reach, as diallers of other links tell it."""
+        up = {peer.name for peer in self._by_path.values()}
+        found: list[dict[str, Any]] = [
+            {
+                "address": name,
+                "peer": str(node) if node is not None else None,
+                "connected": name in up,
+                "failures": 0,
+                "last_failure": "",
+                "retry_in_s": 0.0,
+            }
+            for name, node in self._wanted.items()
+        ]
+        if self._away is not None:
+            reason, failures, retry_at = self._away
+            broker = {
+                "address": str(self._attachment_config.url),
+                "peer": None,
+                "connected": False,
+                "failures": failures,
+            }
+            found.append(broker | {"last_failure": reason, "retry_in_s": round(max(0.0, retry_at - self._now()), 3)})
+        return found
 
 
 def attachment_config(config: AmqpConfig, node_id: str) -> AttachmentConfig:

@@ -92,7 +92,9 @@ class SessionQueue:
         await self.channel.consume(self._queue, handler, no_ack=True, exclusive=True)
 
 
-_REMEDY: Final = "stop it, or join under another name (--name)"
+_REMEDY: Final = (
+    "stop it, or join under another name (--name); of one that lost its network the broker knows within half a minute"
+)
 
 
 async def _find_exchange(connection: AmqpConnection, exchange: str) -> None:

@@ -25,7 +25,15 @@ from tumpline.drivers.overlay._session import (
     older_agents,
     router_is_there,
 )
-from tumpline.drivers.overlay.events import Congested, Drained, SessionAway, SessionFailed, SessionJoined, SessionLost
+from tumpline.drivers.overlay.events import (
+    Congested,
+    Drained,
+    OlderRouterSeen,
+    SessionAway,
+    SessionFailed,
+    SessionJoined,
+    SessionLost,
+)
 from tumpline.drivers.ports._api import PacketPort
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
@@ -74,6 +82,8 @@ class Attachment:
         self.taps: list[Tap] = []
         self._loop = asyncio.get_running_loop()
         self._ports: dict[PacketKind, PacketPort] = {}
+        self._is_paused = False  # the broker is slower than the ports
+        self._why = ""  # we ended a connection ourselves
         self._listeners: list[Callable[[Any], None]] = []
         self._joined: _Joined | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -154,6 +164,7 @@ class Attachment:
 
     def _lost(self, reason: str) -> None:
         """The connection ended by itself; another is tried."""
+        reason, self._why = self._why or reason, ""
         self.counts.losses += self.is_joined
         self.counts.last_loss = reason
         self._leave_session()
@@ -185,7 +196,7 @@ class Attachment:
     def _start_over(self, reason: str) -> None:
         """The session is of no use any more although the connection is there: another connection mends it."""
         if self._joined is not None:
-            self.counts.last_loss = reason
+            self._why = self._why or reason
             self._tasks.start(self._joined.connection.close(), "closing")
 
     def _now(self) -> float:
@@ -202,6 +213,8 @@ class Attachment:
         except BaseException:
             del self._ports[port.kind]
             raise
+        if self._is_paused:
+            port.pause()
 
     def _from_port(self, port: str, batch: PacketBatch) -> None:
         """These came out of it."""
@@ -267,11 +280,15 @@ class Attachment:
 
     def _pause(self) -> None:
         self.counts.pauses += 1
+        self._is_paused = True
         for port in self._ports.values():
             port.pause()
         self._tell(Congested())
 
     def _resume(self) -> None:
+        if not self._is_paused:
+            return
+        self._is_paused = False
         for port in self._ports.values():
             port.resume()
         self._tell(Drained())
@@ -329,6 +346,9 @@ class Attachment:
             there = await router_is_there(joined.connection, self.config.member.name)
             self.member.older_router(there, self._now())
             self.turn()
+            if there is not joined.has_older_router:
+                joined.has_older_router = there
+                self._tell(OlderRouterSeen(there))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(joined.look.wait(), ROUTER_LOOK_S)
             joined.look.clear()
@@ -351,6 +371,7 @@ class _Joined:
         self.connection = connection
         self.queue = queue
         self.changes: deque[BindingsChanged] = deque()  # not yet made; the first is under way
+        self.has_older_router = False
         self.look = asyncio.Event()  # somebody says that a router may have come or gone
 
 

@@ -36,6 +36,12 @@ class Drained(NamedTuple):
     """It took what waited: ports go on."""
 
 
+class OlderRouterSeen(NamedTuple):
+    """An older router began, or ended, to pass on what we say."""
+
+    is_there: bool
+
+
 class PortUp(NamedTuple):
     """A port is there (again)."""
 

@@ -42,7 +42,8 @@ def read_key(path: Path, option: str = "--key") -> bytes:
 
 def _octets(content: bytes) -> bytes | None:
     """The key that stands there in one of the three ways."""
-    if len(content) == KEY_OCTETS:
+    # By chance 32 octets are never all printable: who wrote so many letters wrote a passphrase.
+    if len(content) == KEY_OCTETS and not (content.isascii() and content.decode().isprintable()):
         return content
     text = content.strip()
     for decode in (binascii.unhexlify, lambda each: base64.b64decode(each, validate=True)):

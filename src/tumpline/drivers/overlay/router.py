@@ -120,7 +120,7 @@ class RouterAttachment:
         session.channel.on_closed = lambda error: self._start_over(str(error))
         session.channel.on_cancelled = lambda _: self._start_over("somebody deleted our queue")
         await session.consume(self._told)
-        sharded = self.config.router.topology is None and self.config.router.shards > 1
+        sharded = self.config.router.is_sharded
         queues = ShareQueues(connection, self.config.exchange, self.config.queues, is_sharded=sharded)
         joined = self._joined = _Joined(connection, session.channel, queues)
         self.machine.joined(self._now())

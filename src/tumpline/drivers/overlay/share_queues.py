@@ -12,7 +12,6 @@ from tumpline.errors import RefusedError
 from tumpline.machines.packet_router import packet_patterns
 
 PRECONDITION_FAILED: Final = 406
-NOT_IMPLEMENTED: Final = 540
 _ATTEMPTS: Final = 5  # at a queue that goes with somebody else's last consumer while we are about to consume
 # Sources that were heard of are bound to their share here; whoever was not is caught by the alternate exchange. The first
 # is named in the second's arguments, so that both are there or none.
@@ -121,15 +120,8 @@ class ShareQueues:
         await channel.declare_exchange(STRANGERS, "fanout", auto_delete=True)
         arguments = {"alternate-exchange": STRANGERS}
         await channel.declare_exchange(SOURCES, "topic", auto_delete=True, arguments=arguments)
-        try:
-            for pattern in packet_patterns("*"):
-                await channel.bind_exchange(SOURCES, self._exchange, pattern)
-        except AmqpError as error:
-            if error.code == NOT_IMPLEMENTED:
-                raise RefusedError(
-                    "this broker cannot divide agents among routers: use RabbitMQ, or --shards 1"
-                ) from error
-            raise
+        for pattern in packet_patterns("*"):
+            await channel.bind_exchange(SOURCES, self._exchange, pattern)
         await channel.close()
 
     async def _declare(self, share: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from tumpline.errors import ConfigError
 from tumpline.machines.packets import PacketBatch, PacketKind
 
 
@@ -56,3 +57,12 @@ class PortSpec(NamedTuple):
     summary: str
     config: type[Any]  # a msgspec.Struct (kw_only, forbid_unknown_fields), every field documented
     open: Callable[[Any], PacketPort]
+
+
+def port_problems(spec: PortSpec, config: Any) -> list[str]:
+    """What is wrong with a port's table, told before anything is opened; nothing if it can be tried."""
+    try:
+        spec.open(config)
+    except ConfigError as error:
+        return error.problems
+    return []

@@ -144,7 +144,7 @@ class Configured:
             yield conf / "all/forwarding"
 
     def _why(self, error: OSError, wanted: Wanted) -> str:
-        if error.errno not in (errno.EPERM, errno.EACCES):
+        if error.errno != errno.EPERM:
             return f"interface {self.name} cannot be configured: {error.strerror}"
         steps = [premade(self.name), f"ip link set {self.name} up mtu {wanted.mtu}"]
         steps += [f"ip address add {each} dev {self.name}" for each in wanted.addresses]

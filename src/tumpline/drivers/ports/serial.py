@@ -204,7 +204,8 @@ class SerialPort:
 
     def describe(self) -> dict[str, Any]:
         """See PacketPort."""
-        state = {"name": self.name, "is_open": self._fd >= 0, "is_paused": self._is_paused, "problem": self._problem}
+        problem = self._problem or self._line.problem
+        state = {"name": self.name, "is_open": self._fd >= 0, "is_paused": self._is_paused, "problem": problem}
         return state | self._facts() | self._line.snapshot()
 
 

@@ -71,7 +71,7 @@ class Memo:
 class Content:
     """The message that is being received on a channel. `start`, `header`, `body`: the last two say when it is whole."""
 
-    __slots__ = ("_left", "_parts", "is_too_long", "length", "method", "properties", "route", "tag")
+    __slots__ = ("_parts", "is_too_long", "left", "length", "method", "properties", "route", "tag")
 
     def __init__(self) -> None:
         self.method: Method | None = None  # a return or something that was asked for; a delivery has a route instead
@@ -80,7 +80,7 @@ class Content:
         self.length = -1
         self.properties = Properties()
         self.is_too_long = False
-        self._left = 0
+        self.left = 0  # octets of the body that are still to come
         self._parts: list[bytes] = []
 
     @property
@@ -104,19 +104,19 @@ class Content:
         """Raises: MalformedError."""
         if self.length >= 0 or self.is_idle:
             raise MalformedError("AMQP: a content header where none was to come")
-        self.length = self._left = length
+        self.length = self.left = length
         self.properties = properties
         self.is_too_long = length > octets_most
         return length == 0
 
     def body(self, payload: memoryview) -> bool:
         """A part that is not the whole; see `whole` for the one that is. Raises: MalformedError."""
-        if self.length < 0 or len(payload) > self._left:
+        if self.length < 0 or len(payload) > self.left:
             raise MalformedError("AMQP: a body where none was to come")
-        self._left -= len(payload)
+        self.left -= len(payload)
         if not self.is_too_long:
             self._parts.append(bytes(payload))
-        return self._left == 0
+        return self.left == 0
 
     def joined(self) -> bytes:
         """All parts."""

@@ -10,7 +10,7 @@ from tumpline.machines.overlay.older_packets import key_of
 from tumpline.machines.overlay.routes import generations_of
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.agent_keys import COMPONENT_READY, SESSION_CONTROL, Direction, Topic, control_key
-from tumpline.wire.overlay import WHO, Format, OverlayKey, Purpose
+from tumpline.wire.overlay import WHO, Format, OverlayKey, Purpose, Role
 from tumpline.wire.packet_json import Generation
 
 HELLOS: Final = str(OverlayKey(Purpose.HELLO, "", "*"))
@@ -20,7 +20,8 @@ _STARTED: Final = {PacketKind.IP: Topic.TUN_STARTED, PacketKind.FRAME: Topic.SER
 def bindings_of(config: MemberConfig, is_router_there: bool) -> tuple[str, ...]:
     """All of them. What agents say to all is heard unless a router of ours passes it on."""
     found = [HELLOS, WHO, str(OverlayKey(Purpose.BUNDLE, config.name, "*"))]
-    if Format.BINARY in config.formats and config.kinds:
+    takes_packets = bool(config.kinds) or config.role is Role.ROUTER
+    if Format.BINARY in config.formats and takes_packets:
         found += [str(OverlayKey(Purpose.PACKET, config.name, "*")), str(OverlayKey(Purpose.FLOOD, "", "*"))]
     for generation in generations_of(config.formats):
         if generation is Generation.V1:

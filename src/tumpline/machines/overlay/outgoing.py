@@ -173,7 +173,7 @@ class Outgoing:
         if not packets:
             return
         self._counters.flooded += len(packets)
-        members = [peer for peer in self._directory.peers.values() if self._hears_floods(peer)]
+        members = [peer for peer in self._directory.peers.values() if self._hears_floods(peer, batch.kind)]
         sealed = [peer for peer in members if self._ways.can_seal_for(peer)]
         if sealed:
             # Frames go with what the radio knows of them; none of them has been taken apart or left out.
@@ -183,10 +183,13 @@ class Outgoing:
             for packet in packets:
                 self._publish_older(route, packet, batch.kind, now)
 
-    def _hears_floods(self, peer: Peer) -> bool:
-        """Routers hear what we say in an older format; if we have none, there may be one that translates."""
-        if peer.hello is None or peer.hello.role is wire.Role.MEMBER:
+    def _hears_floods(self, peer: Peer, kind: PacketKind) -> bool:
+        """Members that have a port for such packets (to others they would come back, and those would count as gone). Routers
+        hear what we say in an older format; if we have none, there may be one that translates."""
+        if peer.hello is None:
             return True
+        if peer.hello.role is wire.Role.MEMBER:
+            return kind in peer.hello.kinds
         return not self._ways.generations and self._ways.is_translated_by(peer)
 
     def _is_hairpin(self, packet: bytes | memoryview, kind: PacketKind) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from tumpline.machines.impairment import Chance, ImpairedLink, Impairment
+from tumpline.machines.impairment import FRAME_COST_OCTETS, Chance, ImpairedLink, Impairment
 from tumpline.machines.packet_router.keys import Form
 from tumpline.machines.packet_router.topology import Reach
 
-PAIRS_MOST: Final = 4096  # of agents; each holds up to the memory of an ImpairedLink only while packets are under way
+PAIRS_MOST: Final = 4096  # of agents
+HELD_OCTETS_MOST: Final = 256 << 20  # of all pairs together; a second of 1 Gbit/s, twice
 
 
 class Way(NamedTuple):
@@ -25,10 +26,16 @@ class Impairments:
 
     def __init__(self, everywhere: Impairment | None, reach: Reach | None, random: Chance) -> None:
         self.everywhere = everywhere
-        self.refused = 0
+        self.refused = 0  # packets for which there was no room
+        self._held_octets = 0
         self._reach = reach or {}
         self._random = random
         self._links: dict[Way, ImpairedLink] = {}
+
+    @property
+    def is_used(self) -> bool:
+        """Whether packets are under way, or were."""
+        return bool(self._links)
 
     def between(self, source: str, target: str) -> Impairment | None:
         """None: nothing befalls packets from here to there."""
@@ -37,15 +44,17 @@ class Impairments:
 
     def receive(self, way: Way, impairment: Impairment, packet: bytes, now: float) -> None:
         """One goes in."""
-        link = self._links.get(way)
-        if link is None:
-            if len(self._links) >= PAIRS_MOST:
-                self._tidy()
-            if len(self._links) >= PAIRS_MOST:
-                self.refused += 1
-                return
-            link = self._links[way] = ImpairedLink(impairment, self._random)
+        if way not in self._links and len(self._links) >= PAIRS_MOST:
+            self._tidy()
+        if self._held_octets >= HELD_OCTETS_MOST or (way not in self._links and len(self._links) >= PAIRS_MOST):
+            self.refused += 1
+            return
+        if way not in self._links:
+            self._links[way] = ImpairedLink(impairment, self._random)
+        link = self._links[way]
+        before = link.held
         link.receive((packet,), now)
+        self._held_octets += (link.held - before) * _cost(packet)  # none where it was lost, two where it was doubled
 
     def due(self, now: float) -> Iterator[tuple[Way, bytes]]:
         """Those that come out by now, in order for each pair."""
@@ -53,6 +62,7 @@ class Impairments:
             at = link.next_timeout()
             if at is not None and at <= now:
                 for packet in link.due(now):
+                    self._held_octets -= _cost(packet)
                     yield way, packet
 
     def next_timeout(self) -> float | None:
@@ -67,15 +77,12 @@ class Impairments:
             for way, link in self._links.items()
         ]
 
-    def change(self, impairment: Impairment | None, now: float) -> None:
-        """From now on this befalls packets everywhere where the topology says nothing else."""
-        before, self.everywhere = self.everywhere, impairment
-        for link in self._links.values():
-            if link.impairment == before:
-                link.change(impairment or Impairment(), now)
-
     def _tidy(self) -> None:
         self._links = {way: link for way, link in self._links.items() if link.held}
+
+
+def _cost(packet: bytes) -> int:
+    return len(packet) + FRAME_COST_OCTETS
 
 
 def _counts(link: ImpairedLink) -> dict[str, int]:

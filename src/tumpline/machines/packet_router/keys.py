@@ -71,7 +71,7 @@ class Via(NamedTuple):
     """A sealed batch that a member asks the router to pass on."""
 
     destination: str
-    source: str
+    name: str
 
 
 def packets_of(key: str) -> Packets | Via | None:

@@ -54,7 +54,7 @@ class Passing:
         counters.received += len(messages)
         for message in messages:
             key = message.routing_key
-            meaning = meanings[key] if key in meanings else self._meaning(key)
+            meaning = meanings[key] if key in meanings else self.meaning(key)
             try:
                 if meaning is None:
                     counters.malformed += 1
@@ -89,7 +89,10 @@ class Passing:
             self._absent.clear()
         self._absent[routing_key] = now + ABSENT_S
 
-    def _meaning(self, key: str) -> Packets | Via | None:
+    def meaning(self, key: str) -> Packets | Via | None:
+        """As `packets_of`, remembered."""
+        if key in self._meanings:
+            return self._meanings[key]
         if len(self._meanings) >= KEYS_MOST:
             self._meanings.clear()
         meaning = self._meanings[key] = packets_of(key)
@@ -115,7 +118,7 @@ class Passing:
 
     def _take_sealed(self, via: Via, body: bytes, now: float) -> None:
         """Passed on as it is: only who shares its key could open it."""
-        source = self.directory.is_there(via.source, now)
+        source = self.directory.is_there(via.name, now)
         target = self.directory.agents.get(via.destination)
         if source is None or not self._is_counted(source, len(body)):
             self.counters.refused += source is None

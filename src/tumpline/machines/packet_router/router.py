@@ -19,7 +19,7 @@ from tumpline.machines.packet_router.counters import Counters
 from tumpline.machines.packet_router.directory import Directory
 from tumpline.machines.packet_router.fellows import Fellows
 from tumpline.machines.packet_router.impaired import Impairments
-from tumpline.machines.packet_router.keys import CONTROL_PATTERNS, packet_patterns, packets_of, receiver_of
+from tumpline.machines.packet_router.keys import CONTROL_PATTERNS, packet_patterns, receiver_of
 from tumpline.machines.packet_router.news import News
 from tumpline.machines.packet_router.outputs import JSON, Bind, Cancel, Output, Subscribe, Unbind
 from tumpline.machines.packet_router.passing import Passing
@@ -53,6 +53,11 @@ class RouterConfig(NamedTuple):
     def name(self) -> str:
         """Of this router in the session."""
         return self.member.name
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether sources are bound by name, each to its share."""
+        return self.topology is None and self.shards > 1
 
     @property
     def plan(self) -> str:
@@ -101,6 +106,8 @@ class PacketRouter:
         self._bound_version = 0
         self._tidy_at = 0.0
         self._is_joined = False
+        self._deadline: float | None = None
+        self._is_stale = True
 
     @property
     def bindings(self) -> tuple[str, ...]:
@@ -131,6 +138,7 @@ class PacketRouter:
         self._presence.left()
         self._presence.outputs.clear()
         self._outputs.clear()
+        self._is_stale = True
 
     def leave(self) -> None:
         """Good-bye, before the connection is closed in order."""
@@ -155,9 +163,11 @@ class PacketRouter:
     def packets(self, share: str, messages: Sequence[Message], now: float) -> None:
         """Messages of a share. Their bodies may be views that die with this call."""
         self.passing.take(self._shares.received(share, messages, now), now)
-        if self.config.shards > 1 and share in self._queues:
+        if self.config.is_sharded:
             self._bind_strangers(share, messages)
-        self._settle()
+        # Looking for the first deadline takes longer than passing on a packet; packets alone seldom move it.
+        impairments = self.passing.writing.impairments
+        self._settle(is_stale=impairments.is_used or self._shares.is_waiting or bool(self._shares.tasks))
 
     def told(self, messages: Sequence[Message], now: float) -> None:
         """Messages of the router's own queue."""
@@ -184,10 +194,6 @@ class PacketRouter:
             self.directory.forget(name)
         self._settle()
 
-    def impair(self, impairment: Impairment | None, now: float) -> None:
-        """From now on this befalls packets everywhere where the topology says nothing else."""
-        self.passing.writing.impairments.change(impairment, now)
-
     # ---- time and results --------------------------------------------------------------------------------------------
 
     def outputs(self) -> list[Output]:
@@ -197,10 +203,12 @@ class PacketRouter:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is wanted."""
-        parts = (self._shares, self._fellows, self._presence, self.passing.writing.impairments)
-        times = [part.next_timeout() for part in parts]
-        times.append(self._tidy_at if self._is_joined else None)
-        return min((at for at in times if at is not None), default=None)
+        if self._is_stale:
+            parts = (self._shares, self._fellows, self._presence, self.passing.writing.impairments)
+            times = [part.next_timeout() for part in parts]
+            times.append(self._tidy_at if self._is_joined else None)
+            self._deadline, self._is_stale = min((at for at in times if at is not None), default=None), False
+        return self._deadline
 
     def handle_timeout(self, now: float) -> None:
         """Impaired packets, shares that were not released, what is old."""
@@ -230,8 +238,9 @@ class PacketRouter:
         ):
             self.passing.take_opened(opened, now)
 
-    def _settle(self) -> None:
-        """Turn what the parts want into outputs."""
+    def _settle(self, *, is_stale: bool = True) -> None:
+        """Turn what the parts want into outputs. `is_stale`: the first deadline may be another one."""
+        self._is_stale = self._is_stale or is_stale
         if self._presence.outputs:
             self._outputs += self._presence.outputs
             self._presence.outputs.clear()
@@ -243,7 +252,7 @@ class PacketRouter:
             self._fellows.tell_learned(self.passing.learned, self.directory.changed)
             self.passing.learned.clear()
             self.directory.changed.clear()
-        if self.config.shards > 1 and self._bound_version != self.directory.version:
+        if self.config.is_sharded and self._bound_version != self.directory.version:
             self._bind_sources()
 
     def _do(self, step: Step, share: str) -> None:
@@ -278,8 +287,8 @@ class PacketRouter:
     def _bind_strangers(self, share: str, messages: Sequence[Message]) -> None:
         """Who comes by a share that is not its own has lost its binding (or never had one)."""
         for key in {message.routing_key for message in messages}:
-            meaning = packets_of(key)
-            name = getattr(meaning, "name", None) or getattr(meaning, "source", None)
+            meaning = self.passing.meaning(key)
+            name = None if meaning is None else meaning.name
             if name in self._bound and self._share_of(name) != share:
                 self._outputs.append(Bind(self._share_of(name), packet_patterns(name)))
 

@@ -133,6 +133,11 @@ class Shares:
     # ---- the other routers -------------------------------------------------------------------------------------------
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether something is held."""
+        return any(share.state is State.WAITING for share in self._shares.values())
+
+    @property
     def routers(self) -> Mapping[str, frozenset[str]]:
         """The others."""
         return self._routers

@@ -20,8 +20,7 @@ def snapshot_of(name: str, directory: Directory, passing: Passing, shares: Share
     return {
         "router": name,
         "topology": passing.topology.configuration_id if passing.topology else None,
-        "counters": asdict(passing.counters)
-        | {"agents_refused": directory.refused, "handover_dropped": shares.dropped},
+        "counters": asdict(passing.counters) | _refused(directory, passing, shares),
         "agents": [_agent(agent, sorted(addresses.get(agent.name, ())), now) for agent in directory],
         "routers": sorted(shares.routers),
         "shares_fed": list(shares.fed()),
@@ -53,3 +52,12 @@ def _format(agent: Agent) -> str:
         return "as it comes"
     older = "" if agent.generation is None else agent.generation.name.lower()
     return "+".join(filter(None, ("binary" if agent.has_binary else "", older)))
+
+
+def _refused(directory: Directory, passing: Passing, shares: Shares) -> dict[str, int]:
+    """For want of room."""
+    return {
+        "agents_refused": directory.refused,
+        "handover_dropped": shares.dropped,
+        "impaired_refused": passing.writing.impairments.refused,
+    }

@@ -18,6 +18,8 @@ from tumpline.wire.dot15d4 import FCS_OCTETS, FrameType, fcs, has_valid_fcs
 from tumpline.wire.radio import RadioFacts, encode_facts
 
 FRAME_OCTETS_LEAST: Final = 3  # an acknowledgement without its FCS is the shortest frame there is
+# So many frames do not end in what looks like their FCS by chance: of one, it is 1 in 65,536.
+FRAMES_TO_TELL: Final = 3
 # In place of the FCS: RSSI in dBm, then one bit that the FCS was right, and the LQI (TI CC2420 data sheet, section 16.1).
 _FCS_WAS_RIGHT: Final = 0x80
 
@@ -34,6 +36,7 @@ class Counters:
     bad_fcs: int = 0  # came altered
     malformed: int = 0  # too short or too long for a frame
     acknowledgements: int = 0  # which the probe itself answers with, in time: they do not cross
+    ends_in_fcs: int = 0  # although the probe is said to take it away
     echoes: int = 0  # were in this air a moment ago, whether we heard or sent them
 
 
@@ -89,6 +92,13 @@ class SerialLine:
         """For people."""
         return asdict(self.counts) | self._dialect.snapshot()
 
+    @property
+    def problem(self) -> str:
+        """What its user should mend; or nothing."""
+        if self.counts.ends_in_fcs < FRAMES_TO_TELL:
+            return ""
+        return "frames end with their FCS, and distant radios send it as part of them: write --trailer fcs"
+
     # ---- from the probe ---------------------------------------------------------------------------------------------
 
     def _accept(self, frame: bytes, now: float) -> tuple[bytes, bytes] | None:
@@ -104,6 +114,8 @@ class SerialLine:
                 self.counts.bad_fcs += 1
                 return None
             frame, facts = stripped
+        elif has_valid_fcs(frame):
+            self.counts.ends_in_fcs += 1
         if self._is_for_the_radio_alone(frame):
             self.counts.acknowledgements += 1
             return None

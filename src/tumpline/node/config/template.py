@@ -16,7 +16,7 @@ from tumpline.node.registry import Registry, load_registry
 from tumpline.wire.eid import Eid
 
 # Shown where there is no default.
-EXAMPLES = {
+EXAMPLES: dict[str, Any] = {
     "address": "relay.example:4556",
     "directory": "inbox",
     "duration": "10m",
@@ -28,11 +28,13 @@ EXAMPLES = {
     "name": "ground",
     "peer": "dtn://rover/",
     "rate": "128 kbit/s",
+    "routes": [{"to": "bbbb:2::/64", "node": "dtn://relay/"}],
     "service": "org.example.Agent",
     "socket": "control.sock",
     "start": "+30s",
     "state_dir": "state",
     "token_file": "control.token",
+    "tun": {"addresses": ["bbbb:1::1/64"]},
 }
 
 _HEAD = """\

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from tumpline.node.control import sockets
 
 ANSWER_OCTETS_MOST: Final = 16 << 20  # of a router with thousands of members
 ANSWER_S: Final = 5.0
+PROBE_S: Final = 0.2
 
 
 def directory(kind: str) -> Path:
@@ -49,6 +51,7 @@ class StatusSocket:
 
     async def start(self) -> None:
         """Raises: StateError with the remedy."""
+        _clear(self.path.parent)
         listener = sockets.listen(self.path)
         self._server = await asyncio.start_unix_server(self._answer, sock=listener)
 
@@ -67,6 +70,19 @@ class StatusSocket:
             self._server.close()
             self._server = None
             self.path.unlink(missing_ok=True)
+
+
+def _clear(directory: Path) -> None:
+    """Of sockets that killed processes left behind."""
+    for path in directory.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX) as probe, sockets.reachable(path) as short:
+            probe.settimeout(PROBE_S)
+            try:
+                probe.connect(short)
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue  # it has gone meanwhile, or has much to do
 
 
 async def ask(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ dropped and counted. A crash between the packet's delivery and its commit delive
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from ipaddress import ip_network
@@ -15,9 +15,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from tumpline.drivers.ports import memory, tun
-from tumpline.drivers.ports._api import PacketPort
-from tumpline.drivers.ports.memory import MemoryPortConfig
+from tumpline.drivers.ports import tun
+from tumpline.drivers.ports._api import PacketPort, port_problems
 from tumpline.drivers.ports.tun import TunConfig
 from tumpline.errors import MalformedError, NoRoomError, StorageError
 from tumpline.machines.contract import Octets
@@ -60,13 +59,11 @@ class GatewayConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Take only packets whose source lies behind the node that sent them, by `routes`."""
     tun: TunConfig | None = None
     """The device. Its routes are those of the gateway, besides what is written here."""
-    memory: MemoryPortConfig | None = None
-    """In place of a device: a program that embeds the node is the machine behind it."""
 
     def __post_init__(self) -> None:
         problems = _problems(self.routes)
-        if self.tun is not None and self.memory is not None:
-            problems.append("memory: there is a tun already; remove one of them")
+        if self.tun is not None:
+            problems += port_problems(tun.SPEC, self.tun)
         if problems:
             raise ValueError("; ".join(problems))  # msgspec adds where it stands
 
@@ -76,20 +73,23 @@ class IpGatewayService:
 
     name = "ip_gateway"
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, open_port: Callable[[TunConfig], PacketPort] = tun.SPEC.open) -> None:
+        """`open_port` is for programs that embed the node and are the machine behind its port."""
         self._config = config
         routes = tuple(IpRoute(ip_network(each.to), str(Eid.parse(each.node).node)) for each in config.routes)
         self._machine = IpGateway(
             IpGatewayConfig(routes, config.gather_s, config.gather_octets, config.lifetime_s, config.check_sources)
         )
-        self._port: PacketPort = memory.SPEC.open(MemoryPortConfig())  # until `start`
+        self._open_port = open_port
+        self._port: PacketPort | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._unstored_octets = 0
         self._is_up = False
 
     @property
     def port(self) -> PacketPort:
-        """For whoever embeds the node."""
+        """Once it was started."""
+        assert self._port is not None
         return self._port
 
     # ---- life --------------------------------------------------------------------------------------------------------
@@ -98,14 +98,22 @@ class IpGatewayService:
         self._ctx = ctx
         self._lifetime_ms = int(self._config.lifetime_s * 1000)
         self._demux = ctx.demux_for(self.name)
-        elsewhere = [each.to for each in self._config.routes if not ctx.is_local(Eid.parse(each.node))]
-        self._port = _port(self._config, elsewhere)
+        self._port = self._open_port(self._device())
         await self._port.start(self)
+
+    def _device(self) -> TunConfig:
+        """One that is handed what is for networks of other nodes."""
+        device = self._config.tun or TunConfig()
+        if device.fd >= 0:
+            return device  # its interface is configured already
+        elsewhere = [each.to for each in self._config.routes if not self._ctx.is_local(Eid.parse(each.node))]
+        return msgspec.structs.replace(device, routes=[*device.routes, *elsewhere])
 
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        await self._port.stop()
+        if self._port is not None:
+            await self._port.stop()
 
     def port_up(self, **facts: Any) -> None:
         """See PortHost."""
@@ -134,13 +142,13 @@ class IpGatewayService:
             adu = Adu(to, Octets(outgoing.payload), self._demux, self._lifetime_ms)
             self._ctx.send(adu).add_done_callback(partial(self._stored, outgoing))
         if self._unstored_octets > UNSTORED_OCTETS_MOST:
-            self._port.pause()
+            self.port.pause()
         self._arm()
 
     def _stored(self, outgoing: Outgoing, answer: asyncio.Future[str]) -> None:
         self._unstored_octets -= len(outgoing.payload)
         if self._unstored_octets <= UNSTORED_OCTETS_MOST and self._is_up:
-            self._port.resume()
+            self.port.resume()
         error = None if answer.cancelled() else answer.exception()
         if error is None:
             return
@@ -168,7 +176,7 @@ class IpGatewayService:
                 continue
             batch = self._packets(delivery)
             if batch is not None:
-                self._port.write(batch)
+                self.port.write(batch)
         self._ctx.done([(delivery.seq, NOTHING) for delivery in deliveries])
 
     def _packets(self, delivery: Delivery) -> PacketBatch | None:
@@ -182,7 +190,7 @@ class IpGatewayService:
         return self._machine.received(node, payload, age_ms / 1000)
 
     def describe(self) -> dict[str, Any]:
-        return {**asdict(self._machine.counters), "port": self._port.describe()}
+        return {**asdict(self._machine.counters), "port": self.port.describe()}
 
 
 def _problems(routes: Iterable[RouteConfig]) -> list[str]:
@@ -199,16 +207,6 @@ def _problems(routes: Iterable[RouteConfig]) -> list[str]:
         except MalformedError as error:
             problems.append(f"routes: {error}")
     return problems
-
-
-def _port(config: GatewayConfig, elsewhere: Sequence[str]) -> PacketPort:
-    """The device that is to hand us what is for these networks. Raises: ConfigError."""
-    if config.memory is not None:
-        return memory.SPEC.open(config.memory)
-    device = config.tun or TunConfig()
-    if device.fd < 0:  # else its interface is configured already
-        device = msgspec.structs.replace(device, routes=[*device.routes, *elsewhere])
-    return tun.SPEC.open(device)
 
 
 SPEC = ServiceSpec(

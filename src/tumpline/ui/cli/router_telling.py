@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from tumpline.node.overlay.router import RouterProgram
 
 # Shown in this order, and only what is not zero.
-_LOSSES = ("malformed", "lossy", "unreachable", "returned", "own", "refused", "agents_refused", "handover_dropped")
+_LOSSES = ("malformed", "lossy", "unreachable", "returned", "own", "refused", "unopened")
+_NO_ROOM = ("agents_refused", "handover_dropped", "impaired_refused")
 
 
 class Teller:
@@ -56,7 +57,9 @@ def _router(router: Mapping[str, Any], output: Output) -> list[str]:
     state = "up" if session["joined"] else "down"
     line = f"{router['name']}  {session['url']}  {state} {duration(router['uptime_s'])}  process {router['pid']}"
     passed = f"  passed on {counters['passed']} of {counters['received']} packets, {counters['flooded']} of them to all"
-    losses = ", ".join(f"{name.replace('_', ' ')} {counters[name]}" for name in _LOSSES if counters.get(name))
+    losses = ", ".join(
+        f"{name.replace('_', ' ')} {counters[name]}" for name in (*_LOSSES, *_NO_ROOM) if counters.get(name)
+    )
     return [
         output.styled(line, state),
         f"{passed}; not passed on: {losses}" if losses else passed,

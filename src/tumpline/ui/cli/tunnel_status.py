@@ -35,6 +35,8 @@ def _ports(ports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"  {port['name']}{f'  {addresses}' if addresses else ''}  out {port['packets_out']} packets / "
             f"{octets(port['octets_out'])}  in {port['packets_in']} packets / {octets(port['octets_in'])}"
         )
+        if problem := port.get("problem"):
+            yield f"    {problem}"
 
 
 def _members(members: Sequence[Mapping[str, Any]]) -> list[str]:

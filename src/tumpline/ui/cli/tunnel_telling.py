@@ -45,7 +45,8 @@ class Teller:
             self._joins += 1
             text = "in the session again" if self._joins > 1 else ""
         if self._output.json:
-            self._output.event(value)
+            if value["event"] not in _UNTOLD:
+                self._output.event(value)
         elif text and text != self._last:
             self._last = text
             self._output.note(text)
@@ -56,6 +57,8 @@ def sentence_of(event: Any) -> tuple[dict[str, Any], str]:
     name, fields = type(event).__name__, event._asdict()
     sentence = _SENTENCES.get(name)
     value = {"event": _snake(name), **{key: _plain(each) for key, each in fields.items()}}
+    if name == "ControlReceived":  # JSON of older agents
+        value["body"] = event.body.decode(errors="replace")
     return value, "" if sentence is None else sentence(fields)
 
 
@@ -80,6 +83,8 @@ def _addresses(hello: Any) -> str:
     return f" with {', '.join(texts)}" if texts else ""
 
 
+# Once a piece of each bundle: who wants to see those asks the node.
+_UNTOLD = frozenset({"bundle_message"})
 _SENTENCES = {
     "SessionLost": lambda each: f"the session is lost: {each['reason']}",
     "SessionAway": lambda each: f"not in the session: {each['reason']}; trying again",
@@ -91,6 +96,7 @@ _SENTENCES = {
     "MemberLeft": lambda each: (
         "" if each["why"] is Departure.DISCONNECTED else f"{each['name']} left: {each['why'].value}"
     ),
+    "OlderRouterSeen": lambda each: f"an older router {'passes on what we say' if each['is_there'] else 'is gone'}",
     "PortFailed": lambda each: f"a coordinator asked in vain: {each['reason']}",
     "Disagreed": lambda each: (
         f"router {each['router']} divides the work otherwise ({each['theirs']}): end one of the two"
