@@ -27,7 +27,7 @@ class MemoryAgent:
         self.number = number
         self.addresses: tuple[Address, ...] = (IPv6Address(f"bbbb::{number:x}"), IPv4Address(f"10.2.0.{number}"))
         self.replies: Counter[int] = Counter()  # that came, by sequence number
-        self.events: list[Any] = []
+        self.events: list[tuple[float, Any]] = []  # and when
         self.foreign = 0  # packets that were for somebody else
         self._changed = asyncio.Event()
         settings = settings_of(Wish(name=name, url=url, **wishes))
@@ -93,10 +93,10 @@ class MemoryAgent:
 
     def told(self, kind: str) -> list[Any]:
         """Its events of one class, by name."""
-        return [event for event in self.events if type(event).__name__ == kind]
+        return [event for _, event in self.events if type(event).__name__ == kind]
 
     def _told(self, event: Any) -> None:
-        self.events.append(event)
+        self.events.append((asyncio.get_running_loop().time(), event))
         if type(event) is PortUp:
             self.port.on_taken = self._taken
         self._changed.set()
