@@ -15,6 +15,7 @@ from tumpline.wire.packet_json import (
     Generation,
     Kind,
     Packet,
+    check_packet_untrusted,
     decode_packet_untrusted,
     encode_packet,
 )
@@ -97,6 +98,39 @@ def test_what_may_be_missing(body: str, packet: Packet) -> None:
 def test_malformed_bodies(body: str) -> None:
     with pytest.raises(MalformedError):
         decode_packet_untrusted(body.encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"data": []}',
+        '{"data": [1, 300]}',
+        '{"data": [-1]}',
+        '{"data": [1.5]}',
+        '{"data": null}',
+        '{"data": [1]} x',
+        '{"data": [1], "x": ' + "[" * 100_000,
+        '{"data": [1], "x": "' + "y" * BODY_OCTETS_MOST + '"}',
+    ],
+    ids=lambda body: body[:40],
+)
+def test_what_would_end_an_agent_is_found_without_decoding(body: str) -> None:
+    with pytest.raises(MalformedError):
+        check_packet_untrusted(body.encode())
+
+
+@given(st.data())
+def test_what_can_be_decoded_passes_the_check(data: st.DataObject) -> None:
+    octets = bytearray(encode_packet(FRAME, data.draw(st.sampled_from(Generation))))
+    octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        decode_packet_untrusted(bytes(octets))
+    except MalformedError:
+        return
+    check_packet_untrusted(bytes(octets))
 
 
 @given(st.data())
