@@ -19,6 +19,7 @@ EXAMPLES = {
     "dbus_client": 400,
     "packet_router": 500,
     "node": 600,
+    "overlay": 1_000,
     "overlay_bundles": 600,
     "describe": 700,
     "bundle7_head": 700,

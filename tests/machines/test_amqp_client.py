@@ -130,7 +130,7 @@ def test_a_login_that_takes_too_long() -> None:
     machine = ClientConnection(ClientConfig(), 5.0)
     assert machine.next_timeout() == 5.0 + LOGIN_S
     machine.handle_timeout(5.0 + LOGIN_S)
-    assert machine.events() == [Ended(0, "no AMQP connection within 10 s", False)]
+    assert machine.events() == [Ended(0, "no answer within 10 s", False)]
     assert machine.next_timeout() is None
 
 

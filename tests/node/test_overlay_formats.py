@@ -46,8 +46,15 @@ async def test_members_with_a_format_in_common_reach_each_other_at_once(rabbitmq
         assert all(alice.replies[sequence] == bob.replies[sequence] == 1 for sequence in range(PINGS - 1))
 
 
-@pytest.mark.parametrize("via", ["auto", "router"])
-@pytest.mark.parametrize(("one", "other"), COMMON + STRANGERS)
+@pytest.mark.parametrize(
+    ("one", "other", "via"),
+    [
+        *((*pair, "auto") for pair in COMMON + STRANGERS),
+        ("auto", "auto", "router"),
+        ("binary", "binary", "router"),
+        ("binary", "v1", "router"),
+    ],
+)
 async def test_through_the_router_everybody_reaches_everybody(rabbitmq: Vhost, one: str, other: str, via: str) -> None:
     async with (
         router(rabbitmq),

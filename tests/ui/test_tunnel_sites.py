@@ -98,6 +98,9 @@ def test_a_broker_that_is_away_at_first_is_waited_for_and_one_that_goes_comes_ba
     session: Sites, rabbitmq: Vhost
 ) -> None:
     session.cut_broker()
+    impatient = session.connect("bob", "--timeout", "1s")
+    assert impatient.wait() == 3
+    assert "not in the session after 1 s: 10.99.0.1:5672: connection refused" in impatient.said()
     alice = session.connect("alice", "--ipv6-host", "1")
     away = alice.await_event("session_away")
     assert away["reason"].endswith("connection refused")

@@ -56,11 +56,17 @@ def load_registry() -> Registry:
     """Walk the rooms, once a process. Raises: ConfigError (two parts of one name, a part that cannot be loaded)."""
     return Registry(
         Room("link", _collect(LinkSpec, tumpline.drivers.links, "tumpline.links")),
-        Room("port", _collect(PortSpec, tumpline.drivers.ports, "tumpline.ports")),
+        load_ports(),
         Room("store", _collect(StoreSpec, tumpline.drivers.stores, "tumpline.stores")),
         Room("service", _collect(ServiceSpec, tumpline.node.services, "tumpline.services")),
         Room("routing strategy", _collect(RoutingSpec, tumpline.machines.routing, "tumpline.routing")),
     )
+
+
+@cache
+def load_ports() -> Room[PortSpec]:
+    """That one room alone: whoever joins an overlay needs no link, store or service. Raises: ConfigError."""
+    return Room("port", _collect(PortSpec, tumpline.drivers.ports, "tumpline.ports"))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

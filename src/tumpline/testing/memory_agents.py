@@ -13,7 +13,7 @@ from tumpline.drivers.overlay import PortUp
 from tumpline.drivers.ports.memory import MemoryPort, MemoryPortConfig
 from tumpline.node.overlay.agent import OverlayAgent
 from tumpline.node.overlay.settings import Wish, settings_of
-from tumpline.node.registry import load_registry
+from tumpline.node.registry import load_ports
 from tumpline.testing.pings import Address, Echo, decode_echo, encode_echo, reply_to
 
 ANSWER_S: Final = 20.0  # of a machine that has much else to do
@@ -37,7 +37,7 @@ class MemoryAgent:
         attachment = settings.attachment
         settings = settings._replace(
             attachment=attachment._replace(member=attachment.member._replace(interval_s=interval_s)),
-            port=load_registry().ports.get("memory"),
+            port=load_ports().get("memory"),
             port_config=config,
         )
         self.agent = OverlayAgent(settings, self._told)

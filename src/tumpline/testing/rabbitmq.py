@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -33,7 +34,7 @@ READY_S: Final = 90.0  # 6 s on a machine that has nothing else to do
 USER, PASSWORD = "tester", "s3cret-of-tests"
 
 # Erlang, evaluated at the start: a port on the loopback where each message is an expression that is answered by its value.
-# rabbitmqctl would take a second and a half for each.
+# rabbitmqctl would take a second and a half for each. Who may not read the secret may not ask: it could be anybody here.
 _DOOR = """
 spawn(fun() ->
   Serve = fun Again(S) -> case gen_tcp:recv(S, 0) of
@@ -47,8 +48,9 @@ spawn(fun() ->
       gen_tcp:send(S, unicode:characters_to_binary(Answer)), Again(S);
     _ -> ok end end,
   {ok, L} = gen_tcp:listen(DOOR_PORT, [binary, {packet, 4}, {active, false}, {ip, {127,0,0,1}}, {reuseaddr, true}]),
+  {ok, Secret} = file:read_file("DOOR_SECRET"),
   Accept = fun Again() -> {ok, S} = gen_tcp:accept(L),
-    Pid = spawn(fun() -> receive go -> Serve(S) end end),
+    Pid = spawn(fun() -> receive go -> {ok, Secret} = gen_tcp:recv(S, 0), Serve(S) end end),
     ok = gen_tcp:controlling_process(S, Pid), Pid ! go, Again() end,
   Accept()
 end).
@@ -66,6 +68,7 @@ class RabbitMq:
         self.port, self._tls_port, self._door_port, self._epmd_port = _ports(directory)
         self._epmd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
+        self._secret = directory / "secret"
         self._names = (f"{os.getpid()}-{number}" for number in count(1))
 
     # ---- life --------------------------------------------------------------------------------------------------------
@@ -81,7 +84,8 @@ class RabbitMq:
         if self._epmd is None:
             self._epmd = _mortal(["epmd", "-port", f"{self._epmd_port}", "-address", "127.0.0.1"], self._environment())
         self._configure()
-        door = ["-eval", _DOOR.replace("DOOR_PORT", f"{self._door_port}")]
+        _write_secret(self._secret)
+        door = ["-eval", _DOOR.replace("DOOR_PORT", f"{self._door_port}").replace("DOOR_SECRET", f"{self._secret}")]
         self._server = _mortal([SERVER, *door], self._environment(), self.directory / "output")
 
     def wait_ready(self) -> None:
@@ -127,8 +131,8 @@ class RabbitMq:
     def evaluate(self, expression: str) -> str:
         """The value of an Erlang expression, evaluated in the broker."""
         with socket.create_connection(("127.0.0.1", self._door_port), timeout=60) as sock:
-            octets = expression.encode() + b"."
-            sock.sendall(struct.pack(">I", len(octets)) + octets)
+            for octets in (self._secret.read_bytes(), expression.encode() + b"."):
+                sock.sendall(struct.pack(">I", len(octets)) + octets)
             (length,) = struct.unpack(">I", _exactly(sock, 4))
             answer = _exactly(sock, length).decode()
         if not answer.startswith("="):
@@ -331,6 +335,12 @@ def _ports(directory: Path) -> list[int]:
             file.write(" ".join(map(str, ports)))
         os.replace(file.name, path)
     return ports
+
+
+def _write_secret(path: Path) -> None:
+    """Once; nobody else may read it."""
+    with suppress(FileExistsError), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(16))
 
 
 def _free_port() -> int:

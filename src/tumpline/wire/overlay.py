@@ -124,7 +124,7 @@ FLOODED: Final = 0x80
 SEALED_HEAD: Final = Struct(f">BBB{INSTANCE_OCTETS}sQ")
 SEALED_HEAD_OCTETS: Final = SEALED_HEAD.size
 SEAL_OCTETS: Final = SEALED_HEAD_OCTETS + TAG_OCTETS
-_MODES, _KINDS = frozenset(Mode), frozenset(Kind)
+_MODE_MOST, _KIND_MOST = int(max(Mode)), int(max(Kind))
 
 
 class SealedHead(NamedTuple):
@@ -149,7 +149,7 @@ def decode_sealed_head_untrusted(body: bytes | memoryview) -> SealedHead:
     version, mode, kind, instance, counter = SEALED_HEAD.unpack_from(body)
     if version != VERSION:
         raise MalformedError(f"overlay: a sealed message of version {version}; this is version {VERSION}")
-    if mode not in _MODES or kind & ~FLOODED not in _KINDS:
+    if not 1 <= mode <= _MODE_MOST or kind & ~FLOODED > _KIND_MOST:
         raise MalformedError(f"overlay: a sealed message of mode {mode} and kind {kind}")
     return SealedHead(mode, kind & ~FLOODED, kind >= FLOODED, instance, counter)
 

@@ -63,6 +63,37 @@ async def test_who_is_refused_is_told_the_remedy(rabbitmq: Vhost) -> None:
     assert caught.value.code == 530
 
 
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "no answer within 0.3 s"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the broker broke the rules of AMQP: a frame of"),
+        (b"AMQP\0\1\0\0", "it speaks another version than AMQP 0-9-1"),
+        (None, "the broker closed it without a word"),
+    ],
+)
+async def test_what_listens_there_and_is_no_broker(answer: bytes | None, why: str) -> None:
+    done = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)
+        if answer is not None:
+            writer.write(answer)
+            await reader.read()
+        writer.close()
+        done.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = AmqpUrl(port=server.sockets[0].getsockname()[1])
+    with pytest.raises(AmqpError, match="no AMQP connection: ") as caught:
+        await AmqpConnection.open(url, name="x", timeout_s=0.3 if answer == b"" else 30)
+    assert why in str(caught.value)
+    assert str(caught.value).endswith("; look whether a broker (RabbitMQ) listens there")
+    await done.wait()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_a_killed_broker_is_noticed_and_comes_back(own_rabbitmq: RabbitMq) -> None:
     url = own_rabbitmq.url()
     connection = await AmqpConnection.open(url, name="x")

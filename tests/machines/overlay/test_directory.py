@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tumpline.machines.overlay import Departure, KeyMismatch, MemberChanged, MemberJoined, MemberLeft, Message
+from tumpline.machines.overlay import (
+    AddressConflict,
+    Departure,
+    KeyMismatch,
+    MemberChanged,
+    MemberJoined,
+    MemberLeft,
+    Message,
+)
 from tumpline.machines.overlay.sealing import Secrets
 from tumpline.testing.overlay_exchange import Exchange, Station, claim, ipv6, member_config
 from tumpline.wire.overlay import Format, encode_signed_hello
@@ -207,6 +215,23 @@ def test_addresses_that_change_are_announced() -> None:
     exchange.run()
     assert other.packets == [packet]
     assert [event.name for event in one.events if isinstance(event, MemberChanged)] == ["m2"]
+
+
+def test_two_members_with_one_address_are_told_of_once() -> None:
+    exchange = Exchange()
+    one, other, third = (
+        exchange.add(member_config(number, addresses=(claim(text), claim("::/0"))))
+        for number, text in ((1, "bbbb::1/64"), (2, "bbbb::1/64"), (3, "bbbb::3/64"))
+    )
+    exchange.run(25.0)
+    address = claim("bbbb::1/64").address
+    told = [[event for event in each.events if isinstance(event, AddressConflict)] for each in (one, other, third)]
+    assert told[0] == [AddressConflict("m2", "m1", address)]
+    assert told[1] == [AddressConflict("m1", "m2", address)], "each has its own"
+    assert len(told[2]) == 1
+    third.send(packet := ipv6("bbbb::3", "bbbb::1"))
+    exchange.run()
+    assert sorted([one.packets, other.packets]) == [[], [packet]], "one has it, not both"
 
 
 def test_somebody_who_asks_again_and_again_is_answered_once_a_second() -> None:

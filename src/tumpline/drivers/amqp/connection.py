@@ -70,7 +70,7 @@ class AmqpConnection:
         self._secured: asyncio.Future[None] | None = None  # while TLS is negotiated
         self._timer: asyncio.TimerHandle | None = None
         self._flush_due = False
-        self._is_reading = False
+        self._is_holding = False
         self._performers: dict[type[Any], Callable[[Any], None]] = {
             Opened: self._perform_opened,
             Ended: self._perform_ended,
@@ -195,7 +195,7 @@ class AmqpConnection:
         except LocalProtocolError:
             self.dropped += 1
             return None
-        if not self._flush_due and not self._is_reading:
+        if not self._flush_due and not self._is_holding:
             self._flush_due = True
             self._loop.call_soon(self._flush_now)
         elif machine.octets_to_send >= FLUSH_OCTETS:
@@ -206,9 +206,18 @@ class AmqpConnection:
 
     def flush(self) -> None:
         """Write at the end of this turn of the loop."""
-        if not self._flush_due and not self._is_reading:
+        if not self._flush_due and not self._is_holding:
             self._flush_due = True
             self._loop.call_soon(self._flush_now)
+
+    def hold(self) -> None:
+        """Until `release`, what is published waits: it is written then, at once, and not in the loop's next turn."""
+        self._is_holding = True
+
+    def release(self) -> None:
+        """See `hold`."""
+        self._is_holding = False
+        self._write()
 
     def _flush_now(self) -> None:
         self._flush_due = False
@@ -247,7 +256,7 @@ class AmqpConnection:
         if self._secured is not None:
             self._shake()
             return
-        self._is_reading = True
+        self._is_holding = True
         try:
             for _ in range(READS_A_TURN):
                 if not self._read():
@@ -256,7 +265,7 @@ class AmqpConnection:
                 if self._stream.holds_octets():  # of which no `readable` will tell
                     self._loop.call_soon(self._readable)
         finally:
-            self._is_reading = False
+            self._is_holding = False
             self._turn()
 
     def _read(self) -> bool:
@@ -296,7 +305,8 @@ class AmqpConnection:
     def _turn(self) -> None:
         """Act on what the machine says, write, and set the timer."""
         self._perform()
-        self._write()
+        if self._machine.octets_to_send or self._unwritten:  # after most reads there is nothing
+            self._write()
         self._arm()
 
     def _perform(self) -> None:

@@ -20,6 +20,7 @@ from tumpline.drivers.links._amqp_transfers import NO_PATH, Transfers
 from tumpline.drivers.links._api import LinkContext, LinkHost
 from tumpline.drivers.links._units import release
 from tumpline.drivers.overlay import (
+    QUEUE_OCTETS_MOST,
     Attachment,
     AttachmentConfig,
     SessionAway,
@@ -36,12 +37,17 @@ from tumpline.errors import MalformedError, StorageError, TumplineError
 from tumpline.machines.effects import PathInfo, RefuseReason, Unit
 from tumpline.machines.overlay import BundleMessage, Departure, KeyMismatch, MemberConfig, MemberJoined, MemberLeft
 from tumpline.machines.overlay.bundle_events import SessionLowered, SessionRaised
-from tumpline.machines.overlay.bundles import Conversation, Phase
+from tumpline.machines.overlay.bundles import MESSAGE_OCTETS, Conversation, Phase
 from tumpline.machines.overlay.directory import MEMBERS_MOST
+from tumpline.machines.overlay.numbered import FLIGHT_OCTETS_MOST
 from tumpline.machines.packets import PacketKind
 from tumpline.wire.eid import Eid
 from tumpline.wire.overlay import INSTANCE_OCTETS, Claim, Format, Role
 from tumpline.wire.overlay_bundles import Opening
+
+# Under way to one member, from all together: half of what its queue holds, so that packets find room beside bundles.
+SHARED_OCTETS = QUEUE_OCTETS_MOST // 2
+SHARE_OCTETS_LEAST = 2 * MESSAGE_OCTETS
 
 
 class _Peer:
@@ -85,6 +91,7 @@ class AmqpLink:
         self._away: _Away | None = None
         self._is_congested = False
         self._is_stopping = False
+        self._asking: dict[str, _Peer] = {}  # those with something to do in the next turn
         self._turn_asked: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._begun = asyncio.Event()  # we are a member, or it is clear that this takes longer
@@ -138,6 +145,7 @@ class AmqpLink:
         now = self._now()
         for peer in list(self._peers.values()):
             peer.conversation.drop("the link is stopped", now)
+            self._asking[peer.name] = peer
         self._turn()
         await self._tasks.stop()
         if self._attachment is not None:
@@ -149,6 +157,7 @@ class AmqpLink:
     async def _wind_down(self, timeout_s: float) -> None:
         for peer in self._peers.values():
             peer.conversation.close("the link is stopped", self._now())
+            self._asking[peer.name] = peer
         self._turn()
         try:
             async with asyncio.timeout(timeout_s):
@@ -203,7 +212,14 @@ class AmqpLink:
         peer.conversation.resume(now)
         if name in self._wanted or (self._config.discover and not self._is_left_alone(name, hello.instance)):
             peer.conversation.open(now)
-        self._ask_turn()
+        self._share()
+        self._ask_turn(peer)
+
+    def _share(self) -> None:
+        """Everybody here may send to everybody: the more there are, the less each may have under way."""
+        most = min(max(SHARED_OCTETS // max(len(self._present), 1), SHARE_OCTETS_LEAST), FLIGHT_OCTETS_MOST)
+        for peer in self._peers.values():
+            peer.conversation.limit_flight(most)
 
     def _is_left_alone(self, name: str, instance: bytes) -> bool:
         """Whether we do not ask a member for a session, because one of us wanted none."""
@@ -218,7 +234,8 @@ class AmqpLink:
             peer.conversation.pause(self._now())  # it may be there again in a moment, and so may we
         else:
             peer.conversation.drop(f"the member left: {event.why.value}", self._now())
-        self._ask_turn()
+        self._share()
+        self._ask_turn(peer)
 
     def _peer(self, name: str) -> _Peer:
         peer = self._peers.get(name)
@@ -236,7 +253,7 @@ class AmqpLink:
         self._unwilling.pop(address, None)
         if address in self._present:
             self._peer(address).conversation.open(self._now())
-            self._ask_turn()
+            self._ask_turn(self._peer(address))
 
     def disconnect(self, address: str | None, path: int | None, reason: str) -> None:
         """End the session, and ask for none until `connect`; the other one may."""
@@ -247,7 +264,7 @@ class AmqpLink:
             self._declined.add(name)
             if name in self._peers:
                 self._peers[name].conversation.close(reason, self._now())
-        self._ask_turn()
+                self._ask_turn(self._peers[name])
 
     # ---- one turn ----------------------------------------------------------------------------------------------------
 
@@ -258,17 +275,18 @@ class AmqpLink:
         peer = self._peer(event.source)
         peer.conversation.received((event.octets,), self._now())
         self._handle_events(peer)
-        self._ask_turn()
+        self._ask_turn(peer)
 
     def _congested(self, is_congested: bool) -> None:
         if is_congested < self._is_congested:
             for peer in self._peers.values():
                 peer.conversation.wait_anew(self._now())
-            self._ask_turn()
+                self._ask_turn(peer)
         self._is_congested = is_congested
 
-    def _ask_turn(self) -> None:
+    def _ask_turn(self, peer: _Peer) -> None:
         """Once for everything that happens in this turn of the loop."""
+        self._asking[peer.name] = peer
         if self._turn_asked is None:
             self._turn_asked = asyncio.get_running_loop().call_soon(self._turn)
 
@@ -277,11 +295,12 @@ class AmqpLink:
         if self._turn_asked is not None:
             self._turn_asked.cancel()
             self._turn_asked = None
-        for peer in list(self._peers.values()):
+        while self._asking:
+            _, peer = self._asking.popitem()
             self._handle_events(peer)
             self._send(peer)
             if peer.conversation.phase is not Phase.UP and peer.name not in self._present:
-                del self._peers[peer.name]  # nothing is under way, and nobody is there
+                self._peers.pop(peer.name, None)  # nothing is under way, and nobody is there
         self._arm()
 
     def _send(self, peer: _Peer) -> None:
@@ -354,6 +373,7 @@ class AmqpLink:
         now = self._now()
         for peer in self._peers.values():
             peer.conversation.handle_timeout(now)
+            self._asking[peer.name] = peer
         self._turn()
 
     # ---- bundles -----------------------------------------------------------------------------------------------------
@@ -367,25 +387,25 @@ class AmqpLink:
             self.host.lost(path, [unit.seq for unit in units])
             return
         peer.transfers.offer(units)
-        self._ask_turn()
+        self._ask_turn(peer)
 
     def cancel(self, path: int, seq: int) -> None:
         """Do not send it, if it has not begun."""
         if (peer := self._by_path.get(path)) is not None:
             peer.conversation.cancel(seq)
-            self._ask_turn()
+            self._ask_turn(peer)
 
     def acknowledge(self, path: int, transfers: Sequence[int]) -> None:
         """These are stored."""
         if (peer := self._by_path.get(path)) is not None:
             peer.conversation.acknowledge(transfers)
-            self._ask_turn()
+            self._ask_turn(peer)
 
     def refuse(self, path: int, transfer: int, reason: RefuseReason) -> None:
         """This one is not kept."""
         if (peer := self._by_path.get(path)) is not None:
             peer.conversation.refuse(transfer, reason)
-            self._ask_turn()
+            self._ask_turn(peer)
 
     def describe(self) -> dict[str, Any]:
         """Snapshot for people."""

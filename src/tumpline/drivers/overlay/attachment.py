@@ -195,7 +195,7 @@ class Attachment:
 
     def _start_over(self, reason: str) -> None:
         """The session is of no use any more although the connection is there: another connection mends it."""
-        if self._joined is not None:
+        if self._joined is not None and self._joined.connection.is_open:
             self._why = self._why or reason
             self._tasks.start(self._joined.connection.close(), "closing")
 
@@ -223,8 +223,13 @@ class Attachment:
         if self._joined is None:
             self.counts.unjoined_packets += batch.count
             return
-        self.member.from_port(batch, self._now())
-        self.turn()
+        connection = self._joined.connection
+        connection.hold()
+        try:
+            self.member.from_port(batch, self._now())
+            self.turn()
+        finally:
+            connection.release()
 
     def _received(self, deliveries: Sequence[Delivery]) -> None:
         self.member.received(deliveries, self._now())

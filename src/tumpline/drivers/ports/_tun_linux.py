@@ -117,9 +117,10 @@ def _text(name: bytes) -> str:
 
 def _why_not_made(name: str, error: OSError) -> str:
     if error.errno == errno.EBUSY:
-        return f"there is an interface {name} already; choose another name, or join it with device = {name!r}"
+        return f"there is an interface {name} already; choose another name, or join it as a device (--device {name})"
+    name = name.replace("%d", "0")
     if error.errno in (errno.EPERM, errno.EACCES):
-        by_hand = premade(name.replace("%d", "0"))
+        by_hand = premade(name)
         return (
             f"interface {name} needs the right to make it (CAP_NET_ADMIN, and to open {DEVICE}): be root, use "
             f"`tumpline run -- COMMAND`, or have root make one: {by_hand}"

@@ -168,7 +168,7 @@ class ClientConnection:
         if self.state is State.CLOSING:
             self._end(0, "closed here; the broker did not say good-bye")
         elif self.state is not State.OPEN:
-            self._end(0, f"no AMQP connection within {self._config.login_s:g} s")
+            self._end(0, f"no answer within {self._config.login_s:g} s")
         elif now >= self._heard_at + 2 * self.heartbeat_s:
             self._end(0, f"nothing was heard from the broker for {2 * self.heartbeat_s} s")
         else:

@@ -2,6 +2,7 @@
 
 from tumpline.machines.overlay.config import ALL_FORMATS, MemberConfig, Via
 from tumpline.machines.overlay.events import (
+    AddressConflict,
     AddressLearned,
     BindingsChanged,
     BundleMessage,
@@ -21,6 +22,7 @@ from tumpline.machines.overlay.member import Member
 
 __all__ = [
     "ALL_FORMATS",
+    "AddressConflict",
     "AddressLearned",
     "BindingsChanged",
     "BundleMessage",

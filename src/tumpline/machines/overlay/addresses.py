@@ -89,6 +89,16 @@ class AddressBook:
             del self._learned[address]
         return bool(old)
 
+    def shared(self, name: str) -> list[tuple[bytes, str]]:
+        """Addresses that a member claims for itself, and somebody else does too: with who has them, or wants them."""
+        places = [place for place in self._of.get(name, ()) if place[1] == place[0] * 8]
+        return [
+            (prefix.to_bytes(family, "big"), other.name)
+            for family, bits, prefix in places
+            for other in self._claims[family, bits, prefix]
+            if other.name != name
+        ]
+
     def is_claimed(self, address: bytes) -> bool:
         """Whether somebody said to have it, other than by a default route: nothing is to be learned of it."""
         number, bits_of_all = int.from_bytes(address, "big"), len(address) * 8

@@ -25,7 +25,7 @@ from tumpline.machines.overlay.bundle_events import (
 )
 from tumpline.machines.overlay.bundle_incoming import Incoming
 from tumpline.machines.overlay.bundle_outgoing import Outgoing, Waiting
-from tumpline.machines.overlay.numbered import BodyRange, Flight, Part
+from tumpline.machines.overlay.numbered import FLIGHT_OCTETS_MOST, BodyRange, Flight, Part
 from tumpline.wire.overlay_bundles import (
     HEAD_OCTETS,
     Abort,
@@ -85,6 +85,7 @@ class Conversation:
         self._random = random
         self._backoff = Backoff(random, OPEN_S_FIRST, OPEN_S_MOST)
         self._events = EventQueue()
+        self._flight_octets_most = FLIGHT_OCTETS_MOST
         self._wanted = False
         self._paused_since: float | None = None
         self._session = Handshake()
@@ -114,7 +115,7 @@ class Conversation:
         """What one session holds, empty."""
         self._peer = peer
         self._outbound = False
-        self._flight = Flight()
+        self._flight = Flight(self._flight_octets_most)
         self._outgoing = Outgoing(peer or self._ours, self._events)
         self._incoming = Incoming(self._ours, self._events)
         self._came = 0  # number of the last message that came in order
@@ -162,6 +163,10 @@ class Conversation:
             self._control.clear()
             self._flight.rewind(now)
             self._says_open = self._says_open or self.phase is Phase.OPENING
+
+    def limit_flight(self, octets: int) -> None:
+        """No more than this is to be under way from now on: others send to the same queue."""
+        self._flight_octets_most = self._flight.octets_most = octets
 
     def wait_anew(self, now: float) -> None:
         """The carrier takes messages again, after a while in which it took none: what is due was not the peer's fault."""

@@ -91,6 +91,14 @@ class AddressLearned(NamedTuple):
     address: bytes
 
 
+class AddressConflict(NamedTuple):
+    """Two members claim one address; `owner` has it, as far as we are concerned."""
+
+    name: str
+    owner: str
+    address: bytes
+
+
 class BindingsChanged(NamedTuple):
     """Our queue is to be bound to these as well, and not to those any more."""
 
@@ -118,6 +126,7 @@ Event = (
     | MemberLeft
     | KeyMismatch
     | AddressLearned
+    | AddressConflict
     | BindingsChanged
     | BundleMessage
     | ControlReceived

@@ -16,7 +16,14 @@ from tumpline.machines.overlay.events import AddressLearned, BundleMessage, Cont
 from tumpline.machines.overlay.outgoing import is_for_many
 from tumpline.machines.overlay.routes import Routes, generations_of
 from tumpline.machines.overlay.sealing import BrokenSealError, ReplayError
-from tumpline.machines.packets import PacketBatch, PacketKind, batch_of, batch_of_records, batch_untrusted
+from tumpline.machines.packets import (
+    RECORD_HEAD_OCTETS,
+    PacketBatch,
+    PacketKind,
+    batch_of,
+    batch_of_records,
+    batch_untrusted,
+)
 from tumpline.wire.agent_json import (
     CONTROL_OCTETS_MOST,
     Tun,
@@ -44,6 +51,7 @@ KEYS_MOST: Final = 4096  # routing keys whose handler is remembered; strangers c
 SEALED_OCTETS_MOST: Final = (256 << 10) + SEAL_OCTETS
 SOURCES_MOST: Final = 4096
 SOURCE_S: Final = 30.0  # so often at most is noted that an address is still in use; it is kept for ten times as long
+_PACKET_KINDS: Final = (PacketKind.IP, PacketKind.FRAME)  # quicker than to ask the enum
 _KINDS: Final = {Topic.IP_PACKET: PacketKind.IP, Topic.FRAME: PacketKind.FRAME}
 _WAYS: Final = {
     (Generation.V1, Direction.FROM_AGENT): Way.V1_FROM,
@@ -160,7 +168,7 @@ class Incoming:
         if head.kind == Kind.BUNDLE:
             self._out.append(BundleMessage(key.source, octets))
         else:
-            self._deliver_sealed(peer, batch_untrusted(PacketKind(head.kind), octets), head.is_flooded, now)
+            self._deliver_sealed(peer, batch_untrusted(_PACKET_KINDS[head.kind], octets), head.is_flooded, now)
 
     def _deliver_sealed(self, peer: Peer, batch: PacketBatch, is_flooded: bool, now: float) -> None:
         self._counters.messages_in += 1
@@ -234,9 +242,13 @@ class Incoming:
         self._sources.clear()
 
     def _learn_all(self, peer: Peer, batch: PacketBatch, now: float) -> None:
-        last, sources = b"", self._sources
-        for _, packet in batch.records():
-            source = packet[8:24].tobytes() if packet[0] >> 4 == 6 else packet[12:16].tobytes()
+        last, sources, octets, at = b"", self._sources, batch.octets, 0
+        for _ in range(batch.count):
+            start, at = at + RECORD_HEAD_OCTETS, at + 4 + int.from_bytes(octets[at : at + 4], "little")
+            if octets[start] >> 4 == 6:
+                source = octets[start + 8 : min(start + 24, at)].tobytes()
+            else:
+                source = octets[start + 12 : min(start + 16, at)].tobytes()
             if source != last:
                 last = source
                 name, until = sources.get(source, ("", 0.0))

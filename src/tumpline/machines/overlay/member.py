@@ -12,7 +12,7 @@ from tumpline.machines.overlay.bindings import bindings_of
 from tumpline.machines.overlay.config import MemberConfig
 from tumpline.machines.overlay.counters import Counters
 from tumpline.machines.overlay.directory import Directory, Peer, Trust
-from tumpline.machines.overlay.events import BindingsChanged, Departure, Output, Received
+from tumpline.machines.overlay.events import AddressConflict, BindingsChanged, Departure, Output, Received
 from tumpline.machines.overlay.incoming import Incoming
 from tumpline.machines.overlay.outgoing import Outgoing
 from tumpline.machines.overlay.routes import Router
@@ -27,6 +27,11 @@ from tumpline.wire.packet_json import Generation
 UNSERVED_S: Final = 30.0
 # An older agent's parts come up one by one, in processes of their own; on a busy machine that takes seconds.
 OLDER_STARTS_S: Final = 10.0
+CONFLICTS_MOST: Final = 256  # strangers could claim any number of addresses; then people know
+
+
+def _in_order(one: str, other: str) -> tuple[str, str]:
+    return (one, other) if one < other else (other, one)
 
 
 def addressee_of(routing_key: str) -> str | None:
@@ -45,6 +50,7 @@ class Member:
         self.config = config.check()
         self.counters = Counters()
         self._out: list[Output] = []
+        self._conflicts: set[tuple[bytes, str, str]] = set()  # that were told
         self._unserved_until: float | None = None  # no router takes what we say, though one may announce itself
         self._secrets = Secrets(config)
         self._book = AddressBook()
@@ -134,6 +140,7 @@ class Member:
         """The port has these, and networks behind it."""
         self._book.claim(self.config.name, addresses, Trust.OURSELVES)
         self._owners_changed()
+        self._tell_conflicts(self.config.name)
         self._announcer.set_addresses(addresses, now)
 
     def send_to(self, name: str, batch: PacketBatch, now: float) -> bool:
@@ -188,8 +195,18 @@ class Member:
             self._book.forget(peer.name)
         elif peer.hello is not None:
             self._book.claim(peer.name, peer.hello.addresses, peer.trust)
+            self._tell_conflicts(peer.name)
         self._owners_changed()
         self._look_for_router()
+
+    def _tell_conflicts(self, name: str) -> None:
+        """Each of them once: whoever has one address with another cannot be reached by all."""
+        for address, other in self._book.shared(name):
+            owner = self._book.owner(address)
+            told = (address, *_in_order(name, other))
+            if owner is not None and told not in self._conflicts and len(self._conflicts) < CONFLICTS_MOST:
+                self._conflicts.add(told)
+                self._out.append(AddressConflict(other if owner == name else name, owner, address))
 
     def _look_for_router(self) -> None:
         """Which of ours serves us."""

@@ -50,7 +50,8 @@ class Numbered(NamedTuple):
 class Flight:
     """What was sent and is not acknowledged, and when it is sent again."""
 
-    def __init__(self) -> None:
+    def __init__(self, octets_most: int = FLIGHT_OCTETS_MOST) -> None:
+        self.octets_most = octets_most
         self._messages: deque[Numbered] = deque()
         self._octets = 0
         self._next = 0  # of `_messages`: sent again from here, before anything new
@@ -75,7 +76,7 @@ class Flight:
     def has_room(self) -> bool:
         """Whether a new message may go: nothing is to be repeated first, and the window is open."""
         count = len(self._messages)
-        return self._next == count and count < self._window and self._octets < FLIGHT_OCTETS_MOST
+        return self._next == count and count < self._window and self._octets < self.octets_most
 
     # ---- sending -----------------------------------------------------------------------------------------------------
 

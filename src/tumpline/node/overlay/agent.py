@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -15,7 +16,7 @@ from tumpline import __version__
 from tumpline.drivers.overlay import Attachment, AttachmentConfig, PortDown, SessionFailed
 from tumpline.drivers.ports._api import PortSpec
 from tumpline.drivers.tasks import TaskOwner
-from tumpline.errors import TumplineError
+from tumpline.errors import NoAnswerError, TumplineError
 from tumpline.machines.overlay.older import Bootstrap
 from tumpline.node.overlay.dump import Dump, DumpConfig
 from tumpline.node.overlay.starting import Beyond, Starter, generations_of
@@ -121,9 +122,13 @@ class OverlayAgent:
 
 
 async def serve(
-    settings: TunnelSettings, *, tell: Callable[[Any], None], ready: Callable[[OverlayAgent], None]
+    settings: TunnelSettings,
+    *,
+    tell: Callable[[Any], None],
+    ready: Callable[[OverlayAgent], None],
+    join_s: float | None = None,
 ) -> None:
-    """Run an agent until it is told to stop (SIGINT, SIGTERM), or cannot go on.
+    """Run an agent until it is told to stop (SIGINT, SIGTERM), or cannot go on. `join_s`: how long it may take to join.
 
     Raises: TumplineError with the remedy; nothing of it is left then."""
     agent = OverlayAgent(settings, tell)
@@ -134,8 +139,17 @@ async def serve(
 
     async def begin() -> None:
         await status.start()
-        await agent.start()
+        try:
+            async with asyncio.timeout(join_s):
+                await agent.start()
+        except TimeoutError:
+            why = agent.attachment.counts.last_loss or "the broker did not answer"
+            raise NoAnswerError(f"not in the session after {join_s:g} s: {why}") from None
         ready(agent)
+        # What was made until now, modules above all, stays to the end: the collector would walk through it again and
+        # again, some 20 ms in which no packet moves.
+        gc.collect()
+        gc.freeze()
 
     try:
         agent.spawn(begin(), "start")

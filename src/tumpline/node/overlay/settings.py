@@ -23,7 +23,7 @@ from tumpline.node.overlay.agent import TunnelSettings
 from tumpline.node.overlay.dump import DumpConfig
 from tumpline.node.overlay.rerouting import rerouted
 from tumpline.node.overlay.starting import Beyond, claims_of, generations_of
-from tumpline.node.registry import load_registry
+from tumpline.node.registry import load_ports
 from tumpline.wire.overlay import INSTANCE_OCTETS, Format, name_problem
 
 DUMP_OCTETS_LEAST: Final = 1 << 20  # less would be a file for each few packets
@@ -74,7 +74,7 @@ def settings_of(wish: Wish) -> TunnelSettings:
     if (problem := name_problem(wish.name)) is not None:
         raise ConfigError(f"--name {wish.name}: {problem}")
     scheme, told = _serial(wish) if wish.serial else _tun(wish)
-    spec = load_registry().ports.get(scheme)
+    spec = load_ports().get(scheme)
     port = _convert({name: value for name, value in told.items() if value is not None}, spec.config)
     if wish.exchange.startswith("amq.") and wish.exchange != "amq.topic":
         raise ConfigError(f"--exchange {wish.exchange}: that is no topic exchange; write amq.topic")

@@ -43,7 +43,7 @@ def connect(
     output = Output(common)
     wish = Wish(name=name, **asdict(session), **asdict(place), **asdict(radio), **asdict(capture))
     teller = Teller(output)
-    asyncio.run(serve(settings_of(wish), tell=teller.tell, ready=teller.ready))
+    asyncio.run(serve(settings_of(wish), tell=teller.tell, ready=teller.ready, join_s=common.timeout))
     return 0
 
 

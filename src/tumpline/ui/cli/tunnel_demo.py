@@ -29,6 +29,7 @@ URL: Final = f"amqp://demo:demo@{HUB}/"
 SITES: Final = {"alice": "bbbb::1", "bob": "bbbb::2"}
 PINGS: Final = 10
 GREETING: Final = "hello from bob"
+TUN: Final = "/dev/net/tun"
 CAPTURE: Final = "tunnel-demo.pcapng"
 _TUMPLINE: Final = (sys.executable, "-m", "tumpline")
 _COAP: Final = (sys.executable, "-m", "tumpline.ui.cli._coap")
@@ -196,6 +197,8 @@ def demo(*, capture: Path = Path(CAPTURE), common: Common = DEFAULT) -> int:
         Where to leave what crossed, for Wireshark.
     """
     output = Output(common)
+    if not os.access(TUN, os.R_OK | os.W_OK):
+        raise TumplineError(f"{TUN} is not open to you: as root, chmod 666 {TUN} (as udev has it), or run this as root")
     lab = Lab.of(json.dumps(_LAB), name=unique("tunnel-demo"))
     with tempfile.TemporaryDirectory(prefix="tumpline-tunnel-demo-") as name, lab:
         run = Demo(output, lab, Path(name))

@@ -101,5 +101,9 @@ _SENTENCES = {
     "Disagreed": lambda each: (
         f"router {each['router']} divides the work otherwise ({each['theirs']}): end one of the two"
     ),
+    "AddressConflict": lambda each: (
+        f"{each['name']} claims {ipaddress.ip_address(each['address'])}, which {each['owner']} has: "
+        "one of the two needs another (--address)"
+    ),
     "KeyMismatch": lambda each: f"{each['name']} is not believed: {each['reason']}",
 }
