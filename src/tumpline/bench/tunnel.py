@@ -105,7 +105,7 @@ class Times(NamedTuple):
     @classmethod
     def of(cls, effort: Effort) -> Times:
         """A rough figure is one of a second."""
-        return cls(1.0, 100, 1, 0) if effort.quick else cls(4.0, 500, effort.runs, 1000)
+        return cls(1.0, 100, 1, 1) if effort.quick else cls(4.0, 500, effort.runs, 1000)
 
 
 def run(effort: Effort) -> Mapping[str, Figure]:

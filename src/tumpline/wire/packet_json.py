@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from operator import itemgetter
+from functools import lru_cache
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -45,28 +45,39 @@ class Packet(NamedTuple):
     slip: bytes | None = None
 
 
-_NUMBERS: Final = [str(octet) for octet in range(256)]
+# The three digits of an octet, each by one table; what stands before its first digit is a NUL, which is taken away again.
+_TEXTS: Final = [str(octet).rjust(3, "\0") for octet in range(256)]
+_HUNDREDS, _TENS, _ONES = (bytes(ord(text[place]) for text in _TEXTS) for place in range(3))
+_CELL: Final = b"\0\0\0, "
 
 
-def _numbers(octets: bytes) -> str:
-    """All look-ups in one call: that takes half as long as one by one."""
-    if len(octets) < 2:  # one look-up would give a text in place of texts
-        return f"[{', '.join(map(str, octets))}]"
-    return f"[{', '.join(itemgetter(*octets)(_NUMBERS))}]"
+def _numbers(octets: bytes) -> bytes:
+    """A handful of calls, however many octets: half the time of 1400 look-ups."""
+    cells = bytearray(_CELL) * len(octets)
+    width = len(_CELL)
+    cells[0::width], cells[1::width], cells[2::width] = map(octets.translate, (_HUNDREDS, _TENS, _ONES))
+    del cells[-2:]
+    return b"".join((b"[", cells.translate(None, b"\0"), b"]"))
+
+
+@lru_cache
+def _text(value: str) -> bytes:
+    return json.dumps(value).encode()
 
 
 def encode_packet(packet: Packet, generation: Generation, kind: Kind = Kind.SNIFFED) -> bytes:
     """The body of a message."""
-    slip = "" if packet.slip is None else f'"data_slip": {_numbers(packet.slip)}, '
-    name = json.dumps(packet.interface_name)
-    data = _numbers(packet.data)
+    slip = b"" if packet.slip is None else b'"data_slip": %b, ' % _numbers(packet.slip)
     if generation is Generation.V1:
-        time = "null" if packet.time_s is None else str(int(packet.time_s))
-        head = f'"_api_version": "{API_VERSION}"'
+        time = b"null" if packet.time_s is None else b"%d" % packet.time_s
+        head = b'"_api_version": "%b"' % API_VERSION.encode()
     else:
-        time = json.dumps(None if packet.time_s is None else str(packet.time_s))
-        head = f'"_type": "{kind.value}"'
-    return f'{{{head}, "data": {data}, {slip}"interface_name": {name}, "timestamp": {time}}}'.encode()
+        time = b"null" if packet.time_s is None else b'"%b"' % str(packet.time_s).encode()
+        head = b'"_type": "%b"' % kind.value.encode()
+    name = _text(packet.interface_name)
+    return b'{%b, "data": %b, %b"interface_name": %b, "timestamp": %b}' % (
+        head, _numbers(packet.data), slip, name, time
+    )  # fmt: skip
 
 
 # Their range is checked when they become octets: checked one by one, 1400 of them take 50 us more.

@@ -171,6 +171,17 @@ def test_a_new_identity_under_a_name_is_taken_when_the_known_one_does_not_answer
     assert again.packets == [packet]
 
 
+def test_another_identity_that_pretends_to_the_same_start_has_keys_of_its_own() -> None:
+    exchange, one, other = two()
+    other.leave()
+    exchange.run()
+    again = exchange.add(member_config(2, identity=b"another identity of 32 octets!!!"))
+    exchange.run(11.0)
+    one.send(packet := ipv6("bbbb::1", "bbbb::2"))
+    exchange.run()
+    assert again.packets == [packet]
+
+
 def test_a_new_identity_under_a_name_is_not_taken_while_the_known_one_answers() -> None:
     exchange, one, other = two()
     forger = Secrets(member_config(2, identity=b"somebody else's identity octets!"))

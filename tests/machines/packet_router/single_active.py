@@ -118,6 +118,10 @@ class Bus:
         client.start()
         return client
 
+    def is_bound(self, key: str) -> bool:
+        """Whether it belongs to a share by its own name."""
+        return any(key in keys for keys in self._bindings.values())
+
     def give(self, source: str) -> None:
         """One numbered packet of that source, for the address of `sink`."""
         self.given[source] += 1

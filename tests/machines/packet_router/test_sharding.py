@@ -122,21 +122,48 @@ def test_churn_of_routers_keeps_order(seed: int) -> None:
     assert all(bus.arrived[source][-1] == bus.given[source] for source in SOURCES), "it flows in the end"
 
 
-def test_a_stranger_is_passed_on_at_once_and_then_belongs_to_its_share() -> None:
+def test_a_stranger_is_passed_on_at_once_and_belongs_to_its_share_when_it_was_quiet() -> None:
     bus = Bus(3, SHARDS)
-    clients = [bus.router(name) for name in ("router_a", "router_b")]
+    for name in ("router_a", "router_b"):
+        bus.router(name)
     bus.started("sink", 0xFFFF)
     bus.run(5.0)
-    bus.give("s5")
-    bus.run(6.0)
-    assert bus.arrived["s5"] == [1]
+    key = "fromAgent.s5.ip.tun.packet.raw"
     for _ in range(20):
         bus.give("s5")
         bus.run(bus.now + 0.05)
+    assert not bus.is_bound(key)
+    bus.run(bus.now + 1.0)
+    assert bus.is_bound(key)
+    bus.give("s5")
     bus.run(bus.now + 1.0)
     assert bus.arrived["s5"] == list(range(1, 22))
-    served = Counter({client.machine.config.name: client.machine.passing.counters.passed for client in clients})
-    assert served.total() == 21
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_strangers_keep_their_order_from_the_first_packet_on(seed: int) -> None:
+    bus = Bus(seed, SHARDS)
+    for name in ("router_a", "router_b", "router_c"):
+        bus.router(name)
+    bus.started("sink", 0xFFFF)
+    bus.run(5.0)
+    for burst in range(4):
+        traffic(bus, 0.5, packets_per_s=100.0)
+        bus.run(bus.now + (0.4, 0.9, 1.5, 5.0)[burst])
+    check_order(bus)
+    assert not any(lost(bus).values())
+    assert all(bus.is_bound(f"fromAgent.{source}.ip.tun.packet.raw") for source in SOURCES)
+
+
+def test_sources_that_went_are_unbound() -> None:
+    bus, clients = session(1, 2)
+    key = "fromAgent.s5.ip.tun.packet.raw"
+    assert bus.is_bound(key)
+    for client in clients:
+        client.machine.returned("toAgent.s5.ip.tun.packet.raw", bus.now)
+        client.turn()
+    bus.run(bus.now + 3.0)
+    assert not bus.is_bound(key)
 
 
 def test_hashing_moves_only_what_one_that_left_had() -> None:

@@ -102,14 +102,14 @@ class Traffic:
             while any(self.arrived[source][-1:] < [wanted[source]] for source in SOURCES):
                 await self.flow(PAUSE_S)
 
-    async def known(self) -> None:
-        """Until routers know all and have settled who does what; what was before is not judged: while a source moves from the
-        strangers' share to its own, a packet may overtake another one."""
+    async def known(self, vhost: Vhost) -> None:
+        """Until routers have given each source its share, and have settled who does what."""
+        keys = f'[element(3, Binding) || Binding <- rabbit_binding:list(<<"{vhost.name}">>)]'
+        async with asyncio.timeout(PATIENCE_S):
+            while not all(f"fromAgent.{source}.ip.tun.packet.raw" in vhost.broker.evaluate(keys) for source in SOURCES):
+                await asyncio.sleep(0.1)
         await self.flows()
         await self.flow(2.0)
-        await self.settled()
-        self.given.clear()
-        self.arrived.clear()
 
     async def settled(self) -> None:
         """Until the last packet of each has arrived."""
@@ -175,7 +175,7 @@ def routers(vhost: Vhost, directory: Path, *names: str) -> Iterator[list[RouterP
 async def test_a_router_is_killed_under_traffic_and_the_others_go_on(rabbitmq: Vhost, tmp_path: Path) -> None:
     with routers(rabbitmq, tmp_path, "east", "west", "north") as processes:
         async with traffic(rabbitmq) as flowing:
-            await flowing.known()
+            await flowing.known(rabbitmq)
             await flowing.flow(1.0)
             under_way = 0
             for victim in processes[:2]:
@@ -192,7 +192,7 @@ async def test_a_router_is_killed_under_traffic_and_the_others_go_on(rabbitmq: V
 async def test_routers_that_come_and_end_in_order_lose_nothing(rabbitmq: Vhost, tmp_path: Path) -> None:
     with routers(rabbitmq, tmp_path, "east") as (east,):
         async with traffic(rabbitmq) as flowing:
-            await flowing.known()
+            await flowing.known(rabbitmq)
             with routers(rabbitmq, tmp_path, "west") as (west,):
                 await flowing.flow(2.0)
                 assert await asyncio.to_thread(east.end, signal.SIGTERM) == 0
@@ -212,7 +212,7 @@ async def test_ten_minutes_of_routers_that_come_and_go(rabbitmq: Vhost, tmp_path
         for each in alive:
             await asyncio.to_thread(each.ready)
         async with traffic(rabbitmq) as flowing:
-            await flowing.known()
+            await flowing.known(rabbitmq)
             under_way, turn, ends_at = 0, len(alive), time.monotonic() + SOAK_S
             while time.monotonic() < ends_at:
                 victim = alive.pop(random.randrange(len(alive)))

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from tumpline.drivers.amqp import AmqpChannel, AmqpConnection, AmqpError
 from tumpline.drivers.overlay._session import NOT_FOUND, QUEUE_MESSAGES_MOST, QUEUE_OCTETS_MOST, consumers_of
 from tumpline.errors import RefusedError
-from tumpline.machines.packet_router import packet_patterns
+from tumpline.machines.packet_router import STRANGERS_SHARE, packet_patterns
 
 PRECONDITION_FAILED: Final = 406
 _ATTEMPTS: Final = 5  # at a queue that goes with somebody else's last consumer while we are about to consume
@@ -17,7 +17,6 @@ _ATTEMPTS: Final = 5  # at a queue that goes with somebody else's last consumer 
 # is named in the second's arguments, so that both are there or none.
 SOURCES: Final = "tumpline.router.sources"
 STRANGERS: Final = "tumpline.router.strangers"
-STRANGERS_SHARE: Final = "tumpline.router.shard.0"
 # An exchange that is deleted with its last binding needs one that stays, and under which nobody publishes.
 _ANCHOR: Final = "tumpline.router.anchor"
 

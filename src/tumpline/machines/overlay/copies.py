@@ -7,6 +7,7 @@ repetition does not.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Final
@@ -38,7 +39,8 @@ class Copies:
     """What came within the last `MEMORY_S`."""
 
     def __init__(self) -> None:
-        self._seen: dict[bytes, _Seen] = {}  # the one touched last at the end
+        # The one touched last at the end. In a plain dict, looking for the first one walks over all that were removed before it.
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
         self.dropped = 0
 
     def is_new(self, packet: bytes | memoryview, way: Way, now: float) -> bool:
@@ -55,7 +57,7 @@ class Copies:
             return False
         seen.delivered += 1
         if len(self._seen) > PACKETS_MOST:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         return True
 
     def next_timeout(self) -> float | None:
@@ -66,7 +68,7 @@ class Copies:
     def handle_timeout(self, now: float) -> None:
         """Forget what is old."""
         while (at := self.next_timeout()) is not None and at <= now:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._seen)

@@ -60,6 +60,14 @@ class Peer:
         return at if self.doubted_until is None else min(at, self.doubted_until)
 
 
+_Who = tuple[str, bytes, bytes, bytes]
+
+
+def _who(hello: Hello) -> _Who:
+    """One start of one member: keys are agreed with it alone."""
+    return hello.name, hello.instance, hello.key, hello.agreement_key
+
+
 class _Retired(NamedTuple):
     sequence: int
     keys: PairKeys
@@ -86,7 +94,7 @@ class Directory:
         self.routers: dict[str, Peer] = {}  # of ours
         self._look_at: float | None = None  # nobody counts as gone before; what is heard meanwhile only delays that
         self.refused = 0  # announcements without a proof, or of somebody else
-        self._retired: dict[tuple[str, bytes], _Retired] = {}
+        self._retired: dict[_Who, _Retired] = {}
         self._mismatches: dict[tuple[str, bytes], None] = {}
 
     def heard(self, said: SignedHello, now: float) -> None:
@@ -166,7 +174,7 @@ class Directory:
         return None
 
     def _take(self, hello: Hello, now: float) -> None:
-        retired = self._retired.get((hello.name, hello.instance))
+        retired = self._retired.get(_who(hello))
         if hello.is_leaving or (retired is not None and hello.sequence <= retired.sequence):
             return
         if len(self.peers) - len(self.older) >= MEMBERS_MOST:
@@ -214,7 +222,7 @@ class Directory:
     def _retire(self, peer: Peer, hello: Hello) -> None:
         assert peer.keys is not None
         self.routers.pop(hello.name, None)
-        self._retired[hello.name, hello.instance] = _Retired(hello.sequence, peer.keys)
+        self._retired[_who(hello)] = _Retired(hello.sequence, peer.keys)
         if len(self._retired) > RETIRED_MOST:
             del self._retired[next(iter(self._retired))]
 

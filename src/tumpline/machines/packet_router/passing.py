@@ -89,6 +89,11 @@ class Passing:
             self._absent.clear()
         self._absent[routing_key] = now + ABSENT_S
 
+    def names_of(self, messages: Iterable[Message]) -> set[str]:
+        """Whose packets these are."""
+        meanings = map(self.meaning, {message.routing_key for message in messages})
+        return {meaning.name for meaning in meanings if meaning is not None}
+
     def meaning(self, key: str) -> Packets | Via | None:
         """As `packets_of`, remembered."""
         if key in self._meanings:

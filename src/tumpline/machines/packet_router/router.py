@@ -8,7 +8,6 @@ of members, the older agents' `started` messages, and the packets themselves. A 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from tumpline.errors import MalformedError
@@ -21,11 +20,12 @@ from tumpline.machines.packet_router.fellows import Fellows
 from tumpline.machines.packet_router.impaired import Impairments
 from tumpline.machines.packet_router.keys import CONTROL_PATTERNS, packet_patterns, receiver_of
 from tumpline.machines.packet_router.news import News
-from tumpline.machines.packet_router.outputs import JSON, Bind, Cancel, Output, Subscribe, Unbind
+from tumpline.machines.packet_router.outputs import JSON, Cancel, Output, Subscribe
 from tumpline.machines.packet_router.passing import Passing
 from tumpline.machines.packet_router.presence import Presence
 from tumpline.machines.packet_router.shares import Message, Shares, Step, preferred
 from tumpline.machines.packet_router.snapshot import snapshot_of
+from tumpline.machines.packet_router.sources import STRANGERS, Sources
 from tumpline.machines.packet_router.topology import Topology
 from tumpline.machines.packet_router.writing import Writing
 from tumpline.wire.agent_json import Component, ControlKind, encode_control
@@ -67,11 +67,6 @@ class RouterConfig(NamedTuple):
         return f"{self.shards} {'share' if self.shards == 1 else 'shares'}"
 
 
-def shard_of(source: str, shards: int) -> int:
-    """Which share a source belongs to: the same for all routers."""
-    return int.from_bytes(blake2b(source.encode(), digest_size=8).digest()) % shards
-
-
 def share_names(config: RouterConfig) -> dict[str, tuple[str, ...]]:
     """Queues, and the keys that are bound to them from the start."""
     if config.topology is not None:
@@ -102,8 +97,7 @@ class PacketRouter:
         )
         self._fellows = Fellows(config.member, config.plan, self._shares, self.directory, self._outputs)
         self._news = News(self.directory, self.passing)
-        self._bound: set[str] = set()  # sources that have a share
-        self._bound_version = 0
+        self._sources = Sources(config.shards, self.directory, self._shares) if config.is_sharded else None
         self._tidy_at = 0.0
         self._is_joined = False
         self._deadline: float | None = None
@@ -135,6 +129,8 @@ class PacketRouter:
         self._is_joined = False
         self._shares.left()
         self._fellows.left()
+        if self._sources is not None:
+            self._sources.left()
         self._presence.left()
         self._presence.outputs.clear()
         self._outputs.clear()
@@ -163,11 +159,14 @@ class PacketRouter:
     def packets(self, share: str, messages: Sequence[Message], now: float) -> None:
         """Messages of a share. Their bodies may be views that die with this call."""
         self.passing.take(self._shares.received(share, messages, now), now)
-        if self.config.is_sharded:
-            self._bind_strangers(share, messages)
+        is_stale = False
+        if self._sources is not None:
+            if share == STRANGERS:
+                self._sources.came_as_strangers(self.passing.names_of(messages))
+            is_stale = self._sources.notice(now)
         # Looking for the first deadline takes longer than passing on a packet; packets alone seldom move it.
-        impairments = self.passing.writing.impairments
-        self._settle(is_stale=impairments.is_used or self._shares.is_waiting or bool(self._shares.tasks))
+        is_stale = is_stale or self.passing.writing.impairments.is_used or self._shares.is_waiting
+        self._settle(is_stale=is_stale or bool(self._shares.tasks))
 
     def told(self, messages: Sequence[Message], now: float) -> None:
         """Messages of the router's own queue."""
@@ -184,6 +183,8 @@ class PacketRouter:
                     self._news.heard(message, now)
             except MalformedError:
                 self.passing.counters.malformed += 1
+        if self._sources is not None:
+            self._sources.notice(now)
         self._settle()
 
     def returned(self, routing_key: str, now: float) -> None:
@@ -204,8 +205,8 @@ class PacketRouter:
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is wanted."""
         if self._is_stale:
-            parts = (self._shares, self._fellows, self._presence, self.passing.writing.impairments)
-            times = [part.next_timeout() for part in parts]
+            parts = (self._shares, self._fellows, self._presence, self.passing.writing.impairments, self._sources)
+            times = [part.next_timeout() for part in parts if part is not None]
             times.append(self._tidy_at if self._is_joined else None)
             self._deadline, self._is_stale = min((at for at in times if at is not None), default=None), False
         return self._deadline
@@ -216,6 +217,9 @@ class PacketRouter:
         self.passing.take(self._shares.handle_timeout(now), now)
         self.passing.take(self._fellows.handle_timeout(now), now)
         self._presence.handle_timeout(now)
+        if self._sources is not None:
+            self._outputs += self._sources.look(now)
+            self._sources.notice(now)
         if self._is_joined and self._tidy_at <= now:
             self._tidy_at = now + TIDY_S
             self.directory.expire(now)
@@ -252,45 +256,17 @@ class PacketRouter:
             self._fellows.tell_learned(self.passing.learned, self.directory.changed)
             self.passing.learned.clear()
             self.directory.changed.clear()
-        if self.config.is_sharded and self._bound_version != self.directory.version:
-            self._bind_sources()
 
     def _do(self, step: Step, share: str) -> None:
         match step:
             case Step.SUBSCRIBE:
-                self._outputs.append(Subscribe(share, self._patterns(share)))
+                self._outputs.append(Subscribe(share, self._queues[share]))
             case Step.CANCEL:
                 self._outputs.append(Cancel(share))
             case Step.FED:
                 self._fellows.say(Said.FED, share)
             case Step.RELEASED:
                 self._fellows.say(Said.RELEASED, share)
-
-    def _patterns(self, share: str) -> tuple[str, ...]:
-        fixed = self._queues[share]
-        if fixed:
-            return fixed
-        sources = [name for name in self.directory.agents if self._share_of(name) == share]
-        return tuple(pattern for name in sources for pattern in packet_patterns(name))
-
-    def _share_of(self, source: str) -> str:
-        return f"tumpline.router.shard.{shard_of(source, self.config.shards)}"
-
-    def _bind_sources(self) -> None:
-        """Each source that came belongs to its share; those that went do not."""
-        self._bound_version = self.directory.version
-        now_there = self.directory.agents.keys()
-        self._outputs += [Bind(self._share_of(name), packet_patterns(name)) for name in now_there - self._bound]
-        self._outputs += [Unbind(self._share_of(name), packet_patterns(name)) for name in self._bound - now_there]
-        self._bound = set(now_there)
-
-    def _bind_strangers(self, share: str, messages: Sequence[Message]) -> None:
-        """Who comes by a share that is not its own has lost its binding (or never had one)."""
-        for key in {message.routing_key for message in messages}:
-            meaning = self.passing.meaning(key)
-            name = None if meaning is None else meaning.name
-            if name in self._bound and self._share_of(name) != share:
-                self._outputs.append(Bind(self._share_of(name), packet_patterns(name)))
 
     def _control(self, key: str, kind: ControlKind, body: Component) -> None:
         self._outputs.append(Publish(key, (encode_control(kind, body, Generation.V1),), JSON))

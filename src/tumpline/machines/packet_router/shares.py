@@ -146,6 +146,10 @@ class Shares:
         """To be told to the others."""
         return tuple(name for name, share in self._shares.items() if share.is_subscribed)
 
+    def holder_of(self, name: str) -> str:
+        """Which router is fed that share, as far as we know; "": nobody."""
+        return self._shares[name].holder
+
     def fed(self) -> tuple[str, ...]:
         """Shares that this router passes on."""
         return tuple(name for name, share in self._shares.items() if share.state is not State.IDLE)
