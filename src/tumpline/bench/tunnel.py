@@ -7,6 +7,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
@@ -115,7 +116,7 @@ def run(effort: Effort) -> Mapping[str, Figure]:
         others = {"openvpn": start_openvpn(stage.net), "tinc": start_tinc(stage.net), "veth": f"{SITES['b']}.2"}
         stage.join(DIRECT)
         for name, address in others.items():
-            stage.load.await_up(address, lambda name=name: f"{name} did not come up")  # type: ignore[misc]
+            stage.load.await_up(address, partial("{} did not come up".format, name))
         direct = _direct(stage.load, {"ours": DIRECT.address, **others}, times)
         stage.start_router()
         stage.join(ROUTED)

@@ -17,9 +17,7 @@ from tumpline.lab.holder import Holder, environment
 from tumpline.testing.rabbitmq import PASSWORD, USER
 
 SITES: Final = {"a": "10.99.1", "b": "10.99.2"}  # the first three numbers of each site's net
-BROKER: Final = "0.0.0.0"
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-READY_S: Final = 90.0
 OFFLOADS: Final = ("tso", "off", "gso", "off", "gro", "off", "tx-udp-segmentation", "off")
 
 

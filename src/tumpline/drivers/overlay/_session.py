@@ -60,8 +60,18 @@ class SessionQueue:
         self._queue = member_queue(name)
 
     @classmethod
-    async def claim(cls, connection: AmqpConnection, exchange: str, name: str) -> SessionQueue:
-        """Hold the name. Raises: NameTakenError; AmqpError."""
+    async def claim(cls, connection: AmqpConnection, exchange: str, name: str, *, is_first: bool) -> SessionQueue:
+        """Hold the name. Raises: NameTakenError, at the first join; AmqpError."""
+        try:
+            return await cls._claim(connection, exchange, name)
+        except NameTakenError as error:
+            if is_first:
+                raise
+            # The broker may not have noticed yet that our connection before this one is gone: that passes.
+            raise AmqpError(RESOURCE_LOCKED, str(error)) from error
+
+    @classmethod
+    async def _claim(cls, connection: AmqpConnection, exchange: str, name: str) -> SessionQueue:
         for queue in older_queues(name):
             if await consumers_of(connection, queue):
                 raise NameTakenError(f"an older agent named {name} is in this session already; {_REMEDY}")

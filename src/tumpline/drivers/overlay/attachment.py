@@ -15,10 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tumpline.drivers.amqp import AmqpConnection, AmqpError, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
+from tumpline.drivers.amqp import AmqpConnection, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
 from tumpline.drivers.overlay._port_host import SessionPortHost
 from tumpline.drivers.overlay._session import (
-    RESOURCE_LOCKED,
     USUAL_NAMES,
     NameTakenError,
     SessionQueue,
@@ -137,7 +136,9 @@ class Attachment:
 
     async def _set_up(self, connection: AmqpConnection) -> None:
         """The connection is there (again): hold the name, bind, greet."""
-        queue = await self._claim(connection)
+        queue = await SessionQueue.claim(
+            connection, self.config.exchange, self.config.member.name, is_first=not self._first_join.done()
+        )
         await queue.bind(self.member.bindings())
         queue.channel.on_return = self._returned
         queue.channel.on_closed = lambda error: self._start_over(str(error))
@@ -152,15 +153,6 @@ class Attachment:
         self._tell(SessionJoined())
         if not self._first_join.done():
             self._first_join.set_result(None)
-
-    async def _claim(self, connection: AmqpConnection) -> SessionQueue:
-        try:
-            return await SessionQueue.claim(connection, self.config.exchange, self.config.member.name)
-        except NameTakenError as error:
-            if not self._first_join.done():
-                raise
-            # The broker may not have noticed yet that our connection before this one is gone: that passes.
-            raise AmqpError(RESOURCE_LOCKED, str(error)) from error
 
     def _lost(self, reason: str) -> None:
         """The connection ended by itself; another is tried."""

@@ -21,7 +21,7 @@ from tumpline.drivers.amqp import (
     KeptConnection,
     ReturnedMessage,
 )
-from tumpline.drivers.overlay._session import RESOURCE_LOCKED, NameTakenError, SessionQueue
+from tumpline.drivers.overlay._session import SessionQueue
 from tumpline.drivers.overlay.events import SessionAway, SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.overlay.share_queues import QueueOptions, ShareQueues, consume
 from tumpline.drivers.tasks import TaskOwner
@@ -114,7 +114,9 @@ class RouterAttachment:
 
     async def _set_up(self, connection: AmqpConnection) -> None:
         """The connection is there (again)."""
-        session = await self._claim(connection)
+        session = await SessionQueue.claim(
+            connection, self.config.exchange, self.config.router.name, is_first=not self._first_join.done()
+        )
         await session.bind(self.machine.bindings)
         session.channel.on_return = self._returned
         session.channel.on_closed = lambda error: self._start_over(str(error))
@@ -131,15 +133,6 @@ class RouterAttachment:
         self._tell(SessionJoined())
         if not self._first_join.done():
             self._first_join.set_result(None)
-
-    async def _claim(self, connection: AmqpConnection) -> SessionQueue:
-        try:
-            return await SessionQueue.claim(connection, self.config.exchange, self.config.router.name)
-        except NameTakenError as error:
-            if not self._first_join.done():
-                raise
-            # The broker may not have noticed yet that our connection before this one is gone: that passes.
-            raise AmqpError(RESOURCE_LOCKED, str(error)) from error
 
     def _lost(self, reason: str) -> None:
         self.counts.losses += 1

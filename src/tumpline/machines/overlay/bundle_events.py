@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tumpline.machines.effects import RefuseReason
+from tumpline.machines.event_queue import EventQueue
 
 
 class SessionRaised(NamedTuple):
@@ -95,31 +96,10 @@ BundleEvent = (
 )
 
 
-class EventQueue:
-    """Events in order; runs of small bundles and of acknowledgements become one event each."""
+class BundleEvents(EventQueue[BundleEvent]):
+    """Small ones that arrived, and acknowledgements, in batches."""
 
-    __slots__ = ("_events", "acked", "arrived")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.arrived: list[tuple[int, bytes]] = []
-        self.acked: list[int] = []
-        self._events: list[BundleEvent] = []
-
-    def emit(self, event: BundleEvent) -> None:
-        """Append an event behind everything that happened before it."""
-        self._close_batches()
-        self._events.append(event)
-
-    def drain(self) -> list[BundleEvent]:
-        """All events since the last call."""
-        self._close_batches()
-        events, self._events = self._events, []
-        return events
-
-    def _close_batches(self) -> None:
-        if self.arrived:
-            self._events.append(TransfersReceived(self.arrived))
-            self.arrived = []
-        if self.acked:
-            self._events.append(TransfersAcked(self.acked))
-            self.acked = []
+        super().__init__(TransfersReceived, TransfersAcked)

@@ -9,7 +9,7 @@ from tumpline.errors import RemoteProtocolError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS
 from tumpline.machines.effects import RefuseReason
 from tumpline.machines.overlay.bundle_events import (
-    EventQueue,
+    BundleEvents,
     SegmentReceived,
     TransferAborted,
     TransferFinished,
@@ -35,7 +35,7 @@ STORED_MOST: Final = 4096  # numbers in one record
 class Incoming:
     """`ours` is what we told that we take; whoever does not keep to it ends the session."""
 
-    def __init__(self, ours: Opening, events: EventQueue) -> None:
+    def __init__(self, ours: Opening, events: BundleEvents) -> None:
         self._ours = ours
         self._events = events
         self._last = 0  # number of the transfer that began last

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from tumpline.errors import RemoteProtocolError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS
 from tumpline.machines.effects import RefuseReason
-from tumpline.machines.overlay.bundle_events import EventQueue, TransferProgressed, TransferRefused, TransfersLost
+from tumpline.machines.overlay.bundle_events import BundleEvents, TransferProgressed, TransferRefused, TransfersLost
 from tumpline.machines.overlay.numbered import BodyRange, Numbered, Part
 from tumpline.wire.overlay_bundles import (
     SEGMENT_HEAD_OCTETS,
@@ -48,7 +48,7 @@ class Waiting(NamedTuple):
 class Outgoing:
     """`peer` is what the other end takes."""
 
-    def __init__(self, peer: Opening, events: EventQueue) -> None:
+    def __init__(self, peer: Opening, events: BundleEvents) -> None:
         self._peer = peer
         self._events = events
         self._queue: deque[Waiting] = deque()

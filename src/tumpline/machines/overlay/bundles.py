@@ -18,7 +18,7 @@ from tumpline.machines.backoff import Backoff
 from tumpline.machines.effects import RefuseReason
 from tumpline.machines.overlay.bundle_events import (
     BundleEvent,
-    EventQueue,
+    BundleEvents,
     SessionLowered,
     SessionRaised,
     TransfersLost,
@@ -84,7 +84,7 @@ class Conversation:
         self._ours = ours
         self._random = random
         self._backoff = Backoff(random, OPEN_S_FIRST, OPEN_S_MOST)
-        self._events = EventQueue()
+        self._events = BundleEvents()
         self._flight_octets_most = FLIGHT_OCTETS_MOST
         self._wanted = False
         self._paused_since: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tumpline.machines.event_queue import EventQueue
 from tumpline.wire.tcpcl4 import RefusalCode, RejectionCode, TerminationCode
 
 # ---- what `Session.wants()` answers ----------------------------------------------------------------------------------
@@ -176,31 +177,10 @@ Event = (
 )
 
 
-class EventQueue:
-    """Events in order; runs of small transfers and of acknowledgements become one event each."""
+class SessionEvents(EventQueue[Event]):
+    """Small ones that arrived, and acknowledgements, in batches."""
 
-    __slots__ = ("_events", "acked", "arrived")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.arrived: list[tuple[int, bytes]] = []
-        self.acked: list[int] = []
-        self._events: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        """Append an event behind everything that happened before it."""
-        self._close_batches()
-        self._events.append(event)
-
-    def drain(self) -> list[Event]:
-        """All events since the last call."""
-        self._close_batches()
-        events, self._events = self._events, []
-        return events
-
-    def _close_batches(self) -> None:
-        if self.arrived:
-            self._events.append(TransfersReceived(self.arrived))
-            self.arrived = []
-        if self.acked:
-            self._events.append(TransfersAcked(self.acked))
-            self.acked = []
+        super().__init__(TransfersReceived, TransfersAcked)

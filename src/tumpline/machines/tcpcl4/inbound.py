@@ -15,8 +15,8 @@ from tumpline.machines.contract import FILE_PAYLOAD_OCTETS
 from tumpline.machines.tcpcl4.config import SessionConfig
 from tumpline.machines.tcpcl4.events import (
     Body,
-    EventQueue,
     SegmentStarted,
+    SessionEvents,
     TransferAborted,
     TransferReceived,
     TransferStarted,
@@ -93,7 +93,9 @@ class Inbound:
         "_unsettled_octets",
     )
 
-    def __init__(self, config: SessionConfig, events: EventQueue, out: Outbox, take_idle: Callable[[], None]) -> None:
+    def __init__(
+        self, config: SessionConfig, events: SessionEvents, out: Outbox, take_idle: Callable[[], None]
+    ) -> None:
         """`take_idle` is told of each segment that moves nothing, and raises RemoteProtocolError in a flood of them."""
         self._take_idle = take_idle
         self._config = config

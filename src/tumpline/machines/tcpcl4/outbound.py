@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tumpline.errors import RemoteProtocolError
 from tumpline.machines.tcpcl4.events import (
     BodyRange,
-    EventQueue,
+    SessionEvents,
     TransferProgress,
     TransferRefused,
     TransfersLost,
@@ -80,7 +80,7 @@ class Outbound:
     )
 
     def __init__(
-        self, events: EventQueue, first_transfer_id: int, lenient_acks: bool = False, extensions: bytes = b""
+        self, events: SessionEvents, first_transfer_id: int, lenient_acks: bool = False, extensions: bytes = b""
     ) -> None:
         """`extensions` are items that go with each transfer."""
         self._events = events

@@ -26,11 +26,11 @@ from tumpline.machines.tcpcl4.events import (
     Close,
     ContactHeaderExchanged,
     Event,
-    EventQueue,
     MessageRejected,
     Read,
     SessionEnding,
     SessionEstablished,
+    SessionEvents,
     SessionTerminated,
     TlsStart,
     TransferRefused,
@@ -64,7 +64,7 @@ class Session:
         self._config = config
         self._role = role
         self._random = random
-        self._events = EventQueue()
+        self._events = SessionEvents()
         self._out = Outbox(config.control_octets_most)
         self._idle = Bucket(0, 0, 0, 0.0)  # filled by `connected`
         self._now = 0.0  # of the octets that are read

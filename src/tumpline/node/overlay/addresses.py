@@ -36,8 +36,10 @@ def addresses_of(name: str, asked: Asked) -> list[str]:
     if asked.ipv6_prefix or asked.ipv6_host or not (found or asked.ipv4_address):
         host = asked.ipv6_host or (known[0] if known else _host_of(name))
         found.append(ipv6_address(asked.ipv6_prefix or DEFAULT_PREFIX, host))
-    if asked.ipv4_address or (known and asked == Asked()):
-        found.append(_whole(asked.ipv4_address or known[1]))  # type: ignore[index]
+    if asked.ipv4_address:
+        found.append(_whole(asked.ipv4_address))
+    elif known and asked == Asked():
+        found.append(_whole(known[1]))
     return found
 
 
