@@ -16,7 +16,7 @@ import pytest
 from tumpline.drivers.ports._tun_linux import make_device
 from tumpline.drivers.ports.tun import BehindConfig, TunConfig, TunPort
 from tumpline.errors import ConfigError, TumplineError
-from tumpline.machines.packets import PacketBatch, PacketKind, batch_of
+from tumpline.machines.packets import NO_OFFLOAD, PacketBatch, PacketKind, batch_of
 from tumpline.testing.nobody import NOBODY, as_nobody
 from tumpline.testing.own_network import OwnNetwork, ip, own_network
 from tumpline.testing.recording_port import RecordingPortHost
@@ -117,6 +117,27 @@ async def send_all(sock: socket.socket, to: tuple[str, int], octets: bytes) -> N
     await loop.sock_connect(sock, to)
     await loop.sock_sendall(sock, octets)
     sock.shutdown(socket.SHUT_WR)
+
+
+async def test_where_packets_leave_one_by_one_the_kernel_cuts_and_sums_them(network: OwnNetwork) -> None:
+    other = OwnNetwork()
+    a, b = TunPort(TunConfig(addresses=A, super_packets=False)), TunPort(TunConfig(addresses=B))
+    there, back = Wire(b, is_split=False), Wire(a, is_split=False)  # what b gives are super-packets all the same
+    await a.start(there)
+    with other.inside():
+        await b.start(back)
+        listening = socket.create_server(("10.2.0.2", 7000))
+    with listening, socket.socket() as sender:
+        sent = os.urandom(STREAM_OCTETS)
+        came, _ = await asyncio.wait_for(
+            asyncio.gather(all_of(listening), send_all(sender, ("10.2.0.2", 7000), sent)), 30
+        )
+        assert came == sent
+    assert {offload for offload, _ in there.records} == {NO_OFFLOAD}
+    assert max(len(packet) for _, packet in there.records) == 1500
+    await a.stop()
+    await b.stop()
+    other.close()
 
 
 async def test_one_wake_brings_all_that_waits() -> None:

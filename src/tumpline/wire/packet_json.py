@@ -1,7 +1,8 @@
 """Packets as the older packet agents write them into AMQP messages: JSON, each octet a number.
 
 Two generations: version 1 (`_api_version`; the routing key says what a message is) and version 0 (`_type` says it). Keys are
-sorted and separated by ", " and ": ", octet for octet as those agents write them.
+sorted, and all is written as those agents write it but for the blanks between the numbers: they are a fifth of a body, mean
+nothing (RFC 8259 §2), and no agent looks at a body but through a JSON library.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Packet(NamedTuple):
 # The three digits of an octet, each by one table; what stands before its first digit is a NUL, which is taken away again.
 _TEXTS: Final = [str(octet).rjust(3, "\0") for octet in range(256)]
 _HUNDREDS, _TENS, _ONES = (bytes(ord(text[place]) for text in _TEXTS) for place in range(3))
-_CELL: Final = b"\0\0\0, "
+_CELL: Final = b"\0\0\0,"
 
 
 def _numbers(octets: bytes) -> bytes:
@@ -56,7 +57,7 @@ def _numbers(octets: bytes) -> bytes:
     cells = bytearray(_CELL) * len(octets)
     width = len(_CELL)
     cells[0::width], cells[1::width], cells[2::width] = map(octets.translate, (_HUNDREDS, _TENS, _ONES))
-    del cells[-2:]
+    del cells[-1:]
     return b"".join((b"[", cells.translate(None, b"\0"), b"]"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 from typing import Any
 
@@ -204,10 +205,10 @@ def test_members_that_have_the_sealed_copy_get_no_other() -> None:
         b'{"data": [96, 1]}',
         b'{"data": [255, 0]}',
         b'{"data": "96, 0"}',
-        body(ip("bbbb::1", "bbbb::2")).replace(b"96, ", b"300, ", 1),
-        body(ip("bbbb::1", "bbbb::2")).replace(b"187, 187", b"-7, 187"),
-        body(ip("bbbb::1", "bbbb::2", 300)).replace(b", 7]", b", 300]"),
-        body(ip("bbbb::1", "bbbb::2", 300)).replace(b", 7]", b""),
+        body(ip("bbbb::1", "bbbb::2")).replace(b"96,", b"300,", 1),
+        body(ip("bbbb::1", "bbbb::2")).replace(b"187,187", b"-7,187"),
+        body(ip("bbbb::1", "bbbb::2", 300)).replace(b",7]", b",300]"),
+        body(ip("bbbb::1", "bbbb::2", 300)).replace(b",7]", b""),
     ],
 )
 def test_a_malformed_body_is_counted_and_harms_nobody(octets: bytes) -> None:
@@ -217,6 +218,16 @@ def test_a_malformed_body_is_counted_and_harms_nobody(octets: bytes) -> None:
     assert packet(machine, "fromAgent.agent1.ip.tun.packet.raw", octets) == []
     assert machine.passing.counters.malformed == 1
     assert len(packet(machine, "fromAgent.agent1.ip.tun.packet.raw", body(ip("bbbb::1", "bbbb::2")))) == 1
+
+
+def test_blanks_between_numbers_mean_nothing() -> None:
+    machine = router()
+    started(machine, "agent1", 1)
+    started(machine, "agent2", 2)
+    of_older = json.dumps(json.loads(body(ip("bbbb::1", "bbbb::2"))), sort_keys=True).encode()
+    assert of_older.count(b", ") > 40
+    passed_on = packet(machine, "fromAgent.agent1.ip.tun.packet.raw", of_older)
+    assert passed_on == [("toAgent.agent2.ip.tun.packet.raw", of_older)]
 
 
 def test_malformed_control_messages_are_counted() -> None:

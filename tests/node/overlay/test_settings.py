@@ -45,6 +45,13 @@ def test_addresses(name: str, asked: Asked, found: list[str]) -> None:
     assert addresses_of(name, asked) == found
 
 
+@pytest.mark.parametrize(("format", "expected"), [("auto", True), ("binary", True), ("v1", False), ("v0", False)])
+def test_the_kernel_cuts_packets_for_those_who_send_one_a_message(format: str, expected: bool) -> None:
+    port = settings_of(wish(format=format)).port_config
+    assert isinstance(port, TunConfig)
+    assert port.super_packets is expected
+
+
 def test_link_local_addresses_have_the_same_host() -> None:
     assert link_local_of(["10.2.0.1/24", "bbbb::1:2/64"]) == "fe80::1:2/64"
     assert link_local_of(["10.2.0.1/24"]) == ""

@@ -219,9 +219,10 @@ class Attachment:
         connection.hold()
         try:
             self.member.from_port(batch, self._now())
-            self.turn()
+            self._act()
         finally:
             connection.release()
+        self._arm()  # what has been sent does not wait for it
 
     def _received(self, deliveries: Sequence[Delivery]) -> None:
         self.member.received(deliveries, self._now())
@@ -252,7 +253,12 @@ class Attachment:
             self._joined.look.set()
 
     def turn(self) -> None:
-        """Do what the member has decided, until there is nothing more; arm the timer."""
+        """Do what the member has decided; arm the timer."""
+        self._act()
+        self._arm()
+
+    def _act(self) -> None:
+        """Until there is nothing more."""
         joined, exchange = self._joined, self.config.exchange
         while outputs := self.member.outputs():
             for output in outputs:
@@ -264,7 +270,6 @@ class Attachment:
                     self._to_port(output.batch)
                 else:
                     self._tell(output)
-        self._arm()
 
     def _to_port(self, batch: PacketBatch) -> None:
         port = self._ports.get(batch.kind)

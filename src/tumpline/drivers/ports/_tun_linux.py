@@ -83,6 +83,11 @@ def adopt_device(fd: int) -> TunDevice:
     return TunDevice(fd, _text(name), False)
 
 
+def only_whole_packets(device: TunDevice) -> None:
+    """From now on the kernel cuts and sums what it gives, as for a wire; what it is given may be super-packets all the same."""
+    fcntl.ioctl(device.fd, TUNSETOFFLOAD, 0)
+
+
 def premade(name: str) -> str:
     """The command that makes a device for this user."""
     return f"ip tuntap add dev {name} mode tun user {os.getuid()} vnet_hdr"

@@ -16,7 +16,7 @@ from tumpline.drivers.ports._api import PacketPort, PortSpec
 from tumpline.drivers.ports._device_port import ROOM_UNTIL, DevicePort, Filled
 from tumpline.drivers.ports._interface import Configured
 from tumpline.drivers.ports._tun_config import BehindConfig, TunConfig, wanted
-from tumpline.drivers.ports._tun_linux import TunDevice, adopt_device, join_device, make_device
+from tumpline.drivers.ports._tun_linux import TunDevice, adopt_device, join_device, make_device, only_whole_packets
 from tumpline.drivers.ports._utun import UtunPort
 from tumpline.machines.packets import RECORD_HEAD_OCTETS, PacketBatch
 
@@ -37,6 +37,8 @@ class TunPort(DevicePort):
     async def _open(self) -> int:
         device = self._device()
         self.name = device.name
+        if not self._config.super_packets:
+            only_whole_packets(device)
         try:
             await self._configure(device)
         except BaseException:

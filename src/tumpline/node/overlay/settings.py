@@ -142,6 +142,8 @@ def _tun(wish: Wish) -> tuple[str, dict[str, Any]]:
         "addresses": addresses,
         "link_local": link_local_of(addresses),
         "mtu": wish.mtu,
+        # Older formats carry packets as they cross a wire, one a message.
+        "super_packets": Format.BINARY in _formats(wish),
         **rerouted(
             wish.name,
             wish.ipv6_prefix,
