@@ -1,6 +1,7 @@
 """`tumpline lab` as a person types it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tumpline.lab import Lab
 from tumpline.lab.api import unique
 from tumpline.lab.holder import environment
 from tumpline.lab.state import names_up
@@ -110,4 +112,9 @@ def test_what_is_wrong_is_said_in_one_line(name: str, tmp_path: Path) -> None:
     lab("up", "two-nodes", "--name", other, "-q")
     assert "several laboratories are up" in lab("exec", "ground", "--", "true", code=2)
     assert lab("exec", "ground", "--lab", other, "--", "hostname") == "ground\n"
+    holder = Lab.find(other).holder
+    os.kill(holder.pid, signal.SIGKILL)
+    while holder.alive:
+        os.sched_yield()
+    assert lab("exec", "ground", "--", "hostname") == "ground\n"  # of the one that has not crashed
     assert sorted(lab("down", "--all").splitlines()) == sorted([f"{name} is down", f"{other} is down"])

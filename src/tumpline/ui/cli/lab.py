@@ -282,6 +282,8 @@ def _chosen(target: str | None) -> str:
         raise TumplineError(
             "no laboratory is up; start one with `tumpline lab up FILE` (ready ones: `tumpline lab list`)"
         )
+    # What has crashed is in nobody's way; alone it is meant, for `down`.
+    names = [name for name in names if _is_alive(name)] or names
     if len(names) > 1:
         raise ConfigError(f"several laboratories are up ({', '.join(names)}): name one")
     return names[0]
