@@ -18,7 +18,7 @@ from tumpline.drivers.amqp import AmqpUrl
 from tumpline.drivers.links._amqp_config import AmqpConfig
 from tumpline.drivers.links._amqp_transfers import NO_PATH, Transfers
 from tumpline.drivers.links._api import LinkContext, LinkHost
-from tumpline.drivers.links._units import release
+from tumpline.drivers.links._units import lose
 from tumpline.drivers.overlay import (
     QUEUE_OCTETS_MOST,
     Attachment,
@@ -382,9 +382,7 @@ class AmqpLink:
         """Send the units in order."""
         peer = self._by_path.get(path)
         if peer is None:
-            for unit in units:
-                release(unit)
-            self.host.lost(path, [unit.seq for unit in units])
+            lose(self.host, path, units)
             return
         peer.transfers.offer(units)
         self._ask_turn(peer)

@@ -25,7 +25,7 @@ from tumpline.drivers.links._tcpcl4_config import (
 )
 from tumpline.drivers.links._tcpcl4_connection import Connection, Remote, new_scratch
 from tumpline.drivers.links._tcpcl4_observer import SessionObserver
-from tumpline.drivers.links._units import release
+from tumpline.drivers.links._units import lose
 from tumpline.drivers.listen import Registration, listen
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import TumplineError
@@ -188,10 +188,8 @@ class Tcpcl4Link:
         connection = self._paths.get(path)
         if connection is not None:
             connection.offer(units)
-            return
-        for unit in units:  # the path went down: the host has been told, but may not have acted yet
-            release(unit)
-        self.host.lost(path, [unit.seq for unit in units])
+        else:  # the path went down: the host has been told, but may not have acted yet
+            lose(self.host, path, units)
 
     def cancel(self, path: int, seq: int) -> None:
         """Do not send it, if it has not begun."""

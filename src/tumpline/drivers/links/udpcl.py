@@ -18,7 +18,7 @@ from tumpline.drivers.links._udpcl_describe import describe_talk, describe_tls, 
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
 from tumpline.drivers.links._udpcl_socket import SocketAddress
 from tumpline.drivers.links._udpcl_talk import Talk
-from tumpline.drivers.links._units import release
+from tumpline.drivers.links._units import lose, release
 from tumpline.drivers.payload import read_range
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import StorageError
@@ -220,9 +220,7 @@ class UdpclLink:
         """Send the units in order."""
         talk = self._paths.get(path)
         if talk is None or talk.is_over:
-            for unit in units:
-                release(unit)
-            self.host.lost(path, [unit.seq for unit in units])
+            lose(self.host, path, units)
             return
         talk.owner.units.extend(units)
         self._feed(talk)
@@ -363,11 +361,8 @@ class UdpclLink:
         if path is None:
             return
         del self._paths[path.number]
-        units, path.units = list(path.units), deque()
-        for unit in units:
-            release(unit)
-        if units:
-            self.host.lost(path.number, [unit.seq for unit in units])
+        units, path.units = path.units, deque()
+        lose(self.host, path.number, units)
         self.host.path_down(path.number, reason)
         self.acknowledge(path.number, [number for at, number in self._unanswered if at == path.number])
 
