@@ -15,7 +15,6 @@ class Alarm:
 
     def __init__(self, rings: Callable[[], None]) -> None:
         self._rings = rings
-        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, at: float | None) -> None:
@@ -25,7 +24,7 @@ class Alarm:
             return
         if timer is not None:
             timer.cancel()
-        self._timer = self._loop.call_at(at, self._due)
+        self._timer = asyncio.get_running_loop().call_at(at, self._due)
 
     def cancel(self) -> None:
         """Do not ring until it is set again."""

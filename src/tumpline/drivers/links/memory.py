@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from tumpline.drivers.dial import addresses_of
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec, Sink
 from tumpline.drivers.links._sinks import why_refused
 from tumpline.drivers.links._units import copy_into, lose, read_small, release
@@ -210,14 +211,14 @@ class MemoryLink:
     async def start(self, host: LinkHost) -> None:
         """Raises: TumplineError with the remedy."""
         self.host = host
-        for name in _as_list(self.config.listen):
+        for name in addresses_of(self.config.listen):
             name = f"memory-{next(_names)}" if name == ANY_NAME else name
             if name in _listening:
                 await self.stop(graceful=False)
                 raise TumplineError(f'name in use: a link of this process listens on "{name}"; choose another `listen`')
             _listening[name] = self
             self._bound.append(name)
-        for name in _as_list(self.config.connect):
+        for name in addresses_of(self.config.connect):
             self.connect(name)
 
     async def stop(self, *, graceful: bool = True, timeout_s: float = 5.0) -> None:
@@ -351,10 +352,6 @@ class MemoryLink:
             "sessions": sessions,
             "dialling": list(self._wanted),
         }
-
-
-def _as_list(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
 
 
 SPEC = LinkSpec(

@@ -12,13 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from tumpline.drivers.dial import Address, DialError, dial, display_address, parse_address
+from tumpline.drivers.dial import Address, DialError, addresses_of, dial, display_address, parse_address
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec
 from tumpline.drivers.links._dialler import Dialler
 from tumpline.drivers.links._tcpcl4_config import (
     DEFAULT_PORT,
     Tcpcl4Config,
-    addresses,
     asks_for_proof,
     session_config,
     tls_contexts,
@@ -78,9 +77,9 @@ class Tcpcl4Link:
             self.contexts.context(True)
             self.contexts.context(False)
         try:
-            for text in addresses(self._config.listen):
+            for text in addresses_of(self._config.listen):
                 self.listen(parse_address(text, DEFAULT_PORT))
-            for text in addresses(self._config.connect):
+            for text in addresses_of(self._config.connect):
                 self.connect(text)
         except BaseException:
             await self.stop(graceful=False)
