@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tumpline.drivers import accept
 from tumpline.drivers import listen as module
 from tumpline.drivers.dial import Address, parse_address
 from tumpline.drivers.listen import Registration, listen
@@ -117,24 +118,22 @@ async def test_silence_is_given_up(desk: Desk, monkeypatch: Any) -> None:
 
 
 async def test_without_descriptors_it_rests_and_goes_on(desk: Desk, monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "REST_S", 0.01)
+    monkeypatch.setattr(accept, "REST_S", 0.01)
     registration = desk.listen(ANY, 4, "four")
-    real = registration.listener._sock
+    acceptor = registration.listener._acceptor
+    real = acceptor._listener
     failures = [OSError(errno.EMFILE, "Too many open files")]
 
     class Exhausted:
         def fileno(self) -> int:
             return real.fileno()
 
-        def close(self) -> None:
-            real.close()
-
         def accept(self) -> Any:
             if failures:
                 raise failures.pop()
             return real.accept()
 
-    registration.listener._sock = Exhausted()  # type: ignore[assignment]
+    acceptor._listener = Exhausted()  # type: ignore[assignment]
     await greet(registration.address, b"dtn!\x04")
     assert await desk.taken.get() == ("four", b"dtn!\x04")
     assert "Too many open files" in (await desk.rejected.get())[1]

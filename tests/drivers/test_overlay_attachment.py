@@ -55,10 +55,7 @@ async def test_who_is_blocked_and_leaves_does_not_wait_for_it(own_rabbitmq: Rabb
 async def test_a_queue_that_an_operator_deletes_is_made_again(rabbitmq: Vhost) -> None:
     async with memory_agent(rabbitmq.uri, "alice", 1) as alice, memory_agent(rabbitmq.uri, "bob", 2) as bob:
         await meet(alice, bob)
-        rabbitmq.broker.evaluate(
-            f'rabbit_amqqueue:with(rabbit_misc:r(<<"{rabbitmq.name}">>, queue, <<"tumpline.member.alice">>),'
-            " fun(Q) -> rabbit_amqqueue:delete(Q, false, false, <<>>) end)"
-        )
+        rabbitmq.delete_queue("tumpline.member.alice")
         await alice.until(lambda: len(alice.told("SessionJoined")) == 2)
         assert [lost.reason for lost in alice.told("SessionLost")] == ["somebody deleted our queue"]
         await meet(alice, bob)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
+from tumpline.drivers.alarm import Alarm
 from tumpline.drivers.dial import ANY_HOST, Address
 from tumpline.errors import TumplineError
 from tumpline.machines.amqp_broker import Broker, BrokerConfig, Connection
@@ -94,7 +95,7 @@ class BrokerServer:
         self.peers: dict[Connection, _Peer] = {}
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._expired)
 
     @property
     def port(self) -> int:
@@ -128,8 +129,7 @@ class BrokerServer:
         self.turn()
         for peer in list(self.peers.values()):
             peer.flush()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         if self._server is not None:
             await self._server.wait_closed()
 
@@ -141,16 +141,9 @@ class BrokerServer:
                     peer.flush()
         for peer in self.peers.values():
             peer.follow()
-        self._arm()
-
-    def _arm(self) -> None:
-        at = self.machine.next_timeout()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._expired) if at is not None else None
+        self._alarm.set(self.machine.next_timeout())
 
     def _expired(self) -> None:
-        self._timer = None
         self.machine.handle_timeout(self.now())
         self.turn()
 

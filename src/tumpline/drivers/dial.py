@@ -40,6 +40,11 @@ class Address(NamedTuple):
         return False
 
 
+def addresses_of(setting: str | list[str]) -> list[str]:
+    """What a configuration names: one address, or several."""
+    return [setting] if isinstance(setting, str) else setting
+
+
 def parse_address(text: str, default_port: int) -> Address:
     """`host`, `host:port`, `[v6]:port`, `v6`, `*:port` or `:port`. Raises: TumplineError saying what to write."""
     host, port = _split(text.strip())

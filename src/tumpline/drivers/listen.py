@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+from tumpline.drivers.accept import Acceptor
 from tumpline.drivers.dial import Address, display_address
 from tumpline.errors import TumplineError
 
@@ -24,10 +25,8 @@ ACCEPTS_MAX = 64  # in one wake-up: a flood must not starve the sessions
 # however many others stay silent.
 WAITING_MAX = 128
 FIRST_S = 10.0  # a peer that says nothing for so long has lost its way
-REST_S = 0.2  # after the process ran out of descriptors
 
 Handler = Callable[[socket.socket, tuple[str | int, ...], bytes], None]  # the socket is the handler's from then on
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Registration(NamedTuple):
@@ -70,8 +69,7 @@ class Listener:
         self._handlers: dict[int, Handler] = {}
         self._waiting: dict[int, _Waiting] = {}  # by descriptor, oldest first
         self._timer: asyncio.TimerHandle | None = None
-        self._rest: asyncio.TimerHandle | None = None
-        self._loop.add_reader(sock.fileno(), self._accept)
+        self._acceptor = Acceptor(sock, ACCEPTS_MAX, self._welcome, self._exhausted)
 
     def register(self, version: int, handler: Handler) -> Registration:
         """Take the connections of a version. Raises: TumplineError."""
@@ -88,37 +86,17 @@ class Listener:
             self._close()
 
     def _close(self) -> None:
-        self._loop.remove_reader(self._sock.fileno())
+        self._acceptor.stop()
         self._sock.close()
-        for timer in (self._timer, self._rest):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for waiting in list(self._waiting.values()):
             self._take(waiting).close()
 
     # ---- accepting ---------------------------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
-        for _ in range(ACCEPTS_MAX):
-            try:
-                sock, peer = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
-                self._pause(error)
-                return
-            self._welcome(sock, peer)
-
-    def _pause(self, error: OSError) -> None:
-        """Without descriptors `accept` fails at once, for ever: look again in a moment."""
-        self._rejected("", f"cannot accept on {self.address}: {error.strerror}")
-        self._loop.remove_reader(self._sock.fileno())
-        self._rest = self._loop.call_later(REST_S, self._resume)
-
-    def _resume(self) -> None:
-        self._loop.add_reader(self._sock.fileno(), self._accept)
+    def _exhausted(self, why: str) -> None:
+        self._rejected("", f"cannot accept on {self.address}: {why}")
 
     def _welcome(self, sock: socket.socket, peer: tuple[str | int, ...]) -> None:
         sock.setblocking(False)

@@ -11,6 +11,7 @@ import sys
 from contextlib import ExitStack
 from enum import Enum
 
+from tumpline.drivers.alarm import Alarm
 from tumpline.drivers.dial import Address, parse_address, resolve
 from tumpline.errors import TumplineError
 from tumpline.machines.nat_behavior import DEFAULT_TIMING, SOCKETS, NatBehavior, NatBehaviorMachine, Timing
@@ -53,7 +54,7 @@ class _Run:
         self._machine = NatBehaviorMachine(
             remote, local, lambda: os.urandom(TRANSACTION_OCTETS), self._loop.time(), timing
         )
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._timeout)
         self._over: asyncio.Future[NatBehavior] = self._loop.create_future()
 
     async def result(self) -> NatBehavior:
@@ -65,8 +66,7 @@ class _Run:
         finally:
             for each in self._sockets:
                 self._loop.remove_reader(each)
-            if self._timer is not None:
-                self._timer.cancel()
+            self._alarm.cancel()
 
     def _read(self, number: int) -> None:
         while True:
@@ -89,12 +89,7 @@ class _Run:
                 self._sockets[datagram.socket].sendto(datagram.data, datagram.destination)
             except OSError:
                 continue  # no buffer, no route, forbidden by a firewall: a datagram that is lost, and sent again
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self._machine.next_timeout()
-        if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._timeout)
+        self._alarm.set(self._machine.next_timeout())
         if self._machine.result is not None and not self._over.done():
             self._over.set_result(self._machine.result)
 

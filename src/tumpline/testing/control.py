@@ -8,7 +8,7 @@ from typing import Any
 
 from tumpline.drivers.links._api import Sink
 from tumpline.drivers.stores._api import PayloadWriter
-from tumpline.errors import NoRoomError, RefusedError
+from tumpline.errors import RefusedError
 from tumpline.machines.contract import FileRange, Octets, Payload, StoredBundle
 from tumpline.machines.effects import Adu, Arrival, Notice, RefuseReason
 from tumpline.node.control.api import NotFoundError
@@ -177,10 +177,8 @@ class MemoryAgent:
 
     def send(self, adu: Adu) -> asyncio.Future[str]:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        if self.node.refuse is not None:
-            future.set_exception(RefusedError(self.node.refuse))
-        elif self.node.full is not None:
-            future.set_exception(NoRoomError(self.node.full))
+        if (why_not := self.node.why_not()) is not None:
+            future.set_exception(why_not)
         else:
             future.set_result(self.node.originate(adu))
         return future

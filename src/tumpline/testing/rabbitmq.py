@@ -272,6 +272,13 @@ class Vhost(NamedTuple):
         """As an operator would: clients are told (320)."""
         self.broker.close_connections(self.name)
 
+    def delete_queue(self, queue: str) -> None:
+        """As an operator would, whoever reads from it: clients are told (basic.cancel)."""
+        self.broker.evaluate(
+            f'rabbit_amqqueue:with(rabbit_misc:r(<<"{self.name}">>, queue, <<"{queue}">>),'
+            " fun(Q) -> rabbit_amqqueue:delete(Q, false, false, <<>>) end)"
+        )
+
 
 @contextmanager
 def private_rabbitmq(directory: Path, address: str = "127.0.0.1") -> Iterator[RabbitMq]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tumpline.drivers.stores._api import PayloadWriter
-from tumpline.errors import NoRoomError, RefusedError
+from tumpline.errors import NoRoomError, RefusedError, TumplineError
 from tumpline.machines.contract import FileRange, Octets, Payload
 from tumpline.machines.effects import AdminRecord, Adu, Delivery, Outcome
 from tumpline.node.services._api import Administering, Confirming, Service, ServiceSpec
@@ -213,6 +213,12 @@ class MemoryNode:
             service.committed([seq for seq, _ in answers])
         self.deliver_waiting()
 
+    def why_not(self, adus: int = 1) -> TumplineError | None:
+        """What `send` says to so many ADUs; None: they are taken."""
+        if self.refuse is not None:
+            return RefusedError(self.refuse)
+        return NoRoomError(self.full, list(range(adus))) if self.full is not None else None
+
     async def room(self, adus: Sequence[Adu], most_s: float) -> int:
         self.asked_for_room += 1
         if self.full is not None:
@@ -261,20 +267,16 @@ class MemoryContext:
 
     def send(self, adu: Adu) -> asyncio.Future[str]:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        if self.node.refuse is not None:
-            future.set_exception(RefusedError(self.node.refuse))
-        elif self.node.full is not None:
-            future.set_exception(NoRoomError(self.node.full))
+        if (why_not := self.node.why_not()) is not None:
+            future.set_exception(why_not)
         else:
             self._transact(future, lambda: self.node.originate(adu))
         return future
 
     def send_many(self, adus: Sequence[Adu]) -> asyncio.Future[list[str]]:
         future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        if self.node.refuse is not None:
-            future.set_exception(RefusedError(self.node.refuse))
-        elif self.node.full is not None:
-            future.set_exception(NoRoomError(self.node.full, list(range(len(adus)))))
+        if (why_not := self.node.why_not(len(adus))) is not None:
+            future.set_exception(why_not)
         else:
             self._transact(future, lambda: [self.node.originate(adu) for adu in adus])
         return future

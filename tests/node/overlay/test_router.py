@@ -12,7 +12,7 @@ import pytest
 
 from tumpline.drivers.amqp_broker import BrokerServer
 from tumpline.drivers.dial import Address
-from tumpline.drivers.overlay import SessionFailed
+from tumpline.drivers.overlay import SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.overlay.router import RouterAttachment
 from tumpline.errors import TumplineError
 from tumpline.machines.amqp_broker import BrokerConfig
@@ -239,6 +239,41 @@ async def test_one_that_divides_the_work_otherwise_goes_again(rabbitmq: Vhost) -
             await other.stop()
     said = next(str(event.error) for event in told if type(event) is SessionFailed)
     assert said.startswith("router first works on this session with another plan (2 shares, not 4 shares)")
+
+
+@pytest.mark.parametrize(
+    ("queue", "why"),
+    [
+        ("tumpline.member.router", "somebody deleted our queue"),
+        (SHARES[0], f"somebody deleted queue {SHARES[0]}"),
+    ],
+)
+async def test_a_queue_that_an_operator_deletes_is_made_again(rabbitmq: Vhost, queue: str, why: str) -> None:
+    joined, told = asyncio.Semaphore(0), list[Any]()
+
+    def hear(event: Any) -> None:
+        told.append(event)
+        if type(event) is SessionJoined:
+            joined.release()
+
+    router = RouterAttachment(router_settings_of(RouterWish(url=rabbitmq.uri, name="router")), hear)
+    try:
+        await router.start()
+        await joined.acquire()
+        rabbitmq.delete_queue(queue)
+        async with asyncio.timeout(20):
+            await joined.acquire()
+        assert [event.reason for event in told if type(event) is SessionLost] == [why]
+        assert (router.counts.joins, router.counts.losses) == (2, 1)
+        async with (
+            memory_agent(rabbitmq.uri, "a", 1, format="v1") as a,
+            memory_agent(rabbitmq.uri, "b", 2, format="v0") as b,
+        ):
+            await meet(a, b)
+            await a.ping("bbbb::2", 1)
+    finally:
+        await router.stop()
+    assert rabbitmq.queues() == set()
 
 
 async def test_a_name_is_one_agents_or_one_routers(rabbitmq: Vhost) -> None:

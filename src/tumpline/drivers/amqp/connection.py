@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, Self
 
+from tumpline.drivers.alarm import Alarm
 from tumpline.drivers.amqp.channel import AmqpChannel
 from tumpline.drivers.amqp.errors import AmqpError, login_error, over
 from tumpline.drivers.amqp.url import AmqpUrl
@@ -68,7 +69,7 @@ class AmqpConnection:
         self._drained = asyncio.Event()
         self._drained.set()
         self._secured: asyncio.Future[None] | None = None  # while TLS is negotiated
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._expired)
         self._flush_due = False
         self._is_holding = False
         self._performers: dict[type[Any], Callable[[Any], None]] = {
@@ -307,7 +308,7 @@ class AmqpConnection:
         self._perform()
         if self._machine.octets_to_send or self._unwritten:  # after most reads there is nothing
             self._write()
-        self._arm()
+        self._alarm.set(self._machine.next_timeout())
 
     def _perform(self) -> None:
         performers = self._performers
@@ -319,22 +320,7 @@ class AmqpConnection:
             self._give_back(f"a handler failed: {error!r}")
             raise
 
-    def _arm(self) -> None:
-        # The deadline moves with every read: a timer that is due too early looks again, which is cheaper than a new one.
-        at = self._machine.next_timeout()
-        if at is None:
-            self._disarm()
-        elif self._timer is None or self._timer.when() > at:
-            self._disarm()
-            self._timer = self._loop.call_at(at, self._expired)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _expired(self) -> None:
-        self._timer = None
         self._machine.handle_timeout(self._loop.time())
         self._turn()
 
@@ -387,7 +373,7 @@ class AmqpConnection:
     def _give_back(self, reason: str, code: int = 0) -> None:
         """The socket; all who wait are told. Idempotent."""
         self._machine.lost(reason)
-        self._disarm()
+        self._alarm.cancel()
         self._stream.close()
         if not self._ended.done():
             self._ended.set_result(reason)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, Self, cast
 
+from tumpline.drivers.alarm import Alarm
 from tumpline.drivers.dbus.descriptors import Descriptor, duplicates
 from tumpline.drivers.dbus.dial import dial
 from tumpline.drivers.dbus.dispatch import Dispatcher
@@ -82,7 +83,7 @@ class BusConnection:
         self._joined: asyncio.Future[str] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._written = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._timed_out)
         self._turn_due = False
         self._uids: dict[str, int] = {}
 
@@ -293,7 +294,8 @@ class BusConnection:
         if self._transport is not None:
             self._transport.flush()
         self._written.set()
-        self._arm()
+        if not self._ended.done():
+            self._alarm.set(self._machine.next_timeout())
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, CallReceived):
@@ -318,6 +320,7 @@ class BusConnection:
             release(event.fds)
 
     def _over(self, event: Ended) -> None:
+        self._alarm.cancel()
         if self._transport is not None:
             self._transport.close()
         self._ended.set_result(event.text)
@@ -325,16 +328,7 @@ class BusConnection:
             _fail(future, BusError(ErrorName.DISCONNECTED, f"the connection to the bus has ended: {event.text}"))
         _fail(self._joined, BusUnavailableError(f"the bus does not let us in: {event.text}"))
 
-    def _arm(self) -> None:
-        deadline = self._machine.next_timeout()
-        if self._timer is not None:
-            if deadline is not None and self._timer.when() <= deadline:
-                return  # it fires early at worst, and is armed again then
-            self._timer.cancel()
-        self._timer = None if deadline is None else self._loop.call_at(deadline, self._timed_out)
-
     def _timed_out(self) -> None:
-        self._timer = None
         self._machine.handle_timeout(self._loop.time())
         self._turn()
 

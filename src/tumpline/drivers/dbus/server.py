@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-import errno
 import logging
 import os
 import socket
@@ -13,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from tumpline.drivers.accept import Acceptor
+from tumpline.drivers.alarm import Alarm
 from tumpline.drivers.dbus.descriptors import Descriptor
 from tumpline.drivers.dbus.dial import resolve, unix_name
 from tumpline.drivers.dbus.machine_id import machine_id
@@ -24,8 +25,6 @@ from tumpline.wire.dbus import ServerAddress, encode_address
 __all__ = ["EmbeddedBus", "PlaceTakenError"]
 
 ACCEPTS_MOST: Final = 16  # in one wake-up
-REST_S: Final = 0.2  # after the process ran out of descriptors
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _UCRED: Final = struct.Struct("iII")  # struct ucred of Linux: pid, uid, gid
 _SO_PEERGROUPS: Final = 59  # asm-generic/socket.h
 _GROUPS_MOST: Final = 256
@@ -42,10 +41,9 @@ class EmbeddedBus:
         self._bus = Bus(config)
         self._sockets: dict[int, BusSocket] = {}
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._rest: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._timed_out)
         self._turn_due = False
-        self._loop.add_reader(place.listener.fileno(), self._accept)
+        self._acceptor = Acceptor(place.listener, ACCEPTS_MOST, self._welcome, self._exhausted)
 
     @classmethod
     def start(
@@ -72,10 +70,8 @@ class EmbeddedBus:
         """Let all clients go; nothing is left behind. Idempotent."""
         if self._place.is_given_up:
             return
-        self._loop.remove_reader(self._place.listener.fileno())
-        for timer in (self._timer, self._rest):
-            if timer is not None:
-                timer.cancel()
+        self._acceptor.stop()
+        self._alarm.cancel()
         for each in self._sockets.values():
             each.flush()
             each.close()
@@ -86,29 +82,10 @@ class EmbeddedBus:
 
     # ---- accepting ---------------------------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
-        for _ in range(ACCEPTS_MOST):
-            try:
-                sock, _ = self._place.listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
-                self._pause(error)
-                return
-            self._welcome(sock)
+    def _exhausted(self, why: str) -> None:
+        log.warning("the bus %s cannot accept: %s", self._place.path, why)
 
-    def _pause(self, error: OSError) -> None:
-        """Without descriptors `accept` fails at once, for ever: look again in a moment."""
-        log.warning("the bus %s cannot accept: %s", self._place.path, error.strerror)
-        self._loop.remove_reader(self._place.listener.fileno())
-        self._rest = self._loop.call_later(REST_S, self._resume)
-
-    def _resume(self) -> None:
-        self._loop.add_reader(self._place.listener.fileno(), self._accept)
-
-    def _welcome(self, sock: socket.socket) -> None:
+    def _welcome(self, sock: socket.socket, _peer: str) -> None:
         try:
             client = self._bus.accept(_credentials(sock), self._loop.time())
         except OSError:
@@ -149,18 +126,12 @@ class EmbeddedBus:
         for number, reason in self._bus.take_over():
             log.debug("client %d of the bus %s is gone: %s", number, self._place.path, reason)
             self._sockets.pop(number).close()
-        self._arm()
+        self._alarm.set(self._bus.next_timeout())
 
     def _flush(self, number: int) -> None:
         found = self._sockets.get(number)
         if found is not None:
             found.flush()
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        deadline = self._bus.next_timeout()
-        self._timer = None if deadline is None else self._loop.call_at(deadline, self._timed_out)
 
     def _timed_out(self) -> None:
         self._bus.handle_timeout(self._loop.time())

@@ -14,11 +14,12 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tumpline.drivers.alarm import Alarm
 from tumpline.drivers.amqp import AmqpUrl
 from tumpline.drivers.links._amqp_config import AmqpConfig
 from tumpline.drivers.links._amqp_transfers import NO_PATH, Transfers
 from tumpline.drivers.links._api import LinkContext, LinkHost
-from tumpline.drivers.links._units import release
+from tumpline.drivers.links._units import lose
 from tumpline.drivers.overlay import (
     QUEUE_OCTETS_MOST,
     Attachment,
@@ -93,7 +94,7 @@ class AmqpLink:
         self._is_stopping = False
         self._asking: dict[str, _Peer] = {}  # those with something to do in the next turn
         self._turn_asked: asyncio.Handle | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._time_came)
         self._begun = asyncio.Event()  # we are a member, or it is clear that this takes longer
         self._changed = asyncio.Event()
         self._tasks = TaskOwner(self._task_failed)
@@ -150,9 +151,9 @@ class AmqpLink:
         await self._tasks.stop()
         if self._attachment is not None:
             await self._attachment.stop()
-        for handle in (self._timer, self._turn_asked):
-            if handle is not None:
-                handle.cancel()
+        self._alarm.cancel()
+        if self._turn_asked is not None:
+            self._turn_asked.cancel()
 
     async def _wind_down(self, timeout_s: float) -> None:
         for peer in self._peers.values():
@@ -360,14 +361,11 @@ class AmqpLink:
         self.host.path_down(path, event.reason)
 
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._is_congested:
-            return  # what waits is with us, and not with the peers
+            self._alarm.cancel()  # what waits is with us, and not with the peers
+            return
         due = [at for peer in self._peers.values() if (at := peer.conversation.next_timeout()) is not None]
-        if due:
-            self._timer = asyncio.get_running_loop().call_at(min(due), self._time_came)
+        self._alarm.set(min(due, default=None))
 
     def _time_came(self) -> None:
         now = self._now()
@@ -382,9 +380,7 @@ class AmqpLink:
         """Send the units in order."""
         peer = self._by_path.get(path)
         if peer is None:
-            for unit in units:
-                release(unit)
-            self.host.lost(path, [unit.seq for unit in units])
+            lose(self.host, path, units)
             return
         peer.transfers.offer(units)
         self._ask_turn(peer)

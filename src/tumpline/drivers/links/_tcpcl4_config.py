@@ -18,7 +18,6 @@ __all__ = [
     "LimitsConfig",
     "Tcpcl4Config",
     "TlsConfig",
-    "addresses",
     "asks_for_proof",
     "session_config",
     "tls_contexts",
@@ -100,11 +99,6 @@ class Tcpcl4Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             problems.append("retry_s_first: longer than retry_s_max; write a smaller one")
         if problems:
             raise ValueError("; ".join(problems))  # msgspec adds where it stands
-
-
-def addresses(value: str | list[str]) -> list[str]:
-    """One address or several, as a list."""
-    return [value] if isinstance(value, str) else value
 
 
 def tls_contexts(tls: TlsConfig) -> TlsContexts | None:

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from tumpline.drivers.alarm import Alarm
 from tumpline.drivers.links._api import LinkHost
 from tumpline.drivers.links._tcpcl4_observer import SessionObserver
 from tumpline.drivers.links._tcpcl4_transfers import REFUSAL_CODES, Transfers
@@ -106,7 +107,8 @@ class Connection:
         self._mute = False  # nothing can be written any more
         self._lingering = False
         self._closing = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._on_deadline)
+        self._linger_end: asyncio.TimerHandle | None = None
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             **self._transfers.handlers,
             TlsStart: self._on_tls_start,
@@ -191,7 +193,7 @@ class Connection:
         self._stream.watch_reads(wanted)
         if wanted and self._stream.holds_octets():
             self._loop.call_soon(self._read_on)
-        self._arm_timer()
+        self._alarm.set(self.session.next_timeout())
 
     def _handle_events(self) -> None:
         handlers, observer = self._handlers, self._observer
@@ -203,17 +205,7 @@ class Connection:
                 if handler is not None:
                     handler(event)
 
-    def _arm_timer(self) -> None:
-        """The timer may be early (it then looks again), never late."""
-        at = self.session.next_timeout()
-        if at is None or (self._timer is not None and self._timer.when() <= at):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_deadline(self) -> None:
         self.session.handle_timeout(self._loop.time())
         self._turn()
 
@@ -442,9 +434,8 @@ class Connection:
         self._closing = False
         self._stream.watch_writes(False)
         self._stream.watch_reads(True)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(LINGER_S, self._give_back, self._stream.close)
+        self._alarm.cancel()
+        self._linger_end = self._loop.call_later(LINGER_S, self._give_back, self._stream.close)
 
     def _linger(self) -> None:
         """Read and forget until the peer has closed."""
@@ -459,8 +450,9 @@ class Connection:
         if self._stream.closed():
             return
         how()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
+        if self._linger_end is not None:
+            self._linger_end.cancel()
         self._transfers.release_ended()
         self._rest = b""
         self._owner.closed(self)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Sequence
 
-from tumpline.drivers.links._api import Sink
+from tumpline.drivers.links._api import LinkHost, Sink
 from tumpline.drivers.payload import descriptor, in_memory, read_range
 from tumpline.drivers.payload import release as release_payload
 from tumpline.drivers.stream import FileSlice, Piece
@@ -61,6 +62,38 @@ def _memory_range(data: bytes, begin: int, end: int) -> list[Piece]:
 def release(unit: Unit) -> None:
     """The unit has ended: give its payload handle back."""
     release_payload(unit.payload)
+
+
+def lose(host: LinkHost, path: int, units: Sequence[Unit]) -> None:
+    """They will not be sent: give their payloads back, and say so."""
+    for unit in units:
+        release(unit)
+    if units:
+        host.lost(path, [unit.seq for unit in units])
+
+
+class LongUnits:
+    """Units whose octets are taken piece by piece, each until it has ended; then `ended` gives its payload back."""
+
+    def __init__(self, ended: Callable[[Unit], None] = release) -> None:
+        self._ended = ended
+        self._units: dict[int, Unit] = {}
+
+    def add(self, unit: Unit) -> None:
+        """It was offered."""
+        self._units[unit.seq] = unit
+
+    def pieces(self, seq: int, offset: int, length: int) -> list[Piece]:
+        """See `unit_range`."""
+        return unit_range(self._units[seq], offset, length)
+
+    def end(self, seqs: Iterable[int]) -> None:
+        """These have ended, long ones and others."""
+        if self._units:
+            for seq in seqs:
+                unit = self._units.pop(seq, None)
+                if unit is not None:
+                    self._ended(unit)
 
 
 def put(sink: Sink, data: bytes | memoryview) -> None:

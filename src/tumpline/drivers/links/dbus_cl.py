@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from tumpline.drivers.alarm import Alarm
 from tumpline.drivers.dbus import BusError
-from tumpline.drivers.dial import parse_address
+from tumpline.drivers.dial import addresses_of, parse_address
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec, Sink
 from tumpline.drivers.links._dbus_cl_attachment import Attachment
 from tumpline.drivers.links._dbus_cl_bodies import Body, Workshop, body_of, fill, open_fetched, small, whole
@@ -58,7 +59,7 @@ class DbusClLink:
         self._is_turning = False
         self._is_stopped = False
         self._turn_asked = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._time_came)
         self._turned = asyncio.Event()
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             fx.Call: self._on_call,
@@ -80,8 +81,7 @@ class DbusClLink:
     async def start(self, host: LinkHost) -> None:
         """The agent may come later: it is looked for until `stop`. Raises: TumplineError (an address is none)."""
         self.host = host
-        connect = self._config.connect
-        for address in [connect] if isinstance(connect, str) else connect:
+        for address in addresses_of(self._config.connect):
             self.connect(address)
         self._tasks.start(self._agent.keep(), f"{self.name} uses {self._config.service}")
 
@@ -101,8 +101,7 @@ class DbusClLink:
         self._turn()
         self._is_stopped = True
         await self._tasks.stop()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         for sink in self._sinks.values():
             sink.abort()
         self._sinks.clear()
@@ -160,12 +159,8 @@ class DbusClLink:
         finally:
             self._is_turning = False
         self._turned.set()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        when = self._machine.next_timeout()
-        if when is not None and not self._is_stopped:
-            self._timer = asyncio.get_running_loop().call_at(when, self._time_came)
+        if not self._is_stopped:
+            self._alarm.set(self._machine.next_timeout())
 
     def _time_came(self) -> None:
         self._machine.handle_timeout(self._now())

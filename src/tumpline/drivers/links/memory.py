@@ -13,8 +13,10 @@ from typing import Annotated, Any
 
 import msgspec
 
+from tumpline.drivers.dial import addresses_of
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec, Sink
-from tumpline.drivers.links._units import copy_into, read_small, release
+from tumpline.drivers.links._sinks import why_refused
+from tumpline.drivers.links._units import copy_into, lose, read_small, release
 from tumpline.errors import MalformedError, StorageError, TumplineError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS
 from tumpline.machines.effects import Arrival, PathInfo, RefuseReason, Unit
@@ -123,8 +125,7 @@ class _End:
             return count
         except (StorageError, MalformedError) as error:
             self.abort_sink()
-            malformed = isinstance(error, MalformedError)
-            self._refused(self.queue.popleft(), RefuseReason.NOT_ACCEPTABLE if malformed else RefuseReason.NO_RESOURCES)
+            self._refused(self.queue.popleft(), why_refused(error))
             return 1
 
     def _complete(self) -> None:
@@ -160,7 +161,7 @@ class _End:
             return
         self.ending = reason
         begun = [self.queue.popleft()] if self.sink is not None else []
-        self.lose(list(self.queue))
+        self.lose(self.queue)
         self.queue = deque(begun)
         self.ask_turn()
 
@@ -175,11 +176,8 @@ class _End:
             self.sink.abort()
             self.sink = None
 
-    def lose(self, units: list[Unit]) -> None:
-        for unit in units:
-            release(unit)
-        if units:
-            self.link.host.lost(self.path, [unit.seq for unit in units])
+    def lose(self, units: Sequence[Unit]) -> None:
+        lose(self.link.host, self.path, units)
 
     def drop_all(self) -> None:
         """The session is over."""
@@ -213,14 +211,14 @@ class MemoryLink:
     async def start(self, host: LinkHost) -> None:
         """Raises: TumplineError with the remedy."""
         self.host = host
-        for name in _as_list(self.config.listen):
+        for name in addresses_of(self.config.listen):
             name = f"memory-{next(_names)}" if name == ANY_NAME else name
             if name in _listening:
                 await self.stop(graceful=False)
                 raise TumplineError(f'name in use: a link of this process listens on "{name}"; choose another `listen`')
             _listening[name] = self
             self._bound.append(name)
-        for name in _as_list(self.config.connect):
+        for name in addresses_of(self.config.connect):
             self.connect(name)
 
     async def stop(self, *, graceful: bool = True, timeout_s: float = 5.0) -> None:
@@ -314,9 +312,7 @@ class MemoryLink:
         """Send the units in order."""
         end = self._ends.get(path)
         if end is None or end.ending:
-            for unit in units:
-                release(unit)
-            self.host.lost(path, [unit.seq for unit in units])
+            lose(self.host, path, units)
             return
         end.queue.extend(units)
         end.ask_turn()
@@ -356,10 +352,6 @@ class MemoryLink:
             "sessions": sessions,
             "dialling": list(self._wanted),
         }
-
-
-def _as_list(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
 
 
 SPEC = LinkSpec(

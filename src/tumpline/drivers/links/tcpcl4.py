@@ -12,20 +12,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from tumpline.drivers.dial import Address, DialError, dial, display_address, parse_address
+from tumpline.drivers.dial import Address, DialError, addresses_of, dial, display_address, parse_address
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec
 from tumpline.drivers.links._dialler import Dialler
 from tumpline.drivers.links._tcpcl4_config import (
     DEFAULT_PORT,
     Tcpcl4Config,
-    addresses,
     asks_for_proof,
     session_config,
     tls_contexts,
 )
 from tumpline.drivers.links._tcpcl4_connection import Connection, Remote, new_scratch
 from tumpline.drivers.links._tcpcl4_observer import SessionObserver
-from tumpline.drivers.links._units import release
+from tumpline.drivers.links._units import lose
 from tumpline.drivers.listen import Registration, listen
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import TumplineError
@@ -78,9 +77,9 @@ class Tcpcl4Link:
             self.contexts.context(True)
             self.contexts.context(False)
         try:
-            for text in addresses(self._config.listen):
+            for text in addresses_of(self._config.listen):
                 self.listen(parse_address(text, DEFAULT_PORT))
-            for text in addresses(self._config.connect):
+            for text in addresses_of(self._config.connect):
                 self.connect(text)
         except BaseException:
             await self.stop(graceful=False)
@@ -188,10 +187,8 @@ class Tcpcl4Link:
         connection = self._paths.get(path)
         if connection is not None:
             connection.offer(units)
-            return
-        for unit in units:  # the path went down: the host has been told, but may not have acted yet
-            release(unit)
-        self.host.lost(path, [unit.seq for unit in units])
+        else:  # the path went down: the host has been told, but may not have acted yet
+            lose(self.host, path, units)
 
     def cancel(self, path: int, seq: int) -> None:
         """Do not send it, if it has not begun."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from tumpline.drivers.dial import Address, DialError, parse_address, resolve
+from tumpline.drivers.dial import Address, DialError, addresses_of, parse_address, resolve
 from tumpline.drivers.links._api import LinkContext, LinkHost, LinkSpec
 from tumpline.drivers.links._dialler import SETTLED_S
 from tumpline.drivers.links._tls_config import asks_for_proof
@@ -18,7 +18,7 @@ from tumpline.drivers.links._udpcl_describe import describe_talk, describe_tls, 
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
 from tumpline.drivers.links._udpcl_socket import SocketAddress
 from tumpline.drivers.links._udpcl_talk import Talk
-from tumpline.drivers.links._units import release
+from tumpline.drivers.links._units import lose, release
 from tumpline.drivers.payload import read_range
 from tumpline.drivers.tasks import TaskOwner
 from tumpline.errors import StorageError
@@ -118,13 +118,13 @@ class UdpclLink:
         config = self._config
         self._endpoint = UdpclEndpoint(config, self._context.node_id, self._context.random, self)
         try:
-            places = [parse_address(text, PORT) for text in _as_list(config.listen)]
+            places = [parse_address(text, PORT) for text in addresses_of(config.listen)]
             for where in places:
                 # "::" is every address, unless those of IPv4 have an entry of their own.
                 self._endpoint.listen(where, both=Address(ANY_V4, where.port) not in places)
             for group in config.multicast.groups:
                 self._endpoint.join(Group(*group.partition("%")[::2]))
-            for text in _as_list(config.connect):
+            for text in addresses_of(config.connect):
                 self.connect(text)
         except BaseException:
             await self.stop(graceful=False)
@@ -220,9 +220,7 @@ class UdpclLink:
         """Send the units in order."""
         talk = self._paths.get(path)
         if talk is None or talk.is_over:
-            for unit in units:
-                release(unit)
-            self.host.lost(path, [unit.seq for unit in units])
+            lose(self.host, path, units)
             return
         talk.owner.units.extend(units)
         self._feed(talk)
@@ -363,11 +361,8 @@ class UdpclLink:
         if path is None:
             return
         del self._paths[path.number]
-        units, path.units = list(path.units), deque()
-        for unit in units:
-            release(unit)
-        if units:
-            self.host.lost(path.number, [unit.seq for unit in units])
+        units, path.units = path.units, deque()
+        lose(self.host, path.number, units)
         self.host.path_down(path.number, reason)
         self.acknowledge(path.number, [number for at, number in self._unanswered if at == path.number])
 
@@ -444,10 +439,6 @@ def _without_interface(address: Address) -> tuple[Address, str]:
     host, _, interface = address.host.partition("%")
     is_local = host.lower().startswith(("fe80:", "ff02:"))
     return (address, "") if is_local else (Address(host, address.port), interface)
-
-
-def _as_list(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
 
 
 SPEC = LinkSpec(

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from tumpline.drivers.amqp import AmqpConnection, AmqpUrl, Delivery, KeptConnection, ReturnedMessage
+from tumpline.drivers.alarm import Alarm
+from tumpline.drivers.amqp import AmqpConnection, AmqpUrl, Delivery, ReturnedMessage
+from tumpline.drivers.overlay._kept_session import KeptSession, SessionCounters, SessionPlace
 from tumpline.drivers.overlay._port_host import SessionPortHost
 from tumpline.drivers.overlay._session import (
     USUAL_NAMES,
@@ -24,17 +25,8 @@ from tumpline.drivers.overlay._session import (
     older_agents,
     router_is_there,
 )
-from tumpline.drivers.overlay.events import (
-    Congested,
-    Drained,
-    OlderRouterSeen,
-    SessionAway,
-    SessionFailed,
-    SessionJoined,
-    SessionLost,
-)
+from tumpline.drivers.overlay.events import Congested, Drained, OlderRouterSeen
 from tumpline.drivers.ports._api import PacketPort
-from tumpline.drivers.tasks import TaskOwner
 from tumpline.machines.overlay import BindingsChanged, Member, MemberConfig, Publish, ToPort
 from tumpline.machines.packets import PacketBatch, PacketKind
 from tumpline.wire.amqp import Properties
@@ -43,8 +35,6 @@ from tumpline.wire.pcapng import Direction
 
 __all__ = ["Attachment", "AttachmentConfig", "AttachmentCounters", "NameTakenError"]
 
-RETRY_MOST_S = 5.0  # who waits for a broker that restarts is a person
-_KEPT = "session"  # the task whose end is the attachment's
 ROUTER_LOOK_S = 30.0  # an older router neither greets nor says goodbye to us; passive declares are cheap
 
 
@@ -60,15 +50,12 @@ class AttachmentConfig(NamedTuple):
 
 
 @dataclass(slots=True)
-class AttachmentCounters:
+class AttachmentCounters(SessionCounters):
     """What happened at the edges; the member counts what it decided."""
 
-    joins: int = 0
-    losses: int = 0  # how often the connection ended by itself
     pauses: int = 0  # how often the broker was slower than the ports
     unjoined_packets: int = 0  # came out of a port while there was no session
     portless_packets: int = 0  # for a kind of port that is not here
-    last_loss: str = ""
 
 
 class Attachment:
@@ -82,20 +69,12 @@ class Attachment:
         self._loop = asyncio.get_running_loop()
         self._ports: dict[PacketKind, PacketPort] = {}
         self._is_paused = False  # the broker is slower than the ports
-        self._why = ""  # we ended a connection ourselves
         self._listeners: list[Callable[[Any], None]] = []
         self._joined: _Joined | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._first_join: asyncio.Future[None] = self._loop.create_future()
-        self._tasks = TaskOwner(self._task_failed)
-        self._kept = KeptConnection(
-            config.url,
-            f"tumpline {config.member.name}",
-            self._set_up,
-            self._lost,
-            waiting=self._waiting,
-            retry_most_s=RETRY_MOST_S,
-        )
+        self._alarm = Alarm(self._expired)
+        name = config.member.name
+        place = SessionPlace(config.url, config.exchange, name, f"tumpline {name}")
+        self._session = KeptSession(place, self, self.counts, self._tell)
 
     @property
     def is_joined(self) -> bool:
@@ -113,10 +92,7 @@ class Attachment:
         """Join; when it returns, we are a member. Keeps trying while nobody answers (listeners are told).
 
         Raises: TumplineError that trying again cannot mend: login refused, no such vhost, name taken."""
-        kept = self._tasks.start(self._kept.run(), _KEPT)
-        await asyncio.wait((kept, self._first_join), return_when=asyncio.FIRST_COMPLETED)
-        if kept.done():
-            kept.result()
+        await self._session.start()
 
     async def stop(self) -> None:
         """Undo what the ports did, say goodbye, give back the name. Idempotent."""
@@ -126,50 +102,31 @@ class Attachment:
         if self._joined is not None:
             self.member.leave(self._now())
             self.turn()
-        await self._tasks.stop()  # what was published is still written
-        self._leave_session()
+        await self._session.stop()
 
     def abort(self) -> None:
         """End the connection without a word, as if the network had: another is tried by itself."""
         if self._joined is not None:
             self._joined.connection.abort()
 
-    async def _set_up(self, connection: AmqpConnection) -> None:
-        """The connection is there (again): hold the name, bind, greet."""
-        queue = await SessionQueue.claim(
-            connection, self.config.exchange, self.config.member.name, is_first=not self._first_join.done()
-        )
-        await queue.bind(self.member.bindings())
-        queue.channel.on_return = self._returned
-        queue.channel.on_closed = lambda error: self._start_over(str(error))
-        queue.channel.on_cancelled = lambda _: self._start_over("somebody deleted our queue")
+    # ---- calls of the session -----------------------------------------------------------------------------------------
+
+    def bindings(self) -> Sequence[str]:
+        """See `SessionUser`."""
+        return self.member.bindings()
+
+    async def entered(self, connection: AmqpConnection, queue: SessionQueue) -> None:
+        """We hold the name (again): greet."""
         connection.on_congested, connection.on_drained = self._pause, self._resume
         await queue.consume(self._received)
         self._joined = _Joined(connection, queue)
-        self.counts.joins += 1
-        self._tasks.start(self._watch_for_router(self._joined), "router watch")
+        self._session.tasks.start(self._watch_for_router(self._joined), "router watch")
         self.member.joined(self._now())
         self.turn()
-        self._tell(SessionJoined())
-        if not self._first_join.done():
-            self._first_join.set_result(None)
 
-    def _lost(self, reason: str) -> None:
-        """The connection ended by itself; another is tried."""
-        reason, self._why = self._why or reason, ""
-        self.counts.losses += self.is_joined
-        self.counts.last_loss = reason
-        self._leave_session()
-        self._tell(SessionLost(reason))
-
-    def _waiting(self, reason: str, for_s: float) -> None:
-        self.counts.last_loss = reason
-        self._tell(SessionAway(reason, for_s))
-
-    def _leave_session(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def left(self) -> None:
+        """We are no member any more."""
+        self._alarm.cancel()
         if self._joined is None:
             return
         self._joined.look.set()  # its watcher ends
@@ -178,18 +135,10 @@ class Attachment:
         self._resume()
         self.turn()
 
-    def _task_failed(self, name: str, error: BaseException) -> None:
-        if name != _KEPT:
-            self._start_over(str(error))
-        elif self._first_join.done():  # else `start` raises it
-            self._leave_session()
-            self._tell(SessionFailed(error))
-
-    def _start_over(self, reason: str) -> None:
-        """The session is of no use any more although the connection is there: another connection mends it."""
-        if self._joined is not None and self._joined.connection.is_open:
-            self._why = self._why or reason
-            self._tasks.start(self._joined.connection.close(), "closing")
+    def returned(self, message: ReturnedMessage) -> None:
+        """There is nobody of that name."""
+        self.member.returned(message.routing_key, self._now())
+        self.turn()
 
     def _now(self) -> float:
         return self._loop.time()
@@ -226,10 +175,6 @@ class Attachment:
 
     def _received(self, deliveries: Sequence[Delivery]) -> None:
         self.member.received(deliveries, self._now())
-        self.turn()
-
-    def _returned(self, message: ReturnedMessage) -> None:
-        self.member.returned(message.routing_key, self._now())
         self.turn()
 
     def send_bundle_message(self, to: str, octets: bytes) -> None:
@@ -298,16 +243,9 @@ class Attachment:
     # ---- time ---------------------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        at = self.member.next_timeout() if self._joined is not None else None
-        # Most turns change nothing, or move the deadline back: then the timer that runs is good enough.
-        if at is None or (self._timer is not None and self._timer.when() <= at):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._expired)
+        self._alarm.set(self.member.next_timeout() if self._joined is not None else None)
 
     def _expired(self) -> None:
-        self._timer = None
         self.member.handle_timeout(self._now())
         self.turn()
 
@@ -328,7 +266,7 @@ class Attachment:
         if self._joined is not None:
             self._joined.changes.append(change)
             if len(self._joined.changes) == 1:
-                self._tasks.start(_apply(self._joined), "bindings")
+                self._session.tasks.start(_apply(self._joined), "bindings")
 
     @property
     def _speaks_older(self) -> bool:
@@ -360,7 +298,7 @@ class Attachment:
         """Snapshot for people."""
         session = {"url": str(self.config.url), "exchange": self.config.exchange, "joined": self.is_joined}
         return {
-            "session": session | dataclasses.asdict(self.counts),
+            "session": session | asdict(self.counts),
             "member": self.member.snapshot(self._now()),
             "ports": [port.describe() for port in self._ports.values()],
         }

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from tumpline.drivers.alarm import Alarm
 from tumpline.drivers.ports._api import PortHost, PortSpec
 from tumpline.drivers.tty import DeviceGoneError, close_tty, open_tty
 from tumpline.errors import TumplineError
@@ -62,7 +63,7 @@ class SerialPort:
         self._fd = -1
         self._unsent = bytearray()
         self._is_paused = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._timeout)
         self._replug: asyncio.TimerHandle | None = None
         self._unplugged = 0
         self._problem = ""  # why it cannot be opened although it is there again
@@ -101,9 +102,7 @@ class SerialPort:
             self._replug = None
 
     def _close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
@@ -159,15 +158,10 @@ class SerialPort:
             else:
                 self._unsent += unit
         self._flush()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        at = self._line.next_timeout()
-        if at is not None and self._fd >= 0:
-            self._timer = self._loop.call_at(at, self._timeout)
+        if self._fd >= 0:
+            self._alarm.set(self._line.next_timeout())
 
     def _timeout(self) -> None:
-        self._timer = None
         self._line.handle_timeout(self._loop.time())
         self._settle()
 

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from tumpline.drivers.dial import Address, DialError, parse_address, resolve
+from tumpline.drivers.dial import Address, DialError, addresses_of, parse_address, resolve
 from tumpline.drivers.links._udpcl_addresses import ANY_V4
 from tumpline.drivers.links._udpcl_endpoint import Group, UdpclEndpoint
 from tumpline.drivers.links._udpcl_talk import Talk
+from tumpline.drivers.links._units import put
 from tumpline.drivers.payload import release
 from tumpline.drivers.spool import Room, Spool
 from tumpline.drivers.tasks import TaskOwner
@@ -94,8 +95,7 @@ class UdpclAgent:
         link = self.settings.link
         self._endpoint = UdpclEndpoint(link, self._node_id, random.random, self)
         try:
-            listen = [link.listen] if isinstance(link.listen, str) else link.listen
-            places = [parse_address(text, PORT) for text in listen]
+            places = [parse_address(text, PORT) for text in addresses_of(link.listen)]
             for where in places:
                 # "::" is every address, unless those of IPv4 have an entry of their own.
                 self._endpoint.listen(where, both=Address(ANY_V4, where.port) not in places)
@@ -271,14 +271,8 @@ class UdpclAgent:
         sink = self.holdings.spool.sink(len(data), _Unwatched())
         if isinstance(sink, RefuseReason):
             return None
-        view = memoryview(data)
         try:
-            while view:
-                room = sink.buffer(len(view))
-                count = min(len(room), len(view))
-                room[:count] = view[:count]
-                sink.advance(count)
-                view = view[count:]
+            put(sink, data)
             return sink.finish(0).payload
         except StorageError as error:
             _log.warning("a received bundle could not be kept: %s", error)

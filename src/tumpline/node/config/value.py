@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tumpline.drivers.dial import addresses_of
 from tumpline.drivers.links._api import LinkSpec
 from tumpline.drivers.stores._api import StoreSpec
 from tumpline.machines.plan import Peer, Route
@@ -39,8 +40,7 @@ class LinkSettings(NamedTuple):
     @property
     def connect(self) -> list[str]:
         """Addresses that the configuration tells the link to hold sessions with."""
-        value: str | list[str] = getattr(self.config, "connect", [])
-        return [value] if isinstance(value, str) else list(value)
+        return list(addresses_of(getattr(self.config, "connect", [])))
 
 
 class StoreSettings(NamedTuple):

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from tumpline.drivers.links._api import Sink
+from tumpline.drivers.links._units import put
 from tumpline.errors import ConfigError, MalformedError, NoAnswerError
 from tumpline.machines.contract import FILE_PAYLOAD_OCTETS, FileRange, Octets, Payload, StoredBundle
 from tumpline.machines.effects import Adu, Arrival
@@ -66,14 +67,8 @@ def _announced(http: web.Request) -> int:
 async def _into_sink(sink: Sink, octets: int, http: web.Request) -> Arrival:
     try:
         async for piece in http.content.iter_any():
-            rest = memoryview(piece)
-            while rest:
-                room = sink.buffer(len(rest))
-                count = min(len(room), len(rest))
-                room[:count] = rest[:count]
-                sink.advance(count)
-                rest = rest[count:]
-                octets -= count
+            put(sink, piece)
+            octets -= len(piece)
         if octets:
             raise MalformedError(f"{octets} octets are missing at the end of the bundle")
         return sink.finish(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from tumpline.drivers.alarm import Alarm
 from tumpline.drivers.amqp import AmqpError, Properties
 from tumpline.testing.conformance._brokers_ground import (
     ACCESS_REFUSED,
@@ -90,8 +91,8 @@ async def check_login(ground: Ground) -> None:
 async def check_heartbeats(ground: Ground) -> None:
     """A connection that has nothing to say lives; one whose client is silent ends."""
     quiet, silent = await ground.client(heartbeat_s=1), await ground.client(heartbeat_s=1)
-    silent._disarm()  # it keeps the socket, and says nothing any more
-    silent._arm = lambda: None  # type: ignore[method-assign]
+    silent._alarm.cancel()
+    silent._alarm = Alarm(lambda: None)  # it keeps the socket, and says nothing any more
     await silent.closed()
     assert quiet.is_open
     await (await quiet.channel()).declare_queue(exclusive=True)
