@@ -86,6 +86,8 @@ class Incoming:
         self.copies = Copies()
         self._sources: dict[bytes, tuple[str, float]] = {}  # member, and until when nothing is to be learned of it
         self._handlers: dict[str, Handler] = {}
+        self._fresh: list[bytes] = []  # packets of older agents that go to the port together
+        self._fresh_kind = PacketKind.IP
 
     def received(self, messages: Sequence[Received], now: float) -> None:
         """These came, in this order."""
@@ -101,6 +103,7 @@ class Incoming:
                 counters.replays += 1
             except MalformedError:
                 counters.malformed += 1
+        self._flush_fresh()
 
     # ---- whose job a message is --------------------------------------------------------------------------------------
 
@@ -181,6 +184,8 @@ class Incoming:
         self._to_port(batch, peer.name, is_flooded)
 
     def _to_port(self, batch: PacketBatch, source: str = "", is_flooded: bool = False) -> None:
+        if self._fresh:
+            self._flush_fresh()  # they came before
         if batch.count and batch.kind in self._config.kinds:
             self._counters.packets_in += batch.count
             self._counters.octets_in += len(batch.octets)
@@ -214,7 +219,15 @@ class Incoming:
         if not self._is_for_us(packet, kind):
             self._counters.for_others += 1
         elif self.copies.is_new(packet, _WAYS[key.generation, key.direction], now):
-            self._to_port(batch_of(kind, [packet]))
+            if kind is not self._fresh_kind:
+                self._flush_fresh()
+                self._fresh_kind = kind
+            self._fresh.append(packet)
+
+    def _flush_fresh(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        if fresh:
+            self._to_port(batch_of(self._fresh_kind, fresh))
 
     def _comes_better(self, key: AgentKey) -> bool:
         """What a member of ours says to all in several formats we take in the one that it would choose for us alone."""
