@@ -61,6 +61,8 @@ def network() -> Iterator[OwnNetwork]:
             ip("address", "add", "aaaa::2/64", "dev", "far", "nodad")
             ip("link", "set", "far", "up")
             ip("route", "add", "bbbb::/64", "via", "aaaa::1")
+        while "state UP" not in ip("-o", "link", "show", "eth1"):  # the kernel tells its carrier in a moment of its own
+            pass
         yield network
     far.close()
 

@@ -31,6 +31,7 @@ LIBRARIES: Final = (
     "cyclopts",
     "fastcrc",
     "msgspec",
+    "orjson",
     "platformdirs",
     "pyOpenSSL",
     "PyYAML",
