@@ -88,6 +88,8 @@ async def agents(address: str, tmp_path: Path) -> AsyncIterator[Agents]:
 class OlderPair(Pair):
     """The suite's pair, over two older agents."""
 
+    many = 300  # a bus carries some ten messages for each
+
     def __init__(self, agents: Agents) -> None:
         self.agents = agents
         super().__init__(SPEC, agents.config(A), agents.config(B))
@@ -107,17 +109,6 @@ class OlderPair(Pair):
         await self.a.until(lambda: len(self.a.arrivals) == list(self.b.ended.values()).count("acked"))
 
 
-MANY = 300  # a bus carries some ten messages for each
-
-
-async def many_units_in_order(pair: Pair) -> None:
-    sent = [random.Random(i).randbytes(i % 700) for i in range(MANY)]
-    seqs = pair.offer(*map(pair.unit, sent))
-    await pair.all_ended()
-    assert pair.b.data == sent
-    assert pair.a.end_order == seqs
-
-
 # The others ask that a bundle is acknowledged only when the node says so, which the older agent's interface cannot; or that
 # small ones come in no earlier than large ones which were sent before.
 FITTING: tuple[Check, ...] = (
@@ -125,7 +116,7 @@ FITTING: tuple[Check, ...] = (
     suite.small_units_arrive,
     suite.both_directions,
     suite.zero_length_unit,
-    many_units_in_order,
+    suite.many_units_in_order,
     suite.a_path_that_is_down_loses_units,
     suite.disconnect_ends_the_path_for_good,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +49,8 @@ class Served:
 class OurPair(Pair):
     """The suite's pair, over two of our agents."""
 
+    many = 300  # a bus carries some ten messages for each
+
     def __init__(self, address: str, spool: Path) -> None:
         config = {"cl": "tcpcl", "bus": address, "spool": str(spool), "authenticate": "none"}
         fast = {"retry_s_first": 0.02, "retry_s_max": 0.1}
@@ -88,24 +89,13 @@ async def pair(tmp_path: Path) -> AsyncIterator[OurPair]:
     assert list(tmp_path.iterdir()) == []
 
 
-MANY = 300  # a bus carries some ten messages for each
-
-
-async def many_units_in_order(pair: Pair) -> None:
-    sent = [random.Random(i).randbytes(i % 700) for i in range(MANY)]
-    seqs = pair.offer(*map(pair.unit, sent))
-    await pair.all_ended()
-    assert pair.b.data == sent
-    assert pair.a.end_order == seqs
-
-
 # The others are about who owns the sockets, or ask that what was sent after something large does not overtake it.
 FITTING: tuple[Check, ...] = (
     suite.paths_name_the_peer,
     suite.small_units_arrive,
     suite.both_directions,
     suite.zero_length_unit,
-    many_units_in_order,
+    suite.many_units_in_order,
     suite.acknowledged_only_when_told,
     suite.refused_units,
     suite.refused_before_it_arrives,

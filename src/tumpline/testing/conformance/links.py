@@ -32,7 +32,6 @@ OF_THEIR_OWN = frozenset({"amqp", "dbus_cl"})
 EXAMPLES: dict[str, dict[str, Any]] = {"memory": {"listen": "*"}}
 ANY_PORT: dict[str, Any] = {"listen": "127.0.0.1:0"}
 NODE_A, NODE_B = Eid.parse("dtn://a/"), Eid.parse("dtn://b/")
-MANY = 2_000
 LARGE_OCTETS = 3_000_000  # several segments, several wake-ups
 
 
@@ -51,6 +50,7 @@ class Pair:
     """Two nodes' ends of one kind of link: b listens, a dials."""
 
     remedy = "listen"  # what helps against a taken address, as the error says it
+    many = 2_000  # units that are no load
 
     def __init__(self, spec: LinkSpec, config_a: dict[str, Any], config_b: dict[str, Any]) -> None:
         self.spec = spec
@@ -218,12 +218,12 @@ async def zero_length_unit_is_refused(pair: Pair) -> None:
 
 
 async def many_units_in_order(pair: Pair) -> None:
-    sent = [random.Random(i).randbytes(max(i % 700, pair.least)) for i in range(MANY)]
+    sent = [random.Random(i).randbytes(max(i % 700, pair.least)) for i in range(pair.many)]
     seqs = pair.offer(*map(pair.unit, sent))
     await pair.all_ended()
     assert pair.b.data == sent
     assert pair.a.end_order == seqs
-    assert len({arrival.transfer for _, arrival in pair.b.arrivals}) == MANY
+    assert len({arrival.transfer for _, arrival in pair.b.arrivals}) == pair.many
 
 
 async def large_units(pair: Pair) -> None:
