@@ -10,13 +10,14 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import cycle
 from typing import Final
 
 from tumpline.testing.memory_agents import MemoryAgent, meet
 
 STEPS_BETWEEN_LOOKS: Final = 5
 AT_ONCE_MOST: Final = 5  # that join or leave in one step
+SEQUENCES: Final = range(1, 1 << 16)  # RFC 792: two octets; a look forgets the answers long before they come again
 INTERVAL_S: Final = 2  # of announcements: who crashed is forgotten after three; a busy machine is no crash
 
 
@@ -40,7 +41,7 @@ class Churn:
         self._most = agents_most
         self._chance = random.Random(seed)
         self._there: dict[int, MemoryAgent] = {}
-        self._sequence = count(1)
+        self._sequence = cycle(SEQUENCES)
 
     async def run(self, for_s: float) -> None:
         """Raises: AssertionError, TimeoutError: what must hold does not."""
