@@ -7,7 +7,7 @@ without consumers is deleted with what is in it; nothing is acknowledged, so not
 from __future__ import annotations
 
 import heapq
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from functools import cache
 from random import Random
@@ -25,6 +25,7 @@ from tumpline.machines.packet_router import (
     Subscribe,
     Unbind,
 )
+from tumpline.machines.packet_router.keys import THERE
 from tumpline.wire.packet_json import decode_packet_untrusted
 
 
@@ -49,6 +50,8 @@ class Client:
         self.machine = PacketRouter(RouterConfig(config(name), shards), bus.random.random)
         self._up, self._down = _Pipe(bus), _Pipe(bus)
         self._timer: float | None = None
+        self._busy_until = 0.0
+        self._waiting: deque[Callable[[], None]] = deque()
 
     def start(self) -> None:
         self.machine.joined(self.bus.now)
@@ -57,12 +60,23 @@ class Client:
     def down(self, action: Callable[[], None]) -> None:
         """The broker sends something; what a dead router would have got is lost."""
 
-        def arrive() -> None:
+        self._down.send(lambda: self._arrive(action))
+
+    def stall(self, seconds: float) -> None:
+        """It gets no processor for so long; what comes waits."""
+        self._busy_until = max(self._busy_until, self.bus.now + seconds)
+        self.bus.at(self._busy_until, self._go_on)
+
+    def _arrive(self, action: Callable[[], None]) -> None:
+        self._waiting.append(action)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._waiting and self.bus.now >= self._busy_until:
+            action = self._waiting.popleft()
             if self.is_alive:
                 action()
                 self.turn()
-
-        self._down.send(arrive)
 
     def turn(self) -> None:
         for output in self.machine.outputs():
@@ -83,7 +97,9 @@ class Client:
         self.kill()
 
     def _expire(self) -> None:
-        if self.is_alive and self._timer is not None and self._timer <= self.bus.now:
+        if self.bus.now < self._busy_until:
+            self.bus.at(self._busy_until, self._expire)
+        elif self.is_alive and self._timer is not None and self._timer <= self.bus.now:
             self._timer = None
             self.machine.handle_timeout(self.bus.now)
             self.turn()
@@ -136,6 +152,9 @@ class Bus:
     def perform(self, client: Client, output: Output) -> None:
         """The broker reads what a router wrote."""
         match output:
+            case Publish(key) if key.startswith(THERE):
+                if all(each.machine.config.name != key.removeprefix(THERE) for each in self.clients):
+                    client.down(lambda: client.machine.returned(key, self.now))
             case Publish(key, pieces):
                 self._route(Message(key, None, b"".join(pieces)))
             case Subscribe(share, patterns):
@@ -143,7 +162,7 @@ class Bus:
                 self.consumers[share].append(client)
                 client.down(lambda: client.machine.subscribed(share))
             case Cancel(share):
-                self._unsubscribe(client, share)
+                self.unsubscribe(client, share)
                 client.down(lambda: client.machine.cancelled(share, self.now))
             case Bind(share, patterns):
                 self._bindings[share].update(patterns)
@@ -154,9 +173,10 @@ class Bus:
         """Its connection is found closed."""
         self.clients.remove(client)
         for share in list(self.consumers):
-            self._unsubscribe(client, share)
+            self.unsubscribe(client, share)
 
-    def _unsubscribe(self, client: Client, share: str) -> None:
+    def unsubscribe(self, client: Client, share: str) -> None:
+        """It is fed no more; the next one is."""
         if client in self.consumers[share]:
             self.consumers[share].remove(client)
         if not self.consumers[share]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from tests.machines.packet_router.single_active import Bus, Client
 
-from tumpline.machines.packet_router.shares import HANDOVER_S, preferred
+from tumpline.machines.packet_router.shares import HANDOVER_MOST_S, HANDOVER_S, preferred
 
 SOURCES = [f"s{number}" for number in range(8)]
 SHARDS = 16
@@ -86,6 +86,37 @@ def test_a_successor_waits_for_a_killed_one_no_longer_than_it_must(seed: int) ->
     bus.run(bus.now + HANDOVER_S + 0.1)
     before = {source: len(bus.arrived[source]) for source in SOURCES}
     bus.run(bus.now + 0.5)
+    assert all(len(bus.arrived[source]) > before[source] for source in SOURCES)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_router_that_stalls_while_it_gives_shares_away_is_waited_for(seed: int) -> None:
+    bus, clients = session(seed, 2)
+    traffic(bus, 8.0, packets_per_s=200.0)
+    bus.run(bus.now + 1.0)
+    third = bus.router("router_c")
+    while not any(consumers[0] is third for consumers in bus.consumers.values()):
+        bus.run(bus.now + 0.001)
+    for client in clients:
+        client.stall(6 * HANDOVER_S)  # what it was fed before is still on its way to it
+    bus.run(bus.now + 30.0)
+    check_order(bus)
+    assert not any(lost(bus).values())
+
+
+def test_a_router_that_keeps_its_name_but_does_nothing_is_waited_for_no_longer_than_that() -> None:
+    bus, (hangs, other) = session(1, 2)
+    traffic(bus, HANDOVER_MOST_S + 4.0)
+    bus.run(bus.now + 1.0)
+    hangs.stall(1000.0)
+    for share in [share for share, consumers in bus.consumers.items() if consumers[0] is hangs]:
+        bus.unsubscribe(hangs, share)
+    bus.run(bus.now + HANDOVER_MOST_S - 1.0)
+    before = {source: len(bus.arrived[source]) for source in SOURCES}
+    bus.run(bus.now + 0.5)
+    assert any(len(bus.arrived[source]) == before[source] for source in SOURCES), "its sources' packets are held"
+    assert other.machine.passing.counters.malformed == 0
+    bus.run(bus.now + 2.0)
     assert all(len(bus.arrived[source]) > before[source] for source in SOURCES)
 
 

@@ -76,7 +76,7 @@ class Fellows:
         if talk.router != router or talk.instance == self._instance or not is_agent_name(router):
             return ()
         if talk.said is Said.LEAVING:
-            return self._gone(router, now)
+            return self.gone(router, now)
         released = self._is_there(router, talk, now)
         if talk.said is Said.WHO:
             self._answer()
@@ -86,6 +86,12 @@ class Fellows:
             released = [*released, *self._shares.router_released(router, talk.share, now)]
         self._learn(talk, now)
         return released
+
+    def gone(self, router: str, now: float) -> Sequence[Message]:
+        """It said so, said nothing for long, or nobody has its name. Returns: packets that may be passed on now."""
+        if self._fellows.pop(router, None) is None:
+            return ()
+        return self._shares.router_gone(router, now)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is wanted."""
@@ -99,7 +105,7 @@ class Fellows:
             self.say(Said.HERE)
         released: list[Message] = []
         for name in [name for name, fellow in self._fellows.items() if fellow.heard_s + SILENCE_S <= now]:
-            released += self._gone(name, now)
+            released += self.gone(name, now)
         return released
 
     def _is_there(self, router: str, talk: Talk, now: float) -> Sequence[Message]:
@@ -108,17 +114,12 @@ class Fellows:
             return ()
         released: Sequence[Message] = ()
         if known is not None and known.instance != talk.instance:
-            released = self._gone(router, now)  # it was started anew: what the earlier one held, it holds no more
+            released = self.gone(router, now)  # it was started anew: what the earlier one held, it holds no more
         if talk.plan != self._plan and (known is None or known.instance != talk.instance):
             self._outputs.append(Disagreed(router, talk.plan, self._plan, now - self._joined_at < INTERVAL_S))
         self._fellows[router] = _Fellow(talk.instance, now)
         self._shares.router_heard(router, talk.shares, now)
         return released
-
-    def _gone(self, router: str, now: float) -> Sequence[Message]:
-        if self._fellows.pop(router, None) is None:
-            return ()
-        return self._shares.router_gone(router, now)
 
     def _answer(self) -> None:
         """To one that has just come: who we are, what we pass on, what we have learned."""

@@ -42,6 +42,7 @@ FORMS: Final = tuple(Form(kind, generation) for generation in (Generation.V1, Ge
 # The tuple of its members finds it without making one.
 FORM_OF: Final = {(form.kind, form.generation): form for form in FORMS}
 _STARTED: Final = (Topic.TUN_STARTED, Topic.SERIAL_STARTED)
+THERE: Final = "tumpline.there."  # and a router's name: it says nothing, and comes back if there is none of that name
 # What a router hears beside packets: all routers of a session hear all of it.
 CONTROL_PATTERNS: Final = (
     "tumpline.hello.*",

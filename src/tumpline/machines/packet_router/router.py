@@ -18,7 +18,7 @@ from tumpline.machines.packet_router.counters import Counters
 from tumpline.machines.packet_router.directory import Directory
 from tumpline.machines.packet_router.fellows import Fellows
 from tumpline.machines.packet_router.impaired import Impairments
-from tumpline.machines.packet_router.keys import CONTROL_PATTERNS, packet_patterns, receiver_of
+from tumpline.machines.packet_router.keys import CONTROL_PATTERNS, THERE, packet_patterns, receiver_of
 from tumpline.machines.packet_router.news import News
 from tumpline.machines.packet_router.outputs import JSON, Cancel, Output, Subscribe
 from tumpline.machines.packet_router.passing import Passing
@@ -107,7 +107,7 @@ class PacketRouter:
     def bindings(self) -> tuple[str, ...]:
         """What the router's own queue is bound to: what is told, and what is for it to bridge."""
         floods = ("tumpline.flood.*",) if self.config.member.given_key is not None else ()
-        return (*CONTROL_PATTERNS, f"tumpline.packet.{self.config.name}.*", *floods)
+        return (*CONTROL_PATTERNS, f"{THERE}{self.config.name}", f"tumpline.packet.{self.config.name}.*", *floods)
 
     # ---- the broker --------------------------------------------------------------------------------------------------
 
@@ -175,6 +175,8 @@ class PacketRouter:
             try:
                 if key.startswith("tumpline.router."):
                     self.passing.take(self._fellows.heard(message, now), now)
+                elif key.startswith(THERE):
+                    pass  # whoever asked knows by now: it did not come back
                 elif key.startswith(("tumpline.packet.", "tumpline.flood.")):
                     self._bridge_from(message, now)
                 elif key.startswith("tumpline."):
@@ -189,6 +191,10 @@ class PacketRouter:
 
     def returned(self, routing_key: str, now: float) -> None:
         """The broker found no queue for it: whom it was for is not there (any more)."""
+        if routing_key.startswith(THERE):
+            self.passing.take(self._fellows.gone(routing_key.removeprefix(THERE), now), now)
+            self._settle()
+            return
         self.passing.returned(routing_key, now)
         name = receiver_of(routing_key)
         if name is not None and not self._presence.returned(name, now):
@@ -263,6 +269,8 @@ class PacketRouter:
                 self._outputs.append(Subscribe(share, self._queues[share]))
             case Step.CANCEL:
                 self._outputs.append(Cancel(share))
+            case Step.ASK:
+                self._outputs.append(Publish(f"{THERE}{self._shares.holder_of(share)}", (b"",), None, True))
             case Step.FED:
                 self._fellows.say(Said.FED, share)
             case Step.RELEASED:

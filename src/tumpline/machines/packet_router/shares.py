@@ -4,8 +4,9 @@ A share is a queue with a single active consumer (`x-single-active-consumer`): a
 one. Who should be that one is said by rendezvous hashing; a router that is fed though another one should be gives way:
 it cancels, waits for the broker's answer, passes on all that had come before it, says `released`, and subscribes again,
 behind the others. Whoever is fed next holds what comes until it hears that, so that no packet overtakes an older one of
-the same source. A router that was killed says nothing: after `HANDOVER_S` its successor goes on. Messages are taken
-without acknowledgement: what a killed router had fetched is lost, nothing comes twice.
+the same source. A router that was killed says nothing: after `HANDOVER_S` its successor asks whether it is there, and goes on
+if the broker knows nobody of that name; one that is only slow is waited for. Messages are taken without acknowledgement: what a
+killed router had fetched is lost, nothing comes twice.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Final, NamedTuple, Protocol
 
 from tumpline.machines import overlay
 
-HANDOVER_S: Final = 0.25  # a broker answers a cancel within milliseconds; a killed router never does
+HANDOVER_S: Final = 0.25  # a broker answers a cancel within milliseconds; a killed router never does: ask, and ask again
+HANDOVER_MOST_S: Final = 5.0  # one that holds its name for so long and releases nothing hangs
 HELD_MOST: Final = 4096  # messages of one share, in that time
 GIVE_WAY_MOST: Final = 4  # times among the same routers: one that is listed may be gone, and nobody knows yet
 SETTLE_S: Final = 1.0  # after the last change among routers, before anybody gives way: a restart brings many changes
@@ -47,6 +49,7 @@ class Step(Enum):
 
     SUBSCRIBE = auto()
     CANCEL = auto()
+    ASK = auto()  # whether the router that holds it is there; `PacketRouter.returned`: it is not
     RELEASED = auto()  # tell the others
     FED = auto()  # tell the others
 
@@ -63,6 +66,7 @@ class _Share:
     is_yielding: bool = False
     holder: str = ""  # router that was fed last, as far as we were told
     wait_until: float = 0.0
+    give_up_at: float = 0.0
     gave_way: int = 0  # times, since routers last came or went
     held: list[Message] = field(default_factory=list)
 
@@ -202,10 +206,15 @@ class Shares:
         return min(times, default=None)
 
     def handle_timeout(self, now: float) -> Sequence[Message]:
-        """Returns: what may be passed on now: the one who was to release it says nothing."""
+        """Returns: what may be passed on now: the one who was to release it says nothing, for too long."""
         released: list[Message] = []
         for name, share in self._shares.items():
-            if share.state is State.WAITING and share.wait_until <= now:
+            if share.state is not State.WAITING or share.wait_until > now:
+                continue
+            if share.holder in self._routers and now < share.give_up_at:
+                share.wait_until = min(now + HANDOVER_S, share.give_up_at)
+                self.tasks.append(Task(Step.ASK, name))
+            else:
                 released += self._taken(name, share, now)
         if self._settled_at is not None and self._settled_at <= now:
             self._settled_at = None
@@ -230,7 +239,8 @@ class Shares:
 
     def _fed(self, name: str, share: _Share, now: float) -> None:
         if share.holder in self._routers:
-            share.state, share.wait_until = State.WAITING, now + HANDOVER_S
+            share.state = State.WAITING
+            share.wait_until, share.give_up_at = now + HANDOVER_S, now + HANDOVER_MOST_S
         else:
             self._taken(name, share, now)
 
