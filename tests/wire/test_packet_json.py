@@ -107,6 +107,7 @@ def test_malformed_bodies(body: str) -> None:
         "{}",
         "[]",
         '{"data": []}',
+        "[1, 2]",
         '{"data": [1, 300]}',
         '{"data": [-1]}',
         '{"data": [1.5]}',

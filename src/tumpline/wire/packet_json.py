@@ -98,7 +98,7 @@ def decode_packet_untrusted(body: bytes | memoryview) -> tuple[Packet, Generatio
 def check_packet_untrusted(body: bytes | memoryview) -> None:
     """Whether `data` is octets to its last number: what agents look at. Raises: MalformedError."""
     said = _loads(body)
-    _packet_octets(said.get("data") if isinstance(said, dict) else said)
+    _packet_octets(said.get("data") if isinstance(said, dict) else None)
 
 
 def _loads(body: bytes | memoryview) -> Any:

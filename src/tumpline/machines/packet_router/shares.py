@@ -19,7 +19,8 @@ from typing import Final, NamedTuple, Protocol
 
 from tumpline.machines import overlay
 
-HANDOVER_S: Final = 0.25  # a broker answers a cancel within milliseconds; a killed router never does: ask, and ask again
+# A broker answers a cancel within milliseconds; a router that was killed never does: ask, and ask again.
+HANDOVER_S: Final = 0.25
 HANDOVER_MOST_S: Final = 5.0  # one that holds its name for so long and releases nothing hangs
 HELD_MOST: Final = 4096  # messages of one share, in that time
 GIVE_WAY_MOST: Final = 4  # times among the same routers: one that is listed may be gone, and nobody knows yet
