@@ -136,7 +136,8 @@ class Traffic:
     def lost(self) -> int:
         """Of all sources; each of them in order and without repetition."""
         for source, numbers in self.arrived.items():
-            assert all(one < other for one, other in pairwise(numbers)), f"{source}: {numbers}"
+            wrong = [(one, other) for one, other in pairwise(numbers) if one >= other]
+            assert not wrong, f"{source}: {wrong} came in this order"
         return self.given.total() - sum(map(len, self.arrived.values()))
 
     def _taken(self, deliveries: Sequence[Delivery]) -> None:

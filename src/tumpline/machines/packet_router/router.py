@@ -256,25 +256,25 @@ class PacketRouter:
             self._presence.outputs.clear()
         if self._shares.tasks:
             for task in self._shares.tasks:
-                self._do(task.step, task.share)
+                self._do(*task)
             self._shares.tasks.clear()
         if self.passing.learned or self.directory.changed:
             self._fellows.tell_learned(self.passing.learned, self.directory.changed)
             self.passing.learned.clear()
             self.directory.changed.clear()
 
-    def _do(self, step: Step, share: str) -> None:
+    def _do(self, step: Step, name: str) -> None:
         match step:
             case Step.SUBSCRIBE:
-                self._outputs.append(Subscribe(share, self._queues[share]))
+                self._outputs.append(Subscribe(name, self._queues[name]))
             case Step.CANCEL:
-                self._outputs.append(Cancel(share))
+                self._outputs.append(Cancel(name))
             case Step.ASK:
-                self._outputs.append(Publish(f"{THERE}{self._shares.holder_of(share)}", (b"",), None, True))
+                self._outputs.append(Publish(f"{THERE}{name}", (b"",), None, True))
             case Step.FED:
-                self._fellows.say(Said.FED, share)
+                self._fellows.say(Said.FED, name)
             case Step.RELEASED:
-                self._fellows.say(Said.RELEASED, share)
+                self._fellows.say(Said.RELEASED, name)
 
     def _control(self, key: str, kind: ControlKind, body: Component) -> None:
         self._outputs.append(Publish(key, (encode_control(kind, body, Generation.V1),), JSON))

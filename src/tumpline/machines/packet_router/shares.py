@@ -50,14 +50,14 @@ class Step(Enum):
 
     SUBSCRIBE = auto()
     CANCEL = auto()
-    ASK = auto()  # whether the router that holds it is there; `PacketRouter.returned`: it is not
+    ASK = auto()  # a router whether it is there; `router_gone`: it is not
     RELEASED = auto()  # tell the others
     FED = auto()  # tell the others
 
 
 class Task(NamedTuple):
     step: Step
-    share: str
+    name: str  # of the share; of the router that is asked
 
 
 @dataclass(slots=True)
@@ -89,6 +89,7 @@ class Shares:
         self._shares = {name: _Share() for name in names}
         self._routers: dict[str, frozenset[str]] = {}  # others, with what they are subscribed to
         self._settled_at: float | None = None
+        self._is_asked = False  # all others whether they are there
 
     # ---- the broker --------------------------------------------------------------------------------------------------
 
@@ -193,9 +194,12 @@ class Shares:
         return released
 
     def _changed(self, now: float) -> None:
-        self._settled_at = now + SETTLE_S
+        self._look_again(now)
         for share in self._shares.values():
             share.gave_way = 0
+
+    def _look_again(self, now: float) -> None:
+        self._settled_at, self._is_asked = now + SETTLE_S, False
 
     # ---- time --------------------------------------------------------------------------------------------------------
 
@@ -214,13 +218,21 @@ class Shares:
                 continue
             if share.holder in self._routers and now < share.give_up_at:
                 share.wait_until = min(now + HANDOVER_S, share.give_up_at)
-                self.tasks.append(Task(Step.ASK, name))
+                self.tasks.append(Task(Step.ASK, share.holder))
             else:
                 released += self._taken(name, share, now)
         if self._settled_at is not None and self._settled_at <= now:
+            self._settle(now)
+        return released
+
+    def _settle(self, now: float) -> None:
+        """Give way, but not to the dead: if all others go behind one that was killed, a share has nobody, and is deleted."""
+        if self._routers and not self._is_asked:
+            self._is_asked, self._settled_at = True, now + HANDOVER_S
+            self.tasks += [Task(Step.ASK, router) for router in self._routers]
+        else:
             self._settled_at = None
             self._give_way(now)
-        return released
 
     def _give_way(self, now: float) -> None:
         """Go behind those who should have the share, where they wait for it."""
@@ -228,7 +240,7 @@ class Shares:
             if not share.is_subscribed or share.is_yielding or not self._is_anothers(name):
                 continue
             if share.state is State.WAITING:
-                self._settled_at = now + SETTLE_S  # what it holds would go out of turn
+                self._look_again(now)  # what it holds would go out of turn
             elif share.gave_way < GIVE_WAY_MOST:
                 share.gave_way += 1
                 share.is_yielding = True
@@ -239,7 +251,8 @@ class Shares:
         return best != self.own and name in self._routers[best]
 
     def _fed(self, name: str, share: _Share, now: float) -> None:
-        if share.holder in self._routers:
+        """Also where nobody is known to hold it: the one before may have been fed, and killed, before we could hear of it."""
+        if self._routers:
             share.state = State.WAITING
             share.wait_until, share.give_up_at = now + HANDOVER_S, now + HANDOVER_MOST_S
         else:
@@ -250,5 +263,5 @@ class Shares:
         share.state, share.holder = State.FED, self.own
         self.tasks.append(Task(Step.FED, name))
         if self._is_anothers(name):
-            self._settled_at = now + SETTLE_S  # the broker fed the one behind us, who is not the one either
+            self._look_again(now)  # the broker fed the one behind us, who is not the one either
         return held
