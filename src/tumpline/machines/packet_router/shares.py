@@ -239,6 +239,8 @@ class Shares:
         for name, share in self._shares.items():
             if not share.is_subscribed or share.is_yielding or not self._is_anothers(name):
                 continue
+            if share.state is State.IDLE and share.holder:
+                continue  # one after the other: were all behind the holder to go too, the next one might be fed in between
             if share.state is State.WAITING:
                 self._look_again(now)  # what it holds would go out of turn
             elif share.gave_way < GIVE_WAY_MOST:
