@@ -35,6 +35,14 @@ def traffic(bus: Bus, seconds: float, packets_per_s: float = 50.0) -> None:
             bus.at(at, lambda source=source: bus.give(source))  # type: ignore[misc]
 
 
+def come_or_die(bus: Bus, alive: list[Client], name: str, dying: float) -> None:
+    """One of them is killed, with that probability unless it is the only one; or another one comes."""
+    if len(alive) > 1 and bus.random.random() < dying:
+        alive.pop(bus.random.randrange(len(alive))).kill()
+    else:
+        alive.append(bus.router(name))
+
+
 def check_order(bus: Bus) -> None:
     for source, numbers in bus.arrived.items():
         wrong = [(one, other) for one, other in pairwise(numbers) if one >= other]
@@ -142,10 +150,7 @@ def test_churn_of_routers_keeps_order(seed: int) -> None:
     alive = list(clients)
     for turn in range(8):
         bus.run(bus.now + bus.random.uniform(0.2, 3.0))
-        if len(alive) > 1 and bus.random.random() < 0.5:
-            alive.pop(bus.random.randrange(len(alive))).kill()
-        else:
-            alive.append(bus.router(f"router_{turn}"))
+        come_or_die(bus, alive, f"router_{turn}", 0.5)
     bus.run(bus.now + 20.0)
     for source in SOURCES:
         bus.give(source)
@@ -163,10 +168,7 @@ def test_churn_of_routers_that_get_no_processor_at_times_keeps_order(seed: int) 
         if bus.random.random() < 0.6:
             bus.random.choice(alive).stall(bus.random.uniform(0.0, 1.0))
             bus.run(bus.now + bus.random.uniform(0.0, 0.3))
-        if len(alive) > 1 and bus.random.random() < 0.6:
-            alive.pop(bus.random.randrange(len(alive))).kill()
-        else:
-            alive.append(bus.router(f"router_{turn}"))
+        come_or_die(bus, alive, f"router_{turn}", 0.6)
     bus.run(bus.now + 30.0)
     check_order(bus)
 

@@ -37,9 +37,9 @@ class TunPort(DevicePort):
     async def _open(self) -> int:
         device = self._device()
         self.name = device.name
-        if not self._config.super_packets:
-            only_whole_packets(device)
         try:
+            if not self._config.super_packets:
+                only_whole_packets(device)
             await self._configure(device)
         except BaseException:
             await self._undo()
