@@ -6,7 +6,6 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from tumpline.drivers.amqp_broker import BrokerServer
-from tumpline.drivers.dial import Address
 from tumpline.drivers.links._amqp_link import AmqpLink
 from tumpline.drivers.links._api import BundleLink, LinkContext
 from tumpline.drivers.links.amqp import SPEC
 from tumpline.drivers.overlay.events import Congested, Drained
 from tumpline.errors import ConfigError
-from tumpline.machines.amqp_broker import BrokerConfig
 from tumpline.machines.contract import Octets
 from tumpline.machines.effects import Unit
 from tumpline.testing.conformance.links import Check, Pair, checks_of, run_with
+from tumpline.testing.embedded_broker import embedded_broker
 from tumpline.testing.rabbitmq import Vhost
 from tumpline.testing.recording import HANG_S, RecordingHost
 from tumpline.ui.cli.reach import unreachable
@@ -46,17 +43,9 @@ class Members(Pair):
         return self._config_b
 
 
-@asynccontextmanager
-async def broker_on(port: int) -> AsyncIterator[BrokerServer]:
-    server = BrokerServer(BrokerConfig())
-    await server.start(Address("127.0.0.1", port))
-    yield server
-    await server.stop()
-
-
 @pytest.fixture
 async def embedded() -> AsyncIterator[str]:
-    async with broker_on(0) as server:
+    async with embedded_broker(0) as server:
         yield f"amqp://guest:guest@127.0.0.1:{server.port}/"
 
 
@@ -148,7 +137,7 @@ async def test_without_a_broker_it_waits(nodes: Nodes) -> None:
     (why,) = unreachable([{"name": "amqp", **link.describe()}])
     assert why.startswith("amqp: no session with ")
     assert "attempt 2 in " in why
-    async with broker_on(port):
+    async with embedded_broker(port):
         await nodes.join("b", url)
         await a.until(lambda: len(a.live) == 1, "b")
         assert link.describe()["dialling"] == []
@@ -157,7 +146,7 @@ async def test_without_a_broker_it_waits(nodes: Nodes) -> None:
 
 async def test_an_interruption_ends_no_path(nodes: Nodes) -> None:
     """What was under way goes on where it was, once both are there again."""
-    async with broker_on(0) as server:
+    async with embedded_broker(0) as server:
         port = server.port
         url = f"amqp://guest:guest@127.0.0.1:{port}/"
         (link_a, a), (_, b) = await nodes.join("a", url), await nodes.join("b", url)
@@ -170,7 +159,7 @@ async def test_an_interruption_ends_no_path(nodes: Nodes) -> None:
     b.acknowledging = True
     path, arrival = b.arrivals[0]
     b.acknowledge(path, [arrival.transfer])
-    async with broker_on(port):
+    async with embedded_broker(port):
         await a.until(lambda: len(a.ended) == 2, "both ends")
         assert (a.ended[first], a.ended[second]) == ("acked", "acked")
         assert (len(a.up), len(b.up), a.down, b.down) == (1, 1, {}, {})
@@ -209,7 +198,7 @@ async def test_who_leaves_takes_its_path_along(embedded: str, nodes: Nodes) -> N
 
 
 async def test_who_ended_the_session_is_left_alone_until_it_asks(nodes: Nodes) -> None:
-    async with broker_on(0) as server:
+    async with embedded_broker(0) as server:
         port = server.port
         url = f"amqp://guest:guest@127.0.0.1:{port}/"
         (link_a, a), (link_b, b), (_, c) = [await nodes.join(name, url) for name in ("a", "b", "c")]
@@ -220,7 +209,7 @@ async def test_who_ended_the_session_is_left_alone_until_it_asks(nodes: Nodes) -
         assert a.down == {path: "the contact is over"}
     await a.until(lambda: "broker_lost" in a.notice_text(), "the loss")
     await b.until(lambda: "broker_lost" in b.notice_text(), "the loss")
-    async with broker_on(port):
+    async with embedded_broker(port):
         await meet_again(link_a, "b")
         await meet_again(link_b, "a")
         seq = await offered(link_a, a, b"to c, which is there again")

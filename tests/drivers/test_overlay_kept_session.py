@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from tumpline.drivers.amqp import AmqpConnection, AmqpUrl, ReturnedMessage
-from tumpline.drivers.amqp_broker import BrokerServer
-from tumpline.drivers.dial import Address
 from tumpline.drivers.overlay import NameTakenError, SessionAway, SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.overlay._kept_session import KeptSession, SessionCounters, SessionPlace
 from tumpline.drivers.overlay._session import SessionQueue
 from tumpline.errors import RefusedError, StateError
-from tumpline.machines.amqp_broker import BrokerConfig
+from tumpline.testing.embedded_broker import embedded_broker
 
 
 class Guest:
@@ -71,12 +69,8 @@ class Guest:
 
 @pytest.fixture
 async def broker() -> AsyncIterator[str]:
-    server = BrokerServer(BrokerConfig())
-    await server.start(Address("127.0.0.1", 0))
-    try:
+    async with embedded_broker() as server:
         yield f"amqp://guest:guest@127.0.0.1:{server.port}/"
-    finally:
-        await server.stop()
 
 
 @asynccontextmanager

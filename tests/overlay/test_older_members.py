@@ -8,9 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from tumpline.drivers.amqp_broker import BrokerServer
-from tumpline.drivers.dial import Address
-from tumpline.machines.amqp_broker import BrokerConfig
+from tumpline.testing.embedded_broker import embedded_broker
 from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.pings import Echo, decode_echo, encode_echo, reply_to
 from tumpline.wire.agent_json import ControlKind, Tun, decode_control_untrusted, encode_control
@@ -19,10 +17,8 @@ from tumpline.wire.packet_json import Generation, Kind, Packet, decode_packet_un
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
-    server = BrokerServer(BrokerConfig())
-    await server.start(Address("127.0.0.1", 0))
-    yield f"amqp://guest:guest@127.0.0.1:{server.port}/"
-    await server.stop()
+    async with embedded_broker() as server:
+        yield f"amqp://guest:guest@127.0.0.1:{server.port}/"
 
 
 LINK = ("agent_1", "agent_2")

@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 
-from tumpline.drivers.amqp_broker import BrokerServer
-from tumpline.drivers.dial import Address
 from tumpline.drivers.overlay import SessionFailed, SessionJoined, SessionLost
 from tumpline.drivers.overlay.router import RouterAttachment
 from tumpline.errors import TumplineError
-from tumpline.machines.amqp_broker import BrokerConfig
 from tumpline.machines.packet_router.shares import preferred
 from tumpline.node.overlay.router import RouterWish, router_settings_of
+from tumpline.testing.embedded_broker import embedded_broker
 from tumpline.testing.memory_agents import meet, memory_agent
 from tumpline.testing.older_members import OlderMember, OlderRouter, Plan
 from tumpline.testing.rabbitmq import Vhost
@@ -45,12 +43,8 @@ async def routed_at(uri: str, **wish: Any) -> AsyncIterator[RouterAttachment]:
 @asynccontextmanager
 async def newcomers() -> AsyncIterator[str]:
     """The embedded broker."""
-    server = BrokerServer(BrokerConfig())
-    await server.start(Address("127.0.0.1", 0))
-    try:
+    async with embedded_broker() as server:
         yield f"amqp://guest:guest@127.0.0.1:{server.port}/"
-    finally:
-        await server.stop()
 
 
 @contextmanager
